@@ -1,0 +1,310 @@
+//! Flags and environment variables, read and validated: the one room that knows where settings come from.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use url::Url;
+
+use crate::domain::admission::FirstSequence;
+use crate::domain::backoff::{Backoff, TICK};
+use crate::domain::contract::{self, Terms};
+use crate::domain::verdict::Policy;
+
+/// Delivers events from RabbitMQ to HTTP endpoints: once, in order, to the end.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 110, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take events from the broker and deliver them, until SIGTERM or Ctrl-C
+    Worker(Box<WorkerArgs>),
+    /// Publish events from the command line, a file or standard input
+    Publish(crate::commands::publish::PublishArgs),
+    /// A small HTTP receiver for trying things out
+    Sink(crate::commands::sink::SinkArgs),
+    /// Show partitions, open events, who is blocked and why
+    Status(crate::commands::status::StatusArgs),
+    /// Send FAILED events again, or skip one that its entity waits for
+    Redrive(crate::commands::redrive::RedriveArgs),
+}
+
+/// A URL that may hold a password: it is never printed.
+#[derive(Clone)]
+pub struct SecretUrl(String);
+
+impl SecretUrl {
+    /// The URL with its password, for connecting.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SecretUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // The parse error is not shown with the text: it may hold the password.
+        Url::parse(text).map_err(|error| format!("not a URL ({error})"))?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ok(mut url) = Url::parse(&self.0) else { return f.write_str("***") };
+        if url.password().is_some() {
+            let _ = url.set_password(Some("***"));
+        }
+        url.set_query(None);
+        write!(f, "{url}")
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where the broker is.
+#[derive(Clone, Debug, Args)]
+pub struct BrokerArgs {
+    /// The broker: amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps://… for TLS
+    #[arg(long, env = "ONCEWARD_AMQP_URL", hide_env_values = true, value_name = "URL", value_parser = amqp_url)]
+    pub amqp_url: SecretUrl,
+    /// The exchange that events are published to
+    #[arg(long, env = "ONCEWARD_EXCHANGE", default_value = "events", value_parser = exchange_name)]
+    pub exchange: String,
+}
+
+/// Where the database is.
+#[derive(Clone, Debug, Args)]
+pub struct DatabaseArgs {
+    /// The database: postgres://USER:PASSWORD@HOST:PORT/DATABASE
+    #[arg(long, env = "ONCEWARD_DATABASE_URL", hide_env_values = true, value_name = "URL", value_parser = database_url)]
+    pub database_url: SecretUrl,
+}
+
+/// What an exhausted event does to its entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnExhausted {
+    /// It is final: the entity goes on
+    Continue,
+    /// The entity waits until an operator decides (onceward redrive)
+    Hold,
+}
+
+/// How `--first-sequence` is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FirstSequenceArg {
+    /// Number 1
+    #[value(name = "1")]
+    One,
+    /// Whatever number comes first
+    Any,
+}
+
+/// The settings of `onceward worker`.
+#[derive(Clone, Debug, Args)]
+pub struct WorkerArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub broker: BrokerArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub database: DatabaseArgs,
+    /// Partitions of the exchange; fixed when the topology is first declared
+    #[arg(long, env = "ONCEWARD_PARTITIONS", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub partitions: u16,
+    /// The most requests at a time to one host
+    #[arg(long, env = "ONCEWARD_HOST_CONNECTIONS", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub host_connections: u16,
+    /// The most requests at a time to all hosts
+    #[arg(long, env = "ONCEWARD_MAX_IN_FLIGHT", default_value_t = 2_048, value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    pub max_in_flight: u16,
+    /// Time for one attempt in all: connecting, sending and the answer
+    #[arg(long, env = "ONCEWARD_ATTEMPT_TIMEOUT", default_value = "5s", value_parser = duration, value_name = "TIME")]
+    pub attempt_timeout: Duration,
+    /// Attempts before an event is FAILED and dead-lettered
+    #[arg(long, env = "ONCEWARD_MAX_ATTEMPTS", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub max_attempts: u16,
+    /// The delay after the first failed attempt; in steps of 100 ms
+    #[arg(long, env = "ONCEWARD_BACKOFF_INITIAL", default_value = "1s", value_parser = duration, value_name = "TIME")]
+    pub backoff_initial: Duration,
+    /// The largest delay between two attempts, before jitter
+    #[arg(long, env = "ONCEWARD_BACKOFF_MAX", default_value = "60s", value_parser = duration, value_name = "TIME")]
+    pub backoff_max: Duration,
+    /// What each further failure multiplies the delay by
+    #[arg(long, env = "ONCEWARD_BACKOFF_FACTOR", default_value_t = 2.0, value_parser = factor)]
+    pub backoff_factor: f64,
+    /// The most that jitter adds to a delay, in percent
+    #[arg(long, env = "ONCEWARD_BACKOFF_JITTER", default_value_t = 10, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub backoff_jitter: u8,
+    /// Statuses that are not retried, such as 400,404,410-422 [default: none]
+    #[arg(long, env = "ONCEWARD_FINAL_STATUSES", default_value = "", hide_default_value = true, value_name = "LIST")]
+    pub final_statuses: StatusList,
+    /// What an exhausted event does to its entity
+    #[arg(long, env = "ONCEWARD_ON_EXHAUSTED", default_value = "continue")]
+    pub on_exhausted: OnExhausted,
+    /// The number that an entity's sequence begins with
+    #[arg(long, env = "ONCEWARD_FIRST_SEQUENCE", default_value = "1")]
+    pub first_sequence: FirstSequenceArg,
+    /// Where events without a `destination` header go [default: nowhere, the header is required]
+    #[arg(long, env = "ONCEWARD_DEFAULT_DESTINATION", value_name = "URL", value_parser = destination)]
+    pub default_destination: Option<Url>,
+    /// How long a stop waits for what is in flight; longer than an attempt
+    #[arg(long, env = "ONCEWARD_DRAIN_TIME", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub drain_time: Duration,
+    /// The largest event body, in bytes
+    #[arg(long, env = "ONCEWARD_BODY_LIMIT", default_value_t = 1_048_576, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=134_217_728))]
+    pub body_limit: u32,
+    /// How long finished events and their keys are kept; a key that comes again later is a new event
+    #[arg(long, env = "ONCEWARD_RETENTION", default_value = "7days", value_parser = duration, value_name = "TIME")]
+    pub retention: Duration,
+    /// How long a worker that died keeps its partitions; longer than an attempt and twice a heartbeat
+    #[arg(long, env = "ONCEWARD_LEASE", default_value = "15s", value_parser = duration, value_name = "TIME")]
+    pub lease: Duration,
+}
+
+impl WorkerArgs {
+    /// The rules that tie settings together.
+    ///
+    /// # Errors
+    /// One line: what is wrong and what to write instead.
+    pub fn validate(&self) -> Result<(), String> {
+        let show = humantime::format_duration;
+        if self.backoff_initial < TICK {
+            return Err(format!("--backoff-initial is {}: use 100ms or more", show(self.backoff_initial)));
+        }
+        if self.backoff_max < self.backoff_initial {
+            let (max, initial) = (show(self.backoff_max), show(self.backoff_initial));
+            return Err(format!("--backoff-max ({max}) is less than --backoff-initial ({initial}): raise it"));
+        }
+        if self.backoff_max > Duration::from_secs(86_400) {
+            return Err(format!("--backoff-max is {}: use 1day or less", show(self.backoff_max)));
+        }
+        if self.attempt_timeout < Duration::from_millis(10) {
+            return Err(format!("--attempt-timeout is {}: use 10ms or more", show(self.attempt_timeout)));
+        }
+        if self.lease < self.attempt_timeout * 3 / 2 || self.lease < Duration::from_secs(1) {
+            let (lease, timeout) = (show(self.lease), show(self.attempt_timeout));
+            return Err(format!(
+                "--lease is {lease}: an attempt begins only if it ends within the lease, so use at least 1s and \
+                 one and a half times --attempt-timeout ({timeout})"
+            ));
+        }
+        if self.drain_time < self.attempt_timeout {
+            let (drain, timeout) = (show(self.drain_time), show(self.attempt_timeout));
+            return Err(format!("--drain-time ({drain}) is shorter than --attempt-timeout ({timeout}): raise it"));
+        }
+        if self.retention < Duration::from_secs(60) {
+            return Err(format!("--retention is {}: use 1min or more", show(self.retention)));
+        }
+        Ok(())
+    }
+
+    /// The settings of the verdict on an attempt.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy {
+            max_attempts: self.max_attempts,
+            backoff: Backoff {
+                initial: self.backoff_initial,
+                max: self.backoff_max,
+                factor: self.backoff_factor,
+                jitter: f64::from(self.backoff_jitter) / 100.0,
+            },
+            final_statuses: self.final_statuses.0.clone(),
+        }
+    }
+
+    /// The settings of the contract.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        Terms { default_destination: self.default_destination.clone(), body_limit: self.body_limit as usize }
+    }
+
+    /// Which number a line begins with.
+    #[must_use]
+    pub fn first_sequence(&self) -> FirstSequence {
+        match self.first_sequence {
+            FirstSequenceArg::One => FirstSequence::One,
+            FirstSequenceArg::Any => FirstSequence::Any,
+        }
+    }
+}
+
+/// HTTP statuses, written as a list of numbers and ranges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusList(pub BTreeSet<u16>);
+
+impl FromStr for StatusList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let ranges = parts.map(status_range).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self(ranges.into_iter().flatten().collect()))
+    }
+}
+
+fn status_range(part: &str) -> Result<RangeInclusive<u16>, String> {
+    let (from, to) = part.split_once('-').unwrap_or((part, part));
+    match (from.trim().parse::<u16>(), to.trim().parse::<u16>()) {
+        (Ok(from), Ok(to)) if 300 <= from && from <= to && to <= 599 => Ok(from..=to),
+        _ => Err(format!("{part:?} is no status from 300 to 599 and no range of them: write 400,404,410-422")),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}: write a number and a unit, such as 500ms, 5s or 2min"))
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if (1.0..=10.0).contains(&factor) => Ok(factor),
+        _ => Err("write a number from 1 to 10".into()),
+    }
+}
+
+fn amqp_url(text: &str) -> Result<SecretUrl, String> {
+    scheme(text, &["amqp", "amqps"], "amqp://user:password@host:5672/vhost")
+}
+
+fn database_url(text: &str) -> Result<SecretUrl, String> {
+    scheme(text, &["postgres", "postgresql"], "postgres://user:password@host:5432/database")
+}
+
+fn scheme(text: &str, schemes: &[&str], example: &str) -> Result<SecretUrl, String> {
+    let url: SecretUrl = text.parse().map_err(|error| format!("{error}: write it like {example}"))?;
+    let known = Url::parse(text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
+    if known { Ok(url) } else { Err(format!("write it like {example}")) }
+}
+
+/// Room is left for the suffixes of the queues' names in AMQP's 255 bytes.
+fn exchange_name(text: &str) -> Result<String, String> {
+    let usable = !text.is_empty() && text.len() <= 100 && !text.starts_with("amq.");
+    if usable && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+        Ok(text.into())
+    } else {
+        Err("use 1 to 100 letters, digits, `-`, `_` and `.`, not beginning with `amq.`".into())
+    }
+}
+
+fn destination(text: &str) -> Result<Url, String> {
+    contract::read_destination(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! May an event join its entity's line, and is it the one to go next? Answered for every arrival, from recorded facts.
+
+use std::collections::HashSet;
+
+use super::event::{Digest, Sequence};
+use super::poison::Poison;
+
+/// Which number an entity's line begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstSequence {
+    /// Number 1.
+    One,
+    /// Whatever comes first.
+    Any,
+}
+
+/// What is recorded of an entity, and what the arrivals before this one in the same transaction add to it.
+#[derive(Clone, Debug, Default)]
+pub struct Line {
+    /// The number that the entity waits for; none for an entity that does not number its events.
+    pub next: Option<Sequence>,
+    /// Whether the entity has an open event without a number.
+    pub unnumbered_open: bool,
+    /// Whether the entity has any open event.
+    pub any_open: bool,
+    /// Those numbers of open events that this transaction asked for.
+    pub taken: HashSet<Sequence>,
+}
+
+/// What becomes of an arrival.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It is recorded.
+    Join {
+        /// Nothing of its entity has to become final before it.
+        head: bool,
+        /// The entity has other open events.
+        others_open: bool,
+    },
+    /// It is recorded already: nothing to do.
+    Duplicate,
+    /// It is dead-lettered.
+    Reject(Poison),
+}
+
+/// Decides on one arrival, and notes in `line` what follows for the next.
+pub fn admit(
+    line: &mut Line,
+    recorded: Option<Digest>,
+    sequence: Option<Sequence>,
+    digest: Digest,
+    first: FirstSequence,
+) -> Admission {
+    if let Some(earlier) = recorded {
+        return if earlier == digest {
+            Admission::Duplicate
+        } else {
+            Admission::Reject(Poison::Conflict { earlier, now: digest })
+        };
+    }
+    match sequence {
+        None => line.join_unnumbered(),
+        Some(sequence) => line.join_numbered(sequence, first),
+    }
+}
+
+impl Line {
+    fn join_unnumbered(&mut self) -> Admission {
+        if self.next.is_some() {
+            return Admission::Reject(Poison::Unnumbered);
+        }
+        let others_open = self.any_open;
+        self.any_open = true;
+        self.unnumbered_open = true;
+        Admission::Join { head: !others_open, others_open }
+    }
+
+    fn join_numbered(&mut self, sequence: Sequence, first: FirstSequence) -> Admission {
+        let next = self.next.unwrap_or(match first {
+            FirstSequence::One => Sequence(1),
+            FirstSequence::Any => sequence,
+        });
+        if sequence < next {
+            return Admission::Reject(Poison::SequencePassed { sequence, next });
+        }
+        if !self.taken.insert(sequence) {
+            return Admission::Reject(Poison::SequenceTaken(sequence));
+        }
+        let others_open = self.any_open;
+        self.next = Some(next);
+        self.any_open = true;
+        // Events from before the entity began to number them go first.
+        Admission::Join { head: sequence == next && !self.unnumbered_open, others_open }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Digest = Digest([1; 32]);
+    const B: Digest = Digest([2; 32]);
+
+    fn join(head: bool, others_open: bool) -> Admission {
+        Admission::Join { head, others_open }
+    }
+
+    fn numbered(line: &mut Line, sequence: i64, first: FirstSequence) -> Admission {
+        admit(line, None, Some(Sequence(sequence)), A, first)
+    }
+
+    #[test]
+    fn the_same_key_is_a_duplicate_only_with_the_same_content() {
+        let line = &mut Line::default();
+        assert_eq!(admit(line, Some(A), None, A, FirstSequence::One), Admission::Duplicate);
+        let conflict = Admission::Reject(Poison::Conflict { earlier: A, now: B });
+        assert_eq!(admit(line, Some(A), None, B, FirstSequence::One), conflict);
+        assert!(!line.any_open, "neither joins the line");
+    }
+
+    #[test]
+    fn without_numbers_the_first_arrival_is_the_head() {
+        let line = &mut Line::default();
+        assert_eq!(admit(line, None, None, A, FirstSequence::One), join(true, false));
+        assert_eq!(admit(line, None, None, A, FirstSequence::One), join(false, true));
+    }
+
+    #[test]
+    fn with_numbers_only_the_next_one_is_the_head() {
+        let line = &mut Line::default();
+        assert_eq!(numbered(line, 3, FirstSequence::One), join(false, false));
+        assert_eq!(numbered(line, 1, FirstSequence::One), join(true, true));
+        assert_eq!(numbered(line, 2, FirstSequence::One), join(false, true));
+        let taken = Admission::Reject(Poison::SequenceTaken(Sequence(2)));
+        assert_eq!(numbered(line, 2, FirstSequence::One), taken);
+    }
+
+    #[test]
+    fn a_passed_number_is_rejected() {
+        let line = &mut Line { next: Some(Sequence(8)), ..Line::default() };
+        let passed = |sequence| {
+            Admission::Reject(Poison::SequencePassed { sequence: Sequence(sequence), next: Sequence(8) })
+        };
+        assert_eq!(numbered(line, 7, FirstSequence::One), passed(7));
+        assert_eq!(numbered(line, 0, FirstSequence::Any), passed(0));
+        assert_eq!(numbered(line, 8, FirstSequence::One), join(true, false));
+    }
+
+    #[test]
+    fn the_first_number_is_one_or_whatever_comes_first() {
+        assert_eq!(numbered(&mut Line::default(), 57, FirstSequence::One), join(false, false));
+        assert_eq!(numbered(&mut Line::default(), 57, FirstSequence::Any), join(true, false));
+        assert_eq!(numbered(&mut Line::default(), 0, FirstSequence::Any), join(true, false));
+        let passed = Poison::SequencePassed { sequence: Sequence(0), next: Sequence(1) };
+        assert_eq!(numbered(&mut Line::default(), 0, FirstSequence::One), Admission::Reject(passed));
+    }
+
+    #[test]
+    fn an_entity_that_uses_numbers_refuses_events_without() {
+        let line = &mut Line { next: Some(Sequence(2)), ..Line::default() };
+        assert_eq!(admit(line, None, None, A, FirstSequence::One), Admission::Reject(Poison::Unnumbered));
+    }
+
+    #[test]
+    fn an_entity_that_begins_to_number_sends_the_older_events_first() {
+        let line = &mut Line { unnumbered_open: true, any_open: true, ..Line::default() };
+        assert_eq!(numbered(line, 1, FirstSequence::One), join(false, true));
+    }
+}

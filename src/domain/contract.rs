@@ -1,0 +1,228 @@
+//! The contract of a message on the wire: from what came to an [`Event`], or to the reason why not.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use super::event::{Entity, Event, Host, IdempotencyKey, Partition, Sequence};
+use super::poison::{MAX_DESTINATION_BYTES, MAX_HTTP_HEADERS, MAX_KEY_BYTES, Poison};
+use super::trace_context;
+
+/// A message header, as far as the contract looks into it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Field {
+    /// Any text.
+    Text(String),
+    /// Any whole number.
+    Integer(i64),
+    /// Another type; its name, with an article.
+    Other(&'static str),
+}
+
+/// A message, independent of the AMQP library.
+#[derive(Clone, Debug, Default)]
+pub struct Message {
+    /// The routing key.
+    pub routing_key: String,
+    /// The property `message_id`.
+    pub message_id: Option<String>,
+    /// The property `content_type`.
+    pub content_type: Option<String>,
+    /// The headers in the order of the message.
+    pub headers: Vec<(String, Field)>,
+    /// All properties, encoded.
+    pub properties: Bytes,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// What the worker's settings add to the contract.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Where events without a `destination` go.
+    pub default_destination: Option<Url>,
+    /// The largest body, in bytes.
+    pub body_limit: usize,
+}
+
+/// Headers that a message may not set: RFC 9110 §7.6.1 (connection), §7.2 and §8.6 (host, content-length), the
+/// request's own content type (a property of the message), and those that Onceward sets.
+const FORBIDDEN: [&str; 17] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "idempotency-key",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "traceparent",
+    "tracestate",
+    "http2-settings",
+];
+
+/// Reads a message by the contract.
+///
+/// # Errors
+/// The first rule that the message breaks.
+pub fn read(message: Message, partition: Partition, terms: &Terms) -> Result<Event, Poison> {
+    let entity = read_entity(&message.routing_key)?;
+    let key = read_key(message.message_id)?;
+    if message.body.len() > terms.body_limit {
+        return Err(Poison::BodyTooLarge { size: message.body.len(), limit: terms.body_limit });
+    }
+    let mut found = Found::default();
+    for (name, field) in message.headers {
+        found.take(&name, field)?;
+    }
+    let destination = match found.destination {
+        Some(text) => read_destination(&text)?,
+        None => terms.default_destination.clone().ok_or(Poison::MissingDestination)?,
+    };
+    let content_type = message
+        .content_type
+        .map(|text| HeaderValue::from_str(&text).map_err(|_| Poison::BadHeader("content_type".into())))
+        .transpose()?;
+    let traceparent = found.traceparent.filter(|text| text.to_str().is_ok_and(trace_context::is_valid));
+    Ok(Event {
+        key,
+        entity,
+        partition,
+        sequence: found.sequence,
+        host: host_of(&destination),
+        destination,
+        content_type,
+        headers: found.headers,
+        tracestate: found.tracestate.filter(|_| traceparent.is_some()),
+        traceparent,
+        properties: message.properties,
+        body: message.body,
+    })
+}
+
+/// The `host:port` of a destination that [`read_destination`] accepted.
+#[must_use]
+pub fn host_of(destination: &Url) -> Host {
+    let host = destination.host_str().unwrap_or_default();
+    let port = destination.port_or_known_default().unwrap_or_default();
+    Host::from(format!("{host}:{port}"))
+}
+
+/// A URL that can be posted to.
+///
+/// # Errors
+/// [`Poison::BadDestination`], with what is wrong.
+pub fn read_destination(text: &str) -> Result<Url, Poison> {
+    if text.len() > MAX_DESTINATION_BYTES {
+        let wrong = format!("it has {} bytes; the limit is {MAX_DESTINATION_BYTES}", text.len());
+        return Err(Poison::BadDestination(wrong));
+    }
+    let url = Url::parse(text).map_err(|error| Poison::BadDestination(format!("{text:?}: {error}")))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Poison::BadDestination(format!("{text:?} is not http or https")));
+    }
+    Ok(url)
+}
+
+fn read_entity(routing_key: &str) -> Result<Entity, Poison> {
+    if routing_key.is_empty() {
+        Err(Poison::MissingEntity)
+    } else if routing_key.chars().any(char::is_control) {
+        Err(Poison::BadEntity)
+    } else {
+        Ok(routing_key.into())
+    }
+}
+
+fn read_key(message_id: Option<String>) -> Result<IdempotencyKey, Poison> {
+    let id = message_id.ok_or(Poison::MissingKey)?;
+    if id.is_empty() {
+        Err(Poison::MissingKey)
+    } else if id.len() > MAX_KEY_BYTES {
+        Err(Poison::BadKey(format!("it has {} bytes", id.len())))
+    } else if !id.bytes().all(|b| b.is_ascii_graphic()) {
+        Err(Poison::BadKey("it holds a space, a control character or a letter beyond ASCII".into()))
+    } else {
+        Ok(id.into())
+    }
+}
+
+/// The headers of the contract, gathered one by one.
+#[derive(Default)]
+struct Found {
+    destination: Option<String>,
+    sequence: Option<Sequence>,
+    headers: HeaderMap,
+    traceparent: Option<HeaderValue>,
+    tracestate: Option<HeaderValue>,
+}
+
+impl Found {
+    fn take(&mut self, name: &str, field: Field) -> Result<(), Poison> {
+        match name {
+            "destination" => self.destination = Some(text(name, field)?),
+            "sequence" => self.sequence = Some(sequence(name, field)?),
+            "traceparent" => self.traceparent = Some(header_value(name, field)?),
+            "tracestate" => self.tracestate = Some(header_value(name, field)?),
+            _ => {
+                if let Some(http_name) = name.strip_prefix("http-") {
+                    self.take_http(name, http_name, field)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_http(&mut self, name: &str, http_name: &str, field: Field) -> Result<(), Poison> {
+        let header =
+            HeaderName::from_bytes(http_name.as_bytes()).map_err(|_| Poison::BadHeader(name.into()))?;
+        let ours = header.as_str().starts_with("onceward-") || header.as_str().starts_with("webhook-");
+        if ours || FORBIDDEN.contains(&header.as_str()) {
+            return Err(Poison::ForbiddenHeader(http_name.into()));
+        }
+        self.headers.append(header, header_value(name, field)?);
+        if self.headers.len() > MAX_HTTP_HEADERS {
+            return Err(Poison::TooManyHeaders(self.headers.len()));
+        }
+        Ok(())
+    }
+}
+
+fn text(name: &str, field: Field) -> Result<String, Poison> {
+    match field {
+        Field::Text(text) => Ok(text),
+        Field::Integer(_) => Err(wrong_type(name, "text", "an integer")),
+        Field::Other(found) => Err(wrong_type(name, "text", found)),
+    }
+}
+
+fn sequence(name: &str, field: Field) -> Result<Sequence, Poison> {
+    match field {
+        Field::Integer(number) if number >= 0 => Ok(Sequence(number)),
+        Field::Integer(number) => Err(Poison::BadSequence(number)),
+        Field::Text(_) => Err(wrong_type(name, "an integer", "text")),
+        Field::Other(found) => Err(wrong_type(name, "an integer", found)),
+    }
+}
+
+/// Header values may also be whole numbers: producers set `http-x-retries: 3` without thinking of types.
+fn header_value(name: &str, field: Field) -> Result<HeaderValue, Poison> {
+    match field {
+        Field::Text(text) => HeaderValue::from_str(&text).map_err(|_| Poison::BadHeader(name.into())),
+        Field::Integer(number) => Ok(HeaderValue::from(number)),
+        Field::Other(found) => Err(wrong_type(name, "text or an integer", found)),
+    }
+}
+
+fn wrong_type(name: &str, expected: &'static str, found: &'static str) -> Poison {
+    Poison::WrongType { name: name.into(), expected, found }
+}
+
+#[cfg(test)]
+mod tests;

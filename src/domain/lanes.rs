@@ -1,0 +1,204 @@
+//! The lanes: of each entity at work, who is being sent and who is next.
+//!
+//! A lane exists in memory exactly while the head of its entity's line is ready, in flight or being read; an entity
+//! that waits for a retry, a missing number or its host has none. A lane keeps only a few of the events behind its
+//! head: the rest of the line is in the store, and is read when the lane gets there.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::event::{Entity, Event, EventId, Partition};
+
+/// The most events that a lane keeps behind its head.
+pub const LINE_EVENTS: usize = 4;
+/// The most bytes of body that a lane keeps behind its head.
+pub const LINE_BYTES: usize = 16 * 1024;
+
+/// An event whose turn has come or may come soon.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Its number in the store.
+    pub id: EventId,
+    /// Attempts begun so far.
+    pub attempts: u16,
+    /// The event.
+    pub event: Arc<Event>,
+}
+
+/// What a lane does after its head became final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The next event is the head: send it.
+    Send,
+    /// The line goes on in the store: read it, and call [`Lanes::loaded`].
+    Load,
+    /// The line has ended; the lane is gone.
+    Gone,
+}
+
+/// Where a lane's head stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waits for its host. Left by [`Lanes::start`].
+    Ready,
+    /// An attempt is being recorded, sent or settled. Left by [`Lanes::finished`] and [`Lanes::forget`].
+    Started,
+    /// The head is final and the line is being read. Left by [`Lanes::loaded`].
+    Loading,
+}
+
+struct Lane<P> {
+    head: Candidate,
+    behind: VecDeque<Candidate>,
+    behind_bytes: usize,
+    /// The store holds open events of the entity that are not in `behind`.
+    more: bool,
+    phase: Phase,
+    place: P,
+}
+
+/// All lanes in memory. `P` is the place that a lane takes up in the window; it is given back when the lane goes.
+pub struct Lanes<P> {
+    lanes: HashMap<Entity, Lane<P>>,
+}
+
+impl<P> Default for Lanes<P> {
+    fn default() -> Self {
+        Self { lanes: HashMap::new() }
+    }
+}
+
+impl<P> Lanes<P> {
+    /// The number of lanes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Whether there is no lane.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    /// Begins an attempt for the head of an entity's lane. None if there is nothing to begin.
+    pub fn start(&mut self, entity: &Entity) -> Option<Candidate> {
+        let lane = self.lanes.get_mut(entity).filter(|lane| lane.phase == Phase::Ready)?;
+        lane.phase = Phase::Started;
+        Some(lane.head.clone())
+    }
+
+    /// The event that a lane sends next or is sending.
+    #[must_use]
+    pub fn head(&self, entity: &Entity) -> Option<&Candidate> {
+        self.lanes.get(entity).filter(|lane| lane.phase != Phase::Loading).map(|lane| &lane.head)
+    }
+
+    /// An event was recorded that nothing has to precede. True: it is the head of a new lane, send it.
+    pub fn head_admitted(&mut self, candidate: Candidate, others_open: bool, place: P) -> bool {
+        self.open(candidate, others_open, place)
+    }
+
+    /// An event was recorded behind others of its entity.
+    pub fn follower_admitted(&mut self, candidate: Candidate) {
+        // An entity without a lane waits for something else; its line is read when that comes.
+        if let Some(lane) = self.lanes.get_mut(&candidate.event.entity) {
+            lane.append(candidate);
+        }
+    }
+
+    /// An event was read from the store because its turn has come: a retry that is due, or a place at its host. True:
+    /// it is the head of a new lane, send it. False: its entity is at work already.
+    pub fn woken(&mut self, candidate: Candidate, place: P) -> bool {
+        self.open(candidate, true, place)
+    }
+
+    fn open(&mut self, candidate: Candidate, more: bool, place: P) -> bool {
+        match self.lanes.entry(candidate.event.entity.clone()) {
+            Entry::Occupied(mut lane) => {
+                lane.get_mut().more = true;
+                false
+            }
+            Entry::Vacant(free) => {
+                let behind = VecDeque::new();
+                free.insert(Lane { head: candidate, behind, behind_bytes: 0, more, phase: Phase::Ready, place });
+                true
+            }
+        }
+    }
+
+    /// The head became final. Anything but the head is ignored.
+    pub fn finished(&mut self, entity: &Entity, id: EventId) -> After {
+        let Some(lane) = self.lanes.get_mut(entity).filter(|lane| lane.head.id == id && lane.phase == Phase::Started) else {
+            return After::Gone;
+        };
+        if let Some(next) = lane.behind.pop_front() {
+            lane.behind_bytes -= next.event.body.len();
+            lane.head = next;
+            lane.phase = Phase::Ready;
+            After::Send
+        } else if lane.more {
+            lane.phase = Phase::Loading;
+            After::Load
+        } else {
+            self.lanes.remove(entity);
+            After::Gone
+        }
+    }
+
+    /// The front of the line was read: `line` in order, each to be sent after the one before it; `more` says that it
+    /// goes on. True: the first is the head, send it.
+    pub fn loaded(&mut self, entity: &Entity, line: Vec<Candidate>, more: bool) -> bool {
+        let Some(lane) = self.lanes.get_mut(entity).filter(|lane| lane.phase == Phase::Loading) else {
+            return false;
+        };
+        let mut line = line.into_iter();
+        let Some(head) = line.next() else {
+            self.lanes.remove(entity);
+            return false;
+        };
+        lane.phase = Phase::Ready;
+        lane.head = head;
+        lane.more = false;
+        line.for_each(|candidate| lane.append(candidate));
+        lane.more |= more;
+        true
+    }
+
+    /// The entity waits for something that is not in memory: its lane goes, its line stays in the store.
+    pub fn forget(&mut self, entity: &Entity) -> Option<P> {
+        self.lanes.remove(entity).map(|lane| lane.place)
+    }
+
+    /// The partition has another owner now.
+    pub fn forget_partition(&mut self, partition: Partition) {
+        self.lanes.retain(|_, lane| lane.head.event.partition != partition);
+    }
+}
+
+impl<P> Lane<P> {
+    fn append(&mut self, candidate: Candidate) {
+        let bytes = candidate.event.body.len();
+        let room = self.behind.len() < LINE_EVENTS && self.behind_bytes + bytes <= LINE_BYTES;
+        if self.more || self.phase == Phase::Loading || !room || !self.continues_with(&candidate.event) {
+            self.more = true;
+        } else {
+            self.behind_bytes += bytes;
+            self.behind.push_back(candidate);
+        }
+    }
+
+    /// Whether `event` comes right after the last event of the lane: by arrival, or by its number.
+    fn continues_with(&self, event: &Event) -> bool {
+        let last = self.behind.back().unwrap_or(&self.head);
+        match (last.event.sequence, event.sequence) {
+            (None, None) => true,
+            (Some(last), Some(this)) => last.next() == this,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

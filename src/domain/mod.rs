@@ -1,0 +1,14 @@
+//! The rules, pure: no clock, no I/O, no async, no logging. Time and the random seed come in as arguments.
+//!
+//! Reading order: [`event`] and [`contract`] (what comes in), [`admission`] (may it join its entity's line?),
+//! [`lanes`] (who is next), [`lifecycle`] (states), [`verdict`] and [`backoff`] (what an attempt's outcome means).
+
+pub mod admission;
+pub mod backoff;
+pub mod contract;
+pub mod event;
+pub mod lanes;
+pub mod lifecycle;
+pub mod poison;
+pub mod trace_context;
+pub mod verdict;

@@ -1,0 +1,121 @@
+//! Why a message is not delivered but dead-lettered: a short code for programs, a sentence for people.
+
+use super::event::{Digest, Sequence};
+
+/// The longest idempotency key, in bytes: room for any UUID, ULID or URN, and an index entry stays small.
+pub const MAX_KEY_BYTES: usize = 200;
+/// The longest destination, in bytes.
+pub const MAX_DESTINATION_BYTES: usize = 2_048;
+/// The most `http-*` headers of one message.
+pub const MAX_HTTP_HEADERS: usize = 64;
+
+/// A message that breaks the contract, or that its entity's order leaves no place for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Poison {
+    /// No `message_id`.
+    #[error("the message has no message_id: set this property to the event's idempotency key")]
+    MissingKey,
+    /// A key that is too long or not printable.
+    #[error(
+        "the message_id is not a usable idempotency key ({0}): use 1 to {MAX_KEY_BYTES} bytes of visible ASCII"
+    )]
+    BadKey(String),
+    /// No routing key.
+    #[error("the routing key is empty: publish with the entity (whose order is kept) as the routing key")]
+    MissingEntity,
+    /// A routing key with control characters.
+    #[error("the routing key (the entity) holds a control character")]
+    BadEntity,
+    /// No destination in the message and none configured.
+    #[error(
+        "the message has no header `destination`, and the worker has no default: set the header to the URL to POST to"
+    )]
+    MissingDestination,
+    /// A destination that is no http(s) URL with a host.
+    #[error("the header `destination` is not a URL that can be posted to: {0}")]
+    BadDestination(String),
+    /// A header of the wrong AMQP type.
+    #[error("the header `{name}` must be {expected}, but is {found}")]
+    WrongType {
+        /// The header.
+        name: String,
+        /// What the contract asks for.
+        expected: &'static str,
+        /// What came.
+        found: &'static str,
+    },
+    /// A negative sequence.
+    #[error("the header `sequence` is {0}: it counts from 1 (or from 0, for a worker with --first-sequence any)")]
+    BadSequence(i64),
+    /// A header that Onceward or HTTP itself sets.
+    #[error("the header `http-{0}` may not be set by a message: it belongs to the connection or to Onceward")]
+    ForbiddenHeader(String),
+    /// A header that is no valid HTTP header.
+    #[error("the header `{0}` is not a valid HTTP header")]
+    BadHeader(String),
+    /// More headers than the limit.
+    #[error("the message has {0} `http-*` headers; {MAX_HTTP_HEADERS} are allowed")]
+    TooManyHeaders(usize),
+    /// A body over the limit.
+    #[error("the body has {size} bytes; the limit is {limit} (--body-limit)")]
+    BodyTooLarge {
+        /// Bytes that came.
+        size: usize,
+        /// Bytes that are allowed.
+        limit: usize,
+    },
+    /// The key is known with other content.
+    #[error(
+        "the key was used before for an event with another entity, destination, sequence or body \
+         (SHA-256 then {}, now {})", hex(earlier), hex(now)
+    )]
+    Conflict {
+        /// The recorded content.
+        earlier: Digest,
+        /// The content of this message.
+        now: Digest,
+    },
+    /// The entity has gone past this number.
+    #[error("sequence {sequence} was already passed: the entity's next number is {next}")]
+    SequencePassed {
+        /// This message's number.
+        sequence: Sequence,
+        /// The number that the entity waits for.
+        next: Sequence,
+    },
+    /// Another key holds this number.
+    #[error("sequence {0} is already taken by an event with another key")]
+    SequenceTaken(Sequence),
+    /// No number, though the entity uses them.
+    #[error("the event has no header `sequence`, but earlier events of its entity have: number all or none of them")]
+    Unnumbered,
+}
+
+impl Poison {
+    /// A short, stable name for programs and metrics.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::MissingKey => "missing_message_id",
+            Self::BadKey(_) => "bad_message_id",
+            Self::MissingEntity => "missing_entity",
+            Self::BadEntity => "bad_entity",
+            Self::MissingDestination => "missing_destination",
+            Self::BadDestination(_) => "bad_destination",
+            Self::WrongType { .. } => "wrong_header_type",
+            Self::BadSequence(_) => "bad_sequence",
+            Self::ForbiddenHeader(_) => "forbidden_header",
+            Self::BadHeader(_) => "bad_header",
+            Self::TooManyHeaders(_) => "too_many_headers",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::Conflict { .. } => "key_conflict",
+            Self::SequencePassed { .. } => "sequence_passed",
+            Self::SequenceTaken(_) => "sequence_taken",
+            Self::Unnumbered => "missing_sequence",
+        }
+    }
+}
+
+fn hex(digest: &Digest) -> String {
+    digest.0[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "…"
+}

@@ -1,0 +1,72 @@
+//! W3C Trace Context (<https://www.w3.org/TR/trace-context/>): which `traceparent` an event carries.
+
+use http::HeaderValue;
+use sha2::{Digest as _, Sha256};
+
+use super::event::IdempotencyKey;
+
+/// Whether `text` is a `traceparent` that may be passed on: §3.2.2, version 00 or a later one that begins like it.
+#[must_use]
+pub fn is_valid(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let (Some(version), Some(trace), Some(parent), Some(flags)) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    let nothing_more = parts.next().is_none();
+    is_hex(version, 2)
+        && version != "ff"
+        && (version != "00" || nothing_more)
+        && is_hex(trace, 32)
+        && trace.bytes().any(|b| b != b'0')
+        && is_hex(parent, 16)
+        && parent.bytes().any(|b| b != b'0')
+        && is_hex(flags, 2)
+}
+
+fn is_hex(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A `traceparent` for an event whose producer sent none: not sampled, and the same for every attempt of one key,
+/// so that the receiver's traces of all attempts can be found together.
+#[must_use]
+pub fn from_key(key: &IdempotencyKey) -> HeaderValue {
+    let hash: [u8; 32] = Sha256::digest(key.as_str()).into();
+    let hex: String = hash[..24].iter().map(|byte| format!("{byte:02x}")).collect();
+    // The last digit of each id is forced to be odd: an id of zeros is invalid.
+    let text = format!("00-{}1-{}1-00", &hex[..31], &hex[32..47]);
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("00"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceparent_is_accepted_as_the_recommendation_says() {
+        let table = [
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true),
+            ("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what-follows", true),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", false),
+            ("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", false),
+            ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", false),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", false),
+            ("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", false),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7", false),
+            ("", false),
+        ];
+        for (text, valid) in table {
+            assert_eq!(is_valid(text), valid, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_made_up_traceparent_is_valid_and_steady() {
+        let key = IdempotencyKey::from("order-1");
+        let made = from_key(&key);
+        assert!(is_valid(made.to_str().unwrap()));
+        assert_eq!(made, from_key(&key));
+    }
+}

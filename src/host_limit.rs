@@ -1,0 +1,202 @@
+//! The cap on a host, and who goes next: small policies over counts, without clock or I/O.
+//!
+//! Two pools are shared by all hosts: events that wait in memory for their host, and attempts in flight. Of each, a
+//! host may take its ceiling, but never more than a share of what is *free* (Choudhury and Hahne, "Dynamic queue length
+//! thresholds", 1998). So a few busy hosts get all they can use, many dead hosts shrink each other's share, and a
+//! host that comes new finds room.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::domain::event::{Entity, Host};
+
+/// The most events of one host that wait in memory.
+pub const WAITING_PER_HOST: usize = 256;
+/// The most events that wait in memory for their hosts, over all hosts.
+pub const WAITING_IN_ALL: usize = 4_096;
+/// How long a full queue may stand before its host counts as slow, and its events are parked in the store.
+pub const PATIENCE: Duration = Duration::from_millis(250);
+/// A host takes at most the free part of a pool divided by this.
+const SHARE_OF_FREE: usize = 8;
+
+/// Where an event goes that is ready to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// There is room in memory; a place is reserved.
+    Ready,
+    /// The host's queue is full but moves: wait a moment.
+    Wait,
+    /// The host is slow: the event waits in the store.
+    Park,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<(Entity, Duration)>,
+    reserved: usize,
+    in_flight: usize,
+    in_turn: bool,
+    parked: bool,
+    loading: bool,
+}
+
+impl State {
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.reserved == 0 && self.in_flight == 0 && !self.parked && !self.loading
+    }
+}
+
+/// All hosts that have work in memory. Times are durations since any fixed moment.
+pub struct Hosts {
+    per_host: usize,
+    in_all: usize,
+    hosts: HashMap<Host, State>,
+    turns: VecDeque<Host>,
+    waiting: usize,
+    in_flight: usize,
+}
+
+impl Hosts {
+    /// `per_host` attempts at a time to one host, `in_all` over all hosts.
+    #[must_use]
+    pub fn new(per_host: usize, in_all: usize) -> Self {
+        Self { per_host, in_all, hosts: HashMap::new(), turns: VecDeque::new(), waiting: 0, in_flight: 0 }
+    }
+
+    /// Attempts in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Asks for a place for one more event of `host`. [`Offer::Ready`] is followed by [`Self::enqueue`] or
+    /// [`Self::release_place`].
+    pub fn offer(&mut self, host: &Host, now: Duration) -> Offer {
+        let ceiling = share(WAITING_IN_ALL.saturating_sub(self.waiting), WAITING_PER_HOST);
+        let state = self.hosts.entry(host.clone()).or_default();
+        if state.waiting.len() + state.reserved < ceiling && !state.parked {
+            state.reserved += 1;
+            self.waiting += 1;
+            return Offer::Ready;
+        }
+        let since = state.waiting.front().map_or(now, |(_, since)| *since);
+        if state.parked || now.saturating_sub(since) > PATIENCE || ceiling == 0 {
+            state.parked = true;
+            Offer::Park
+        } else {
+            Offer::Wait
+        }
+    }
+
+    /// Gives back a place that is not needed.
+    pub fn release_place(&mut self, host: &Host) {
+        if let Some(state) = self.hosts.get_mut(host) {
+            state.reserved -= 1;
+            self.waiting -= 1;
+        }
+        self.drop_if_idle(host);
+    }
+
+    /// Uses a reserved place.
+    pub fn enqueue(&mut self, host: &Host, entity: Entity, now: Duration) {
+        if let Some(state) = self.hosts.get_mut(host) {
+            state.reserved -= 1;
+            self.waiting -= 1;
+        }
+        self.enqueue_loaded(host, entity, now);
+    }
+
+    /// For the next event of a line that is at work: it is taken in even if the queue is full, as long as the host
+    /// moves; there is at most one for each lane. False: park it.
+    pub fn enqueue_next_in_line(&mut self, host: &Host, entity: Entity, now: Duration) -> bool {
+        match self.offer(host, now) {
+            Offer::Ready => self.enqueue(host, entity, now),
+            Offer::Wait => self.enqueue_loaded(host, entity, now),
+            Offer::Park => return false,
+        }
+        true
+    }
+
+    /// The next entity to be sent, by turns of the hosts, with one attempt more counted in flight for its host.
+    pub fn start_next(&mut self) -> Option<(Host, Entity)> {
+        let ceiling = share(self.in_all.saturating_sub(self.in_flight), self.per_host);
+        if ceiling == 0 {
+            return None;
+        }
+        while let Some(host) = self.turns.pop_front() {
+            let Some(state) = self.hosts.get_mut(&host) else { continue };
+            state.in_turn = false;
+            if state.in_flight >= ceiling {
+                // The host leaves the round; the end of one of its own attempts brings it back.
+                continue;
+            }
+            let Some((entity, _)) = state.waiting.pop_front() else { continue };
+            state.in_flight += 1;
+            self.in_flight += 1;
+            self.waiting -= 1;
+            self.give_turn(&host);
+            return Some((host, entity));
+        }
+        None
+    }
+
+    /// An attempt has ended, or was not begun.
+    pub fn ended(&mut self, host: &Host) {
+        if let Some(state) = self.hosts.get_mut(host) {
+            state.in_flight -= 1;
+            self.in_flight -= 1;
+        }
+        self.give_turn(host);
+        self.drop_if_idle(host);
+    }
+
+    /// The store holds parked events of this host.
+    pub fn note_parked(&mut self, host: &Host) {
+        self.hosts.entry(host.clone()).or_default().parked = true;
+    }
+
+    /// Whether it is time to read the host's parked events; if so, [`Self::loaded`] has to follow.
+    pub fn wants_load(&mut self, host: &Host) -> bool {
+        let Some(state) = self.hosts.get_mut(host) else { return false };
+        let wants = state.parked && !state.loading && state.waiting.len() + state.reserved < WAITING_PER_HOST / 4;
+        let room = WAITING_IN_ALL.saturating_sub(self.waiting) > WAITING_PER_HOST / 4 || state.waiting.is_empty();
+        state.loading |= wants && room;
+        wants && room
+    }
+
+    /// Parked events of the host were read; `more` says that others are left.
+    pub fn loaded(&mut self, host: &Host, more: bool) {
+        let state = self.hosts.entry(host.clone()).or_default();
+        state.loading = false;
+        state.parked = more;
+        self.drop_if_idle(host);
+    }
+
+    /// Takes in an event whatever the ceiling: one that was read back from the store, in a bounded number.
+    pub fn enqueue_loaded(&mut self, host: &Host, entity: Entity, now: Duration) {
+        self.waiting += 1;
+        self.hosts.entry(host.clone()).or_default().waiting.push_back((entity, now));
+        self.give_turn(host);
+    }
+
+    fn give_turn(&mut self, host: &Host) {
+        if let Some(state) = self.hosts.get_mut(host)
+            && !state.in_turn
+            && !state.waiting.is_empty()
+        {
+            state.in_turn = true;
+            self.turns.push_back(host.clone());
+        }
+    }
+
+    fn drop_if_idle(&mut self, host: &Host) {
+        if self.hosts.get(host).is_some_and(State::is_idle) {
+            self.hosts.remove(host);
+        }
+    }
+}
+
+/// What one host may take of a pool of which `free` is left.
+fn share(free: usize, ceiling: usize) -> usize {
+    ceiling.min((free / SHARE_OF_FREE).max(usize::from(free > 0)))
+}

@@ -1,0 +1,32 @@
+//! Onceward delivers events from RabbitMQ to HTTP endpoints: once, in order, to the end.
+//!
+//! The rooms, in the order in which an event goes through them:
+//!
+//! | room | what happens there |
+//! |---|---|
+//! | [`config`] | flags and environment become settings |
+//! | [`app`] | wires the worker together, and takes it apart |
+//! | [`broker`] | RabbitMQ: connection, topology, consumers, publisher, delay ladder |
+//! | [`intake`] | messages are read by the contract, recorded, and acknowledged after the commit |
+//! | [`store`] | Postgres: the one writer, leases, reads, migrations |
+//! | [`dispatch`] | who is next: lanes and hosts |
+//! | [`host_limit`] | the cap on a host |
+//! | [`deliver`] | one attempt: one HTTP request |
+//! | [`settle`] | an attempt's outcome becomes a state, a retry or a dead letter |
+//! | [`rescue`] | finds what a crash or a lost message left |
+//! | [`domain`] | the rules of it all, pure |
+//! | [`commands`] | what else the program does: publish, sink, status, redrive |
+
+pub mod app;
+pub mod broker;
+pub mod commands;
+pub mod config;
+pub mod deliver;
+pub mod dispatch;
+pub mod domain;
+pub mod host_limit;
+pub mod intake;
+pub mod rescue;
+pub mod settle;
+pub mod store;
+pub mod telemetry;
