@@ -5,6 +5,8 @@
 //! thresholds", 1998). So a few busy hosts get all they can use, many dead hosts shrink each other's share, and a
 //! host that comes new finds room.
 
+pub mod shared;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 

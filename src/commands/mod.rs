@@ -1,0 +1,4 @@
+//! What the program does besides delivering.
+
+pub mod redrive;
+pub mod status;
