@@ -108,8 +108,11 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<(), WorkerErr
     loop {
         let error = match set_up(args, database).await {
             Ok(()) => return Ok(()),
-            Err(WorkerError::Cluster(ClusterError::Database(error)) | WorkerError::Database(error)) => error,
-            Err(WorkerError::Migrate(sqlx::migrate::MigrateError::Execute(error))) => error,
+            Err(
+                WorkerError::Cluster(ClusterError::Database(error))
+                | WorkerError::Database(error)
+                | WorkerError::Migrate(sqlx::migrate::MigrateError::Execute(error)),
+            ) => error,
             Err(error) => return Err(error),
         };
         if !store::is_transient(&error) {
@@ -172,8 +175,7 @@ impl Worker {
 
         let writer =
             Writer { database, member: member.clone(), first_sequence: args.first_sequence() }.run(to_write, written);
-        let ownership =
-            Ownership { pool: pool.clone(), member, lease: args.lease, notices: notices.clone(), owned };
+        let ownership = Ownership { pool: pool.clone(), member, lease: args.lease, notices: notices.clone(), owned };
         let intake = Intake {
             url: args.broker.amqp_url.clone(),
             names: names.clone(),
@@ -277,4 +279,3 @@ impl Signals {
         }
     }
 }
-

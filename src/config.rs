@@ -266,7 +266,8 @@ fn status_range(part: &str) -> Result<RangeInclusive<u16>, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}: write a number and a unit, such as 500ms, 5s or 2min"))
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}: write a number and a unit, such as 500ms, 5s or 2min"))
 }
 
 fn factor(text: &str) -> Result<f64, String> {

@@ -134,7 +134,7 @@ impl Dispatch {
             Written::Unparked { host, events, more } => self.unparked(&host, events, more),
             Written::TakenOver { lease, in_flight } => {
                 for event in in_flight {
-                    let Some(candidate) = restore(event) else { continue };
+                    let Some(candidate) = restore(&event) else { continue };
                     let lease = lease.clone();
                     let _ = ended.send(Ended { candidate, lease, outcome: Outcome::Unknown, took: None }).await;
                 }
@@ -227,7 +227,7 @@ impl Dispatch {
 
     fn front(&mut self, front: Front) {
         let entity = front.entity;
-        let line = front.events.into_iter().map_while(restore).collect();
+        let line = front.events.iter().map_while(restore).collect();
         if self.lanes.loaded(&entity, line, front.more) {
             self.send_head(&entity);
         }
@@ -236,7 +236,7 @@ impl Dispatch {
     fn woken(&mut self, woken: Woken) {
         match woken {
             Woken::Due(event) => {
-                let Some(candidate) = restore(event) else { return };
+                let Some(candidate) = restore(&event) else { return };
                 let entity = candidate.event.entity.clone();
                 if self.lanes.woken(candidate, None) {
                     self.send_head(&entity);
@@ -252,7 +252,7 @@ impl Dispatch {
 
     fn unparked(&mut self, host: &Host, events: Vec<StoredEvent>, more: bool) {
         for event in events {
-            let Some(candidate) = restore(event) else { continue };
+            let Some(candidate) = restore(&event) else { continue };
             let entity = candidate.event.entity.clone();
             if self.lanes.woken(candidate, None) {
                 self.hosts.lock().enqueue_loaded(host, entity, clock::now());
@@ -301,9 +301,9 @@ impl Dispatch {
 }
 
 /// An event from the store, read by the same contract as when it came in. None only if a hand has changed the row.
-fn restore(stored: StoredEvent) -> Option<Candidate> {
+fn restore(stored: &StoredEvent) -> Option<Candidate> {
     let id = EventId(stored.event_id);
-    let event = read(&stored);
+    let event = read(stored);
     if event.is_none() {
         tracing::error!(event = %id, "the event can't be read back from the database; it stays where it is");
     }

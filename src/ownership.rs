@@ -40,7 +40,7 @@ impl Ownership {
                     match self.turn(&validity, &mut standing_by).await {
                         Ok(complete) => {
                             let pause = if complete { self.lease / 3 } else { LOOK_FOR_FREE.min(self.lease / 3) };
-                            tokio::time::sleep(pause.saturating_sub(clock::now() - asked)).await;
+                            tokio::time::sleep(pause.saturating_sub(clock::now().saturating_sub(asked))).await;
                         }
                         Err(error) => {
                             tracing::debug!(%error, "the leases could not be renewed");
@@ -80,7 +80,8 @@ impl Ownership {
         if let Some((partitions, wait)) = others
             && !*standing_by
         {
-            let ends_in = humantime::format_duration(Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(0)));
+            let ends_in =
+                humantime::format_duration(Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(0)));
             tracing::info!(partitions, %ends_in, "another worker has partitions; standing by for them");
         }
         *standing_by = others.is_some();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::AMQPValue;
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +46,6 @@ pub struct Publisher {
 
 impl Publisher {
     /// A publisher, and the task that keeps it connected until `stop`.
-    #[must_use]
     pub fn new(url: SecretUrl, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, channel) = watch::channel(None);
         (Self { channel }, stay_connected(url, sender, stop))
@@ -119,7 +118,7 @@ async fn until_closed(connection: &Connection, channel: &Channel) {
 /// `properties` with more headers; one of the same name is replaced.
 #[must_use]
 pub fn with_headers<const N: usize>(properties: BasicProperties, more: [(&str, AMQPValue); N]) -> BasicProperties {
-    let mut headers = properties.headers().clone().unwrap_or_else(FieldTable::default);
+    let mut headers = properties.headers().clone().unwrap_or_default();
     for (name, value) in more {
         headers.insert(name.into(), value);
     }

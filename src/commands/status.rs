@@ -46,7 +46,8 @@ pub async fn run(args: &StatusArgs) -> Result<(), StatusError> {
     let mut connection = Database::new(&args.database.database_url, "onceward status")?.connect().await?;
     let status = status::read(&mut connection, args.top.into()).await.map_err(|error| {
         // PostgreSQL, Appendix A: undefined_table.
-        let no_table = error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "42P01");
+        let no_table =
+            error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "42P01");
         if no_table { StatusError::Empty } else { error.into() }
     })?;
     connection.close().await?;
@@ -94,8 +95,11 @@ fn partitions(status: &Status) -> Table {
     let mut table = table(&["partitions", "owner", "lease ends in", "open events"], &[2, 3]);
     for group in status.partitions.chunk_by(|a, b| a.owner == b.owner) {
         let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
-        let range =
-            if group.len() == 1 { first.partition.to_string() } else { format!("{}–{}", first.partition, last.partition) };
+        let range = if group.len() == 1 {
+            first.partition.to_string()
+        } else {
+            format!("{}–{}", first.partition, last.partition)
+        };
         let lease = first.lease_seconds.map_or("–".into(), |seconds| {
             if seconds < 0.0 { format!("ended {} ago", time(-seconds)) } else { time(seconds) }
         });
@@ -120,9 +124,9 @@ fn entities(rows: &[EntityRow]) -> Table {
     let header = ["entity", "open", "state", "attempts", "waits for", "since", "until", "host"];
     let mut table = table(&header, &[1, 3, 5, 6]);
     for row in rows {
-        let until = row.until_seconds.map_or("–".into(), |seconds| {
-            if seconds > 0.0 { format!("in {}", time(seconds)) } else { "now".into() }
-        });
+        let until = row
+            .until_seconds
+            .map_or("–".into(), |seconds| if seconds > 0.0 { format!("in {}", time(seconds)) } else { "now".into() });
         table.add_row([
             row.entity.clone(),
             row.open.to_string(),

@@ -66,7 +66,9 @@ impl Acks {
         while let Some(batch) = batches.recv().await {
             let Batch { events, admitted, mut poisoned, ackers } = batch;
             let Ok(outcomes) = admitted.await else {
-                events.iter().for_each(|(event, parked)| self.release(event, *parked));
+                for (event, parked) in &events {
+                    self.release(event, *parked);
+                }
                 return Err("a partition has another owner".into());
             };
             for ((event, parked), outcome) in events.into_iter().zip(outcomes) {

@@ -89,10 +89,7 @@ async fn recorded_digests(
             .bind(keys)
             .fetch_all(connection)
             .await?;
-    Ok(rows
-        .into_iter()
-        .map(|(key, digest)| (key.into(), Digest(digest.try_into().unwrap_or_default())))
-        .collect())
+    Ok(rows.into_iter().map(|(key, digest)| (key.into(), Digest(digest.try_into().unwrap_or_default()))).collect())
 }
 
 type Lines = HashMap<(Partition, Entity), Line>;
@@ -196,9 +193,9 @@ async fn insert(
     joining: &[usize],
 ) -> Result<HashMap<String, EventId>, sqlx::Error> {
     let events = || joining.iter().map(|&index| arrivals[index].event.as_ref());
-    let parked = joining.iter().map(|&index| {
-        arrivals[index].park && matches!(decided[index].admission, Admission::Join { head: true, .. })
-    });
+    let parked = joining
+        .iter()
+        .map(|&index| arrivals[index].park && matches!(decided[index].admission, Admission::Join { head: true, .. }));
     let rows: Vec<(i64, String)> = sqlx::query_as(
         "with arrived as (select * from unnest($1::text[], $2::bytea[], $3::int4[], $4::text[], $5::int8[], \
          $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::bool[]) with ordinality as a (idempotency_key, \

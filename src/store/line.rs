@@ -203,13 +203,11 @@ pub async fn unpark(
 /// # Errors
 /// sqlx's.
 pub async fn park(connection: &mut PgConnection, ids: &[EventId]) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "update open_event set parked = true where event_id = any($1) and state in ('PENDING', 'RETRY_WAIT')",
-    )
-    .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
-    .execute(connection)
-    .await
-    .map(drop)
+    sqlx::query("update open_event set parked = true where event_id = any($1) and state in ('PENDING', 'RETRY_WAIT')")
+        .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// Attempts that a former owner of the partition left in flight; as many as one worker may have.

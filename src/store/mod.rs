@@ -37,9 +37,7 @@ impl Database {
     /// # Errors
     /// sqlx's, for a URL that it can't read.
     pub fn new(url: &SecretUrl, name: &str) -> Result<Self, sqlx::Error> {
-        let options = PgConnectOptions::from_str(url.reveal())?
-            .application_name(name)
-            .disable_statement_logging();
+        let options = PgConnectOptions::from_str(url.reveal())?.application_name(name).disable_statement_logging();
         Ok(Self { options })
     }
 
@@ -79,9 +77,9 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
         // PostgreSQL, Appendix A: connection, read-only transaction, rollback, resources, operator, system.
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "25", "40", "53", "57", "58", "55"].iter().any(|class| code.starts_with(class))
-        }),
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| ["08", "25", "40", "53", "57", "58", "55"].iter().any(|class| code.starts_with(class))),
         _ => false,
     }
 }

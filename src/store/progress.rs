@@ -108,7 +108,7 @@ async fn finish(connection: &mut PgConnection, finals: &[&Settlement]) -> Result
     Ok(rows.into_iter().map(|(id,)| EventId(id)).collect())
 }
 
-/// Records RETRY_WAIT with its time, and FAILED events that hold their line.
+/// Records `RETRY_WAIT` with its time, and FAILED events that hold their line.
 async fn keep_waiting(connection: &mut PgConnection, waiting: &[&Settlement]) -> Result<Vec<EventId>, sqlx::Error> {
     if waiting.is_empty() {
         return Ok(Vec::new());
@@ -138,7 +138,7 @@ async fn keep_waiting(connection: &mut PgConnection, waiting: &[&Settlement]) ->
     Ok(rows.into_iter().map(|(id,)| EventId(id)).collect())
 }
 
-/// Keeps each failed attempt for the history, and puts FAILED events into the outbox.
+/// Keeps each failed attempt for the history.
 async fn record_failures(connection: &mut PgConnection, failures: &[&Settlement]) -> Result<(), sqlx::Error> {
     if failures.is_empty() {
         return Ok(());
@@ -148,19 +148,25 @@ async fn record_failures(connection: &mut PgConnection, failures: &[&Settlement]
         .iter()
         .map(|settlement| settlement.took.map(|took| i32::try_from(took.as_millis()).unwrap_or(i32::MAX)))
         .collect();
-    let (statuses, errors): (Vec<Option<i16>>, Vec<Option<String>>) =
-        failures.iter().map(|settlement| describe(&settlement.outcome)).unzip();
+    let described: Vec<Described> = failures.iter().map(|settlement| describe(&settlement.outcome)).collect();
     sqlx::query(
-        "insert into failed_attempt (event_id, attempt, duration_ms, status, error) \
-         select * from unnest($1::int8[], $2::int2[], $3::int4[], $4::int2[], $5::text[]) on conflict do nothing",
+        "insert into failed_attempt (event_id, attempt, duration_ms, status, answer, error) \
+         select * from unnest($1::int8[], $2::int2[], $3::int4[], $4::int2[], $5::text[], $6::text[]) \
+         on conflict do nothing",
     )
     .bind(ids)
     .bind(attempts)
     .bind(took)
-    .bind(statuses)
-    .bind(errors)
+    .bind(described.iter().map(|described| described.status).collect::<Vec<_>>())
+    .bind(described.iter().map(|described| described.answer.as_deref()).collect::<Vec<_>>())
+    .bind(described.iter().map(|described| described.error.as_deref()).collect::<Vec<_>>())
     .execute(&mut *connection)
     .await?;
+    enter_outbox(connection, failures).await
+}
+
+/// Puts FAILED events into the outbox of the dead-letter exchange.
+async fn enter_outbox(connection: &mut PgConnection, failures: &[&Settlement]) -> Result<(), sqlx::Error> {
     let dead: Vec<(i64, i32, &str)> = failures
         .iter()
         .filter_map(|settlement| match settlement.decision {
@@ -192,15 +198,24 @@ fn ids_and_attempts(settled: &[&Settlement]) -> (Vec<i64>, Vec<i16>) {
     settled.iter().map(|s| (s.candidate.id.0, small(s.candidate.attempts))).unzip()
 }
 
-fn describe(outcome: &Outcome) -> (Option<i16>, Option<String>) {
+/// What a failed attempt leaves in the history.
+#[derive(Default)]
+struct Described {
+    status: Option<i16>,
+    answer: Option<String>,
+    error: Option<String>,
+}
+
+fn describe(outcome: &Outcome) -> Described {
     match outcome {
         Outcome::Response { status, excerpt, .. } => {
-            (Some(small(*status)), Some(excerpt).filter(|text| !text.is_empty()).map(|text| printable(text)))
+            let answer = Some(excerpt).filter(|text| !text.is_empty()).map(|text| printable(text));
+            Described { status: Some(small(*status)), answer, error: None }
         }
-        Outcome::NoResponse(error) => (None, Some(printable(error))),
+        Outcome::NoResponse(error) => Described { error: Some(printable(error)), ..Described::default() },
         Outcome::Unknown => {
             let error = "outcome unknown: the worker stopped or lost its lease during the attempt";
-            (None, Some(error.into()))
+            Described { error: Some(error.into()), ..Described::default() }
         }
     }
 }

@@ -138,11 +138,10 @@ pub async fn read(connection: &mut PgConnection, limit: i64) -> Result<Status, s
     .bind(limit)
     .fetch_all(&mut *connection)
     .await?;
-    let (failed, unpublished) = sqlx::query_as(
-        "select count(*), count(*) filter (where published_at is null) from dead_letter",
-    )
-    .fetch_one(connection)
-    .await?;
+    let (failed, unpublished) =
+        sqlx::query_as("select count(*), count(*) filter (where published_at is null) from dead_letter")
+            .fetch_one(connection)
+            .await?;
     Ok(Status { partitions, states, busiest, blocked, hosts, failed, unpublished })
 }
 

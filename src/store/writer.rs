@@ -274,7 +274,7 @@ struct Found {
 }
 
 enum Attempted {
-    Done(Found),
+    Done(Box<Found>),
     /// Some leases are lost: they are marked. Begin again without them.
     Fenced,
     /// Another worker recorded one of the keys meanwhile. Begin again.
@@ -293,14 +293,14 @@ impl Session {
     /// Commits a batch, however long the database is away.
     async fn commit(&mut self, mut batch: Batch) -> Result<Vec<Written>, sqlx::Error> {
         let mut results = Vec::new();
-        let mut last: Option<Found> = None;
+        let mut last: Option<Box<Found>> = None;
         loop {
             results.extend(batch.drop_lost());
             let tried = tokio::time::timeout(COMMIT_WITHIN, self.try_once(&batch, &mut last)).await;
             match tried.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
                 Ok(Attempted::Done(found)) => {
                     self.delays.reset();
-                    results.extend(report(batch, found));
+                    results.extend(report(batch, *found));
                     return Ok(results);
                 }
                 Ok(Attempted::Fenced | Attempted::Collision) => {}
@@ -316,7 +316,7 @@ impl Session {
     }
 
     /// One transaction. `last` keeps what it found, in case the connection breaks during the commit.
-    async fn try_once(&mut self, batch: &Batch, last: &mut Option<Found>) -> Result<Attempted, sqlx::Error> {
+    async fn try_once(&mut self, batch: &Batch, last: &mut Option<Box<Found>>) -> Result<Attempted, sqlx::Error> {
         if self.connection.is_none() {
             self.connection = Some(self.writer.database.connect().await?);
         }
@@ -336,7 +336,7 @@ impl Session {
         let Some(found) = apply(&mut transaction, batch, self.writer.first_sequence).await? else {
             return Ok(Attempted::Collision);
         };
-        *last = Some(found);
+        *last = Some(Box::new(found));
         self.unsettled = Some(id);
         transaction.commit().await?;
         self.unsettled = None;
@@ -359,11 +359,7 @@ async fn was_committed(connection: &mut PgConnection, id: &str) -> Result<bool, 
 
 /// Holds the leases of the batch until the commit, and marks those that have another owner or epoch. Gives the
 /// transaction's id, and whether any lease was lost.
-async fn fence(
-    connection: &mut PgConnection,
-    member: &Member,
-    batch: &Batch,
-) -> Result<(String, bool), sqlx::Error> {
+async fn fence(connection: &mut PgConnection, member: &Member, batch: &Batch) -> Result<(String, bool), sqlx::Error> {
     let leases: HashMap<_, _> = batch.leases().map(|lease| ((lease.partition, lease.epoch), lease)).collect();
     let (partitions, epochs): (Vec<i32>, Vec<i64>) =
         leases.keys().map(|(partition, epoch)| (partition.0, *epoch)).unzip();
