@@ -85,10 +85,17 @@ fn outage(stopped: &'static [Which], how: Stop, started: &'static [Which]) {
 }
 
 async fn nothing_is_lost(world: &World, receiver: &Receiver, worker: &Worker, keys: &[String]) {
+    let database = Database::connect(world).await;
     let all = |log: &Log| keys.iter().all(|key| log.delivered.contains(key));
-    receiver.wait_for(Duration::from_secs(90), "every confirmed event", all).await;
+    let waiting = receiver.wait_for(Duration::from_secs(90), "every confirmed event", all);
+    if tokio::time::timeout(Duration::from_secs(60), waiting).await.is_err() {
+        let delivered = receiver.log().delivered.clone();
+        let missing: Vec<_> = keys.iter().filter(|key| !delivered.contains(*key)).collect();
+        let known: Vec<_> = database.events().await.into_iter().filter(|event| event.state != "DELIVERED").collect();
+        panic!("{} of {} never arrived: {missing:?}; open: {known:#?}", missing.len(), keys.len());
+    }
     worker.stop().await;
-    let states = Database::connect(world).await.states().await;
+    let states = database.states().await;
     let delivered = states.get("DELIVERED").copied().unwrap_or_default();
     assert_eq!(states.values().sum::<i64>(), delivered, "nothing is left open: {states:?}");
     assert!(delivered >= i64::try_from(keys.len()).expect("a small number"), "{states:?}");
