@@ -83,7 +83,9 @@ impl Hosts {
         }
         let since = state.waiting.front().map_or(now, |(_, since)| *since);
         if state.parked || now.saturating_sub(since) > PATIENCE || ceiling == 0 {
-            state.parked = true;
+            // An empty queue gets no mark here: only the end of something in it would bring anybody back to look.
+            state.parked |= !state.waiting.is_empty();
+            self.drop_if_idle(host);
             Offer::Park
         } else {
             Offer::Wait
