@@ -42,8 +42,10 @@ pub enum Poison {
         /// What came.
         found: &'static str,
     },
-    /// A negative sequence.
-    #[error("the header `sequence` is {0}: it counts from 1 (or from 0, for a worker with --first-sequence any)")]
+    /// A sequence that is negative, or has no number after it.
+    #[error(
+        "the header `sequence` is {0}: it counts from 1 (or from 0, for a worker with --first-sequence any) to 2^63 - 2"
+    )]
     BadSequence(i64),
     /// A header that Onceward or HTTP itself sets.
     #[error("the header `http-{0}` may not be set by a message: it belongs to the connection or to Onceward")]
