@@ -119,5 +119,6 @@ impl Poison {
 }
 
 fn hex(digest: &Digest) -> String {
-    digest.0[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "…"
+    let start = digest.0.iter().take(8).fold(0, |start, byte| start << 8 | u64::from(*byte));
+    format!("{start:016x}…")
 }
