@@ -4,6 +4,7 @@
 //! ([`report`]). Memory is bounded by the window of unconfirmed events, not by the input.
 
 mod event;
+mod fault;
 mod input;
 mod line;
 mod report;
@@ -123,9 +124,8 @@ pub async fn run(args: &PublishArgs) -> Result<(), PublishError> {
     let mut signals = Signals::listen().map_err(PublishError::Signals)?;
     let bar = source.progress_bar();
     let started = crate::clock::now();
-    let loss = send::Loss::new(connection.status().clone(), channel.status().clone());
-    let mut sender =
-        send::Sender::new(channel, loss, &args.broker.exchange, args.in_flight.into(), bar.clone());
+    let (status, limit) = (connection.status().clone(), args.in_flight.into());
+    let mut sender = send::Sender::new(channel, status, &args.broker.exchange, limit, bar.clone());
     let report = sender.run(source.start(), &mut signals).await;
     bar.finish_and_clear();
     let _ = tokio::time::timeout(CLOSE_WITHIN, connection.close(200, "published".into())).await;
@@ -150,15 +150,15 @@ async fn connect(args: &PublishArgs) -> Result<Connection, PublishError> {
     let unreachable = |reason| PublishError::Unreachable { url: url.to_string(), reason };
     match tokio::time::timeout(CONNECT_WITHIN, crate::broker::connect(url, "onceward publish")).await {
         Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(unreachable(send::describe(&error))),
+        Ok(Err(error)) => Err(unreachable(fault::describe(&error))),
         Err(_) => Err(unreachable(format!("no answer within {} s", CONNECT_WITHIN.as_secs()))),
     }
 }
 
 async fn open_channel(connection: &Connection, exchange: &str) -> Result<Channel, PublishError> {
-    let refused = |error: lapin::Error| match send::reply_code(&error) {
+    let refused = |error: lapin::Error| match fault::reply_code(&error) {
         Some(404) => PublishError::MissingExchange(exchange.into()),
-        _ => PublishError::Refused(send::describe(&error)),
+        _ => PublishError::Refused(fault::describe(&error)),
     };
     let channel = connection.create_channel().await.map_err(refused)?;
     // A passive declaration only asks whether the name is there; the type is not looked at.

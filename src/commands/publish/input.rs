@@ -186,8 +186,8 @@ mod tests {
 
     #[test]
     fn blank_lines_are_skipped_but_counted_and_a_bad_line_stops_nothing() {
-        let items =
-            feed_text("{\"entity\":\"a\",\"body\":1}\r\n\n  \nnonsense\n{\"entity\":\"b\",\"body\":2}");
+        let text = "{\"entity\":\"a\",\"body\":1}\r\n\n  \nnonsense\n{\"entity\":\"b\",\"body\":2}";
+        let items = feed_text(text);
         let seen: Vec<_> =
             items.iter().map(|item| (item.line, matches!(item.what, Piece::Event(_)))).collect();
         assert_eq!(seen, [(Some(1), true), (Some(4), false), (Some(5), true)]);

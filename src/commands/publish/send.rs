@@ -9,11 +9,12 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use indicatif::ProgressBar;
 use lapin::message::BasicReturnMessage;
 use lapin::options::BasicPublishOptions;
-use lapin::{Channel, ChannelStatus, Confirmation, ConnectionStatus, ErrorKind, PublisherConfirm};
+use lapin::{Channel, Confirmation, ConnectionStatus, PublisherConfirm};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use super::event::Outgoing;
+use super::fault::specific;
 use super::input::{Item, Piece};
 use super::report::{Report, Tag, rate};
 use crate::commands::signals::Signals;
@@ -24,25 +25,13 @@ const PATIENCE_AFTER_SIGNAL: u32 = 50;
 /// And after the connection was lost: every confirm has failed by then, unless lapin has forgotten it.
 const PATIENCE_AFTER_LOSS: u32 = 10;
 
-/// What tells that no more confirms will come.
-pub(super) struct Loss {
-    connection: ConnectionStatus,
-    channel: ChannelStatus,
-}
-
-impl Loss {
-    pub(super) fn new(connection: ConnectionStatus, channel: ChannelStatus) -> Self {
-        Self { connection, channel }
-    }
-}
-
 type Publishing = BoxFuture<'static, (u64, lapin::Result<PublisherConfirm>)>;
 type Confirming = BoxFuture<'static, (u64, lapin::Result<Confirmation>)>;
 
 /// The state of publishing.
 pub(super) struct Sender {
     channel: Channel,
-    loss: Loss,
+    connection: ConnectionStatus,
     exchange: String,
     limit: usize,
     bar: ProgressBar,
@@ -55,14 +44,21 @@ pub(super) struct Sender {
     reading: bool,
     /// Ticks left, once a stop has begun.
     patience: Option<u32>,
+    lost: bool,
     told_blocked: bool,
 }
 
 impl Sender {
-    pub(super) fn new(channel: Channel, loss: Loss, exchange: &str, limit: usize, bar: ProgressBar) -> Self {
+    pub(super) fn new(
+        channel: Channel,
+        connection: ConnectionStatus,
+        exchange: &str,
+        limit: usize,
+        bar: ProgressBar,
+    ) -> Self {
         Self {
             channel,
-            loss,
+            connection,
             exchange: exchange.into(),
             limit,
             bar,
@@ -73,6 +69,7 @@ impl Sender {
             confirming: FuturesUnordered::new(),
             reading: true,
             patience: None,
+            lost: false,
             told_blocked: false,
         }
     }
@@ -91,6 +88,9 @@ impl Sender {
                 () = signals.recv() => self.on_signal(),
                 _ = tick.tick() => self.on_tick(crate::clock::now().saturating_sub(started)),
             }
+        }
+        if self.lost {
+            self.report.stopped("the connection to the broker was lost".into());
         }
         for tag in std::mem::take(&mut self.open).into_values() {
             self.report.unknown(&tag);
@@ -137,7 +137,7 @@ impl Sender {
         self.publishing = None;
         match sent {
             Ok(confirm) => self.confirming.push(Box::pin(async move { (id, confirm.await) })),
-            Err(error) => self.on_loss(&describe(&error)),
+            Err(error) => self.on_loss(specific(&error)),
         }
     }
 
@@ -145,7 +145,7 @@ impl Sender {
         let confirmation = match answer {
             Ok(confirmation) => confirmation,
             // It stays open, and is reported as such at the end.
-            Err(error) => return self.on_loss(&describe(&error)),
+            Err(error) => return self.on_loss(specific(&error)),
         };
         let Some(tag) = self.open.remove(&id) else { return };
         match confirmation {
@@ -172,10 +172,14 @@ impl Sender {
         self.report.returned(&tag, message.reply_text.as_str());
     }
 
-    fn on_loss(&mut self, reason: &str) {
+    /// No more confirms can come. Of the errors that all that is open now ends with, only some tell why.
+    fn on_loss(&mut self, reason: Option<String>) {
         self.reading = false;
-        self.report.stopped(reason.to_owned());
+        self.lost = true;
         self.patience.get_or_insert(PATIENCE_AFTER_LOSS);
+        if let Some(reason) = reason {
+            self.report.stopped(reason);
+        }
     }
 
     /// The first signal ends the reading, the second one also the waiting.
@@ -191,10 +195,10 @@ impl Sender {
         let rate = rate(confirmed, took).unwrap_or_default();
         self.bar.set_message(format!("{confirmed} confirmed, {} under way, {rate}/s", self.open.len()));
         self.bar.tick();
-        if !self.loss.channel.connected() {
-            self.on_loss("the connection to the broker was lost");
+        if !self.channel.status().connected() {
+            self.on_loss(None);
         }
-        if self.loss.connection.blocked() && !self.told_blocked {
+        if self.connection.blocked() && !self.told_blocked {
             self.told_blocked = true;
             let told = "the broker takes no events for now (it is short of memory or disk): waiting for it";
             self.bar.suspend(|| drop(writeln!(std::io::stderr(), "{told}")));
@@ -207,25 +211,5 @@ async fn wait(publishing: &mut Option<Publishing>) -> (u64, lapin::Result<Publis
     match publishing {
         Some(publishing) => publishing.await,
         None => std::future::pending().await,
-    }
-}
-
-/// The broker's reply code, if it is the broker that complains.
-pub(super) fn reply_code(error: &lapin::Error) -> Option<u16> {
-    match error.kind() {
-        ErrorKind::ProtocolError(error) => Some(error.get_id()),
-        _ => None,
-    }
-}
-
-/// What went wrong, without the jargon of the library.
-pub(super) fn describe(error: &lapin::Error) -> String {
-    match error.kind() {
-        ErrorKind::IOError(error) => error.to_string(),
-        ErrorKind::ProtocolError(error) => error.get_message().to_string(),
-        ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_) => {
-            "the connection to the broker was lost".into()
-        }
-        _ => error.to_string(),
     }
 }

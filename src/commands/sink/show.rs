@@ -86,7 +86,12 @@ fn preview(body: &[u8]) -> String {
 
 /// Strangers write the text: it must not move the cursor of somebody's terminal.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let harmless = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if c.is_control() => '·',
+        c => c,
+    };
+    text.chars().map(harmless).collect()
 }
 
 #[cfg(test)]
@@ -117,7 +122,7 @@ mod tests {
     #[test]
     fn a_body_is_cut_and_cannot_steer_the_terminal() {
         assert_eq!(preview("é".repeat(70).as_bytes()), format!("{}…", "é".repeat(60)));
-        assert_eq!(preview(b"a\x1b[2Jb\nc"), "a [2Jb c");
+        assert_eq!(preview(b"a\x1b[2Jb\nc"), "a·[2Jb c");
         assert_eq!(preview(b"\xff\xfe"), "\u{fffd}\u{fffd}");
     }
 }

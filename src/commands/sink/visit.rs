@@ -115,13 +115,17 @@ impl Visit {
     fn arrive(sink: Arc<Sink>, headers: &HeaderMap) -> Self {
         let text =
             |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let key = text("idempotency-key").unwrap_or_else(|| "-".into());
+        let key = text("idempotency-key");
+        let named = key.is_some();
+        let key = key.unwrap_or_else(|| "-".into());
         let (arrival, again) = {
             let mut counts = sink.counts();
             counts.received += 1;
             counts.now += 1;
             counts.most = counts.most.max(counts.now);
             let (arrival, again) = counts.seen.arrive(&key);
+            // Requests without a key have nothing in common.
+            let again = again && named;
             counts.again += u64::from(again);
             (arrival, again)
         };
