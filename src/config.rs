@@ -14,9 +14,11 @@ use crate::domain::backoff::{Backoff, TICK};
 use crate::domain::contract::{self, Terms};
 use crate::domain::verdict::Policy;
 
+const LOG_HELP: &str = "ONCEWARD_LOG sets what is logged: info (default), warn, debug, onceward=debug, …";
+
 /// Delivers events from RabbitMQ to HTTP endpoints: once, in order, to the end.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 110, propagate_version = true)]
+#[command(version, about, max_term_width = 110, propagate_version = true, after_help = LOG_HELP)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -28,10 +30,6 @@ pub struct Cli {
 pub enum Command {
     /// Take events from the broker and deliver them, until SIGTERM or Ctrl-C
     Worker(Box<WorkerArgs>),
-    /// Publish events from the command line, a file or standard input
-    Publish(crate::commands::publish::PublishArgs),
-    /// A small HTTP receiver for trying things out
-    Sink(crate::commands::sink::SinkArgs),
     /// Show partitions, open events, who is blocked and why
     Status(crate::commands::status::StatusArgs),
     /// Send FAILED events again, or skip one that its entity waits for
@@ -268,7 +266,8 @@ fn status_range(part: &str) -> Result<RangeInclusive<u16>, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}: write a number and a unit, such as 500ms, 5s or 2min"))
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}: write a number and a unit, such as 500ms, 5s or 2min"))
 }
 
 fn factor(text: &str) -> Result<f64, String> {
@@ -304,6 +303,13 @@ fn exchange_name(text: &str) -> Result<String, String> {
 
 fn destination(text: &str) -> Result<Url, String> {
     contract::read_destination(text).map_err(|error| error.to_string())
+}
+
+/// What to log: `ONCEWARD_LOG`. A variable and no flag, because logging starts before the flags are read.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the room that reads the environment")]
+pub fn log_filter() -> Option<String> {
+    std::env::var("ONCEWARD_LOG").ok().filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]

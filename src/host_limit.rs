@@ -5,6 +5,8 @@
 //! thresholds", 1998). So a few busy hosts get all they can use, many dead hosts shrink each other's share, and a
 //! host that comes new finds room.
 
+pub mod shared;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
@@ -81,7 +83,9 @@ impl Hosts {
         }
         let since = state.waiting.front().map_or(now, |(_, since)| *since);
         if state.parked || now.saturating_sub(since) > PATIENCE || ceiling == 0 {
-            state.parked = true;
+            // An empty queue gets no mark here: only the end of something in it would bring anybody back to look.
+            state.parked |= !state.waiting.is_empty();
+            self.drop_if_idle(host);
             Offer::Park
         } else {
             Offer::Wait

@@ -13,19 +13,26 @@
 //! | [`host_limit`] | the cap on a host |
 //! | [`deliver`] | one attempt: one HTTP request |
 //! | [`settle`] | an attempt's outcome becomes a state, a retry or a dead letter |
+//! | [`ownership`] | keeps the leases on partitions |
 //! | [`rescue`] | finds what a crash or a lost message left |
+//! | [`handoff`] | what the stages hand to each other |
 //! | [`domain`] | the rules of it all, pure |
+//! | [`clock`], [`reconnect`], [`telemetry`] | time, delays between tries, logs |
 //! | [`commands`] | what else the program does: publish, sink, status, redrive |
 
 pub mod app;
 pub mod broker;
+pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod deliver;
 pub mod dispatch;
 pub mod domain;
+pub mod handoff;
 pub mod host_limit;
 pub mod intake;
+pub mod ownership;
+pub mod reconnect;
 pub mod rescue;
 pub mod settle;
 pub mod store;

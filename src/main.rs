@@ -1,1 +1,65 @@
-fn main(){}
+//! The program: commands, and their exit codes.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use onceward::config::{Cli, Command};
+use onceward::{app, commands, telemetry};
+
+/// Exit code of a setting that makes no sense, as clap's own.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version go to standard output, whole.
+        Err(shown) if !shown.use_stderr() => shown.exit(),
+        Err(wrong) => return fail(one_line(&wrong.to_string()), USAGE),
+    };
+    if let Err(error) = telemetry::init() {
+        return fail(error, USAGE);
+    }
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return fail("TLS can't be set up", 1);
+    }
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(run(cli.command));
+            // Nothing of what is left matters any more: what has to end in order has ended.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => fail(error, 1),
+    }
+}
+
+async fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Worker(args) => match app::run(&args).await {
+            Err(error @ (app::WorkerError::Setting(_) | app::WorkerError::Cluster(_))) => fail(error, USAGE),
+            ended => code(ended),
+        },
+        Command::Status(args) => code(commands::status::run(&args).await),
+        Command::Redrive(args) => code(commands::redrive::run(&args).await),
+    }
+}
+
+/// What is wrong, without clap's paragraphs on usage.
+fn one_line(message: &str) -> String {
+    let paragraph = message.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = paragraph.split_whitespace().collect();
+    format!("{} (see --help for flags and variables)", words.join(" "))
+}
+
+fn code<E: Display>(ended: Result<(), E>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error, 1),
+    }
+}
+
+fn fail(error: impl Display, code: u8) -> ExitCode {
+    eprintln!("onceward: {error}");
+    ExitCode::from(code)
+}

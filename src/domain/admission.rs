@@ -138,9 +138,8 @@ mod tests {
     #[test]
     fn a_passed_number_is_rejected() {
         let line = &mut Line { next: Some(Sequence(8)), ..Line::default() };
-        let passed = |sequence| {
-            Admission::Reject(Poison::SequencePassed { sequence: Sequence(sequence), next: Sequence(8) })
-        };
+        let passed =
+            |sequence| Admission::Reject(Poison::SequencePassed { sequence: Sequence(sequence), next: Sequence(8) });
         assert_eq!(numbered(line, 7, FirstSequence::One), passed(7));
         assert_eq!(numbered(line, 0, FirstSequence::Any), passed(0));
         assert_eq!(numbered(line, 8, FirstSequence::One), join(true, false));

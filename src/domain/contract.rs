@@ -167,7 +167,7 @@ impl Found {
     fn take(&mut self, name: &str, field: Field) -> Result<(), Poison> {
         match name {
             "destination" => self.destination = Some(text(name, field)?),
-            "sequence" => self.sequence = Some(sequence(name, field)?),
+            "sequence" => self.sequence = Some(sequence(name, &field)?),
             "traceparent" => self.traceparent = Some(header_value(name, field)?),
             "tracestate" => self.tracestate = Some(header_value(name, field)?),
             _ => {
@@ -180,8 +180,7 @@ impl Found {
     }
 
     fn take_http(&mut self, name: &str, http_name: &str, field: Field) -> Result<(), Poison> {
-        let header =
-            HeaderName::from_bytes(http_name.as_bytes()).map_err(|_| Poison::BadHeader(name.into()))?;
+        let header = HeaderName::from_bytes(http_name.as_bytes()).map_err(|_| Poison::BadHeader(name.into()))?;
         let ours = header.as_str().starts_with("onceward-") || header.as_str().starts_with("webhook-");
         if ours || FORBIDDEN.contains(&header.as_str()) {
             return Err(Poison::ForbiddenHeader(http_name.into()));
@@ -202,10 +201,10 @@ fn text(name: &str, field: Field) -> Result<String, Poison> {
     }
 }
 
-fn sequence(name: &str, field: Field) -> Result<Sequence, Poison> {
+fn sequence(name: &str, field: &Field) -> Result<Sequence, Poison> {
     match field {
-        Field::Integer(number) if number >= 0 => Ok(Sequence(number)),
-        Field::Integer(number) => Err(Poison::BadSequence(number)),
+        Field::Integer(number) if *number >= 0 => Ok(Sequence(*number)),
+        Field::Integer(number) => Err(Poison::BadSequence(*number)),
         Field::Text(_) => Err(wrong_type(name, "an integer", "text")),
         Field::Other(found) => Err(wrong_type(name, "an integer", found)),
     }

@@ -130,7 +130,8 @@ impl<P> Lanes<P> {
 
     /// The head became final. Anything but the head is ignored.
     pub fn finished(&mut self, entity: &Entity, id: EventId) -> After {
-        let Some(lane) = self.lanes.get_mut(entity).filter(|lane| lane.head.id == id && lane.phase == Phase::Started) else {
+        let Some(lane) = self.lanes.get_mut(entity).filter(|lane| lane.head.id == id && lane.phase == Phase::Started)
+        else {
             return After::Gone;
         };
         if let Some(next) = lane.behind.pop_front() {

@@ -16,9 +16,7 @@ pub enum Poison {
     #[error("the message has no message_id: set this property to the event's idempotency key")]
     MissingKey,
     /// A key that is too long or not printable.
-    #[error(
-        "the message_id is not a usable idempotency key ({0}): use 1 to {MAX_KEY_BYTES} bytes of visible ASCII"
-    )]
+    #[error("the message_id is not a usable idempotency key ({0}): use 1 to {MAX_KEY_BYTES} bytes of visible ASCII")]
     BadKey(String),
     /// No routing key.
     #[error("the routing key is empty: publish with the entity (whose order is kept) as the routing key")]
@@ -67,7 +65,9 @@ pub enum Poison {
     /// The key is known with other content.
     #[error(
         "the key was used before for an event with another entity, destination, sequence or body \
-         (SHA-256 then {}, now {})", hex(earlier), hex(now)
+         (SHA-256 then {}, now {})",
+        hex(earlier),
+        hex(now)
     )]
     Conflict {
         /// The recorded content.

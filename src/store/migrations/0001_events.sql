@@ -72,7 +72,10 @@ create table failed_attempt (
     attempt smallint not null,
     ended_at timestamptz not null default clock_timestamp(),
     duration_ms integer,
+    -- The receiver's answer: its status and the beginning of its body.
     status smallint,
+    answer text,
+    -- Why there was no answer.
     error text,
     primary key (event_id, attempt)
 );

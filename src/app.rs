@@ -1,0 +1,281 @@
+//! Wires the worker together, and takes it apart: wiring only.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::broker::probe;
+use crate::broker::publisher::Publisher;
+use crate::broker::topology::{Names, TopologyError};
+use crate::config::{OnExhausted, WorkerArgs};
+use crate::dispatch::{self, Ports};
+use crate::host_limit::shared::HostLimit;
+use crate::intake::Intake;
+use crate::ownership::Ownership;
+use crate::reconnect::Delays;
+use crate::rescue::Rescue;
+use crate::settle::{Announcer, Judge};
+use crate::store::cluster::{self, ClusterError};
+use crate::store::lease::Member;
+use crate::store::writer::Writer;
+use crate::store::{self, Database};
+use crate::{deliver, settle};
+
+/// Commands that wait for the writer; a sender beyond that waits.
+const COMMANDS: usize = 2_048;
+/// Results that wait for dispatch.
+const WRITTEN: usize = 1_024;
+/// What else waits for dispatch.
+const NOTICES: usize = 1_024;
+/// Attempts on their way to being sent, and ended ones on their way to settle.
+const ATTEMPTS: usize = 1_024;
+/// Announcements that wait for the broker; what finds no room is found by a sweep.
+const ANNOUNCEMENTS: usize = 4_096;
+
+/// Why the worker stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// A setting makes no sense.
+    #[error("{0}")]
+    Setting(String),
+    /// The database was set up otherwise.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The schema can't be brought up to date.
+    #[error("the database's schema can't be brought up to date: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The database refused a statement of ours.
+    #[error("the database refused a statement, which is a mistake of this program: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The broker is not as it has to be.
+    #[error("{0}")]
+    Topology(#[from] TopologyError),
+    /// The broker is too old, or another product.
+    #[error("the broker is {0}: Onceward needs RabbitMQ 3.10 or later")]
+    Broker(String),
+    /// TLS for deliveries can't be set up.
+    #[error("the HTTP client can't be set up: {0}")]
+    Client(#[from] reqwest::Error),
+    /// A part of the worker panicked.
+    #[error("a part of the worker failed: {0}")]
+    Panic(#[from] JoinError),
+    /// The drain time is over.
+    #[error("attempts were still in flight after {} (--drain-time); they are sent again by the next owner", humantime::format_duration(*.0))]
+    Drain(Duration),
+    /// Signals can't be received.
+    #[error("signals can't be received: {0}")]
+    Signal(std::io::Error),
+    /// A second signal.
+    #[error("stopped at once by a second signal; attempts in flight are sent again by the next owner")]
+    SecondSignal,
+}
+
+/// Runs a worker until SIGTERM or SIGINT, and drains it.
+///
+/// # Errors
+/// What only a person can mend.
+pub async fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
+    args.validate().map_err(WorkerError::Setting)?;
+    let mut signals = Signals::new().map_err(WorkerError::Signal)?;
+    let database = Database::new(&args.database.database_url, "onceward worker")?;
+    tokio::select! {
+        prepared = prepare(args, &database) => prepared?,
+        () = signals.next() => return Ok(()),
+    }
+    let worker = Worker::start(args, database)?;
+    worker.until_stopped(&mut signals, args.drain_time).await
+}
+
+/// Waits for the servers, looks at the broker, and brings the schema up to date.
+async fn prepare(args: &WorkerArgs, database: &Database) -> Result<(), WorkerError> {
+    tracing::info!(
+        amqp = %args.broker.amqp_url,
+        database = %args.database.database_url,
+        exchange = args.broker.exchange,
+        partitions = args.partitions,
+        "onceward {} starts",
+        env!("CARGO_PKG_VERSION")
+    );
+    if let Some(info) = probe::ask(&args.broker.amqp_url).await.filter(|info| !info.is_supported()) {
+        return Err(WorkerError::Broker(format!("{} {}", info.product, info.version)));
+    }
+    let mut delays = Delays::default();
+    let mut told = false;
+    loop {
+        let error = match set_up(args, database).await {
+            Ok(()) => return Ok(()),
+            Err(
+                WorkerError::Cluster(ClusterError::Database(error))
+                | WorkerError::Database(error)
+                | WorkerError::Migrate(sqlx::migrate::MigrateError::Execute(error)),
+            ) => error,
+            Err(error) => return Err(error),
+        };
+        if !store::is_transient(&error) {
+            return Err(error.into());
+        }
+        if !told {
+            tracing::warn!(%error, "the database is away; the worker starts when it is there");
+        }
+        told = true;
+        delays.wait().await;
+    }
+}
+
+async fn set_up(args: &WorkerArgs, database: &Database) -> Result<(), WorkerError> {
+    let mut connection = database.connect().await?;
+    store::migrate(&mut connection).await?;
+    cluster::join(&mut connection, args.partitions, &args.broker.exchange).await?;
+    Ok(())
+}
+
+/// All running parts, in the order in which they end.
+struct Worker {
+    intake: JoinHandle<Result<(), TopologyError>>,
+    rescue: JoinHandle<()>,
+    dispatch: JoinHandle<()>,
+    deliver: JoinHandle<()>,
+    settle: JoinHandle<()>,
+    writer: JoinHandle<Result<(), sqlx::Error>>,
+    announcer: JoinHandle<()>,
+    publisher: JoinHandle<()>,
+    ownership: JoinHandle<()>,
+    /// Nothing new begins.
+    stop: CancellationToken,
+    /// The publisher and the leases go too.
+    end: CancellationToken,
+}
+
+impl Worker {
+    fn start(args: &WorkerArgs, database: Database) -> Result<Self, WorkerError> {
+        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        let names = Names::new(&args.broker.exchange);
+        let pool = database.pool();
+        let member = Member { id: Uuid::new_v4(), name: format!("pid {}", std::process::id()) };
+        let hosts = HostLimit::new(args.host_connections.into(), args.max_in_flight.into());
+        let client = deliver::client(args.host_connections.into(), args.attempt_timeout)?;
+        let judge = Judge {
+            policy: args.policy(),
+            hold: args.on_exhausted == OnExhausted::Hold,
+            seed: std::hash::RandomState::new(),
+        };
+        let (publisher, keep_publishing) = Publisher::new(args.broker.amqp_url.clone(), end.clone());
+
+        let (commands, to_write) = mpsc::channel(COMMANDS);
+        let (written, from_writer) = mpsc::channel(WRITTEN);
+        let (notices, noticed) = mpsc::channel(NOTICES);
+        let (attempts, to_deliver) = mpsc::channel(ATTEMPTS);
+        let (ended, to_settle) = mpsc::channel(ATTEMPTS);
+        let (announcements, to_announce) = mpsc::channel(ANNOUNCEMENTS);
+        let (owned, ours) = watch::channel(Vec::new());
+
+        let writer =
+            Writer { database, member: member.clone(), first_sequence: args.first_sequence() }.run(to_write, written);
+        let ownership = Ownership { pool: pool.clone(), member, lease: args.lease, notices: notices.clone(), owned };
+        let intake = Intake {
+            url: args.broker.amqp_url.clone(),
+            names: names.clone(),
+            partitions: args.partitions,
+            terms: args.terms(),
+            commands: commands.clone(),
+            notices: notices.clone(),
+            publisher: publisher.clone(),
+            hosts: hosts.clone(),
+            owned: ours.clone(),
+        };
+        let rescue = Rescue {
+            pool: pool.clone(),
+            owned: ours,
+            notices,
+            announcements: announcements.clone(),
+            retention: args.retention,
+        };
+        let ports = Ports {
+            written: from_writer,
+            notices: noticed,
+            commands: commands.clone(),
+            attempts,
+            ended: ended.clone(),
+            announcements,
+        };
+        let announcer = Announcer { publisher, names, pool };
+        Ok(Self {
+            intake: tokio::spawn(intake.run(stop.clone())),
+            rescue: tokio::spawn(rescue.run(stop.clone())),
+            dispatch: tokio::spawn(dispatch::run(ports, hosts, stop.clone())),
+            deliver: tokio::spawn(deliver::run(to_deliver, ended, client, args.attempt_timeout)),
+            settle: tokio::spawn(settle::run(to_settle, commands, judge)),
+            writer: tokio::spawn(writer),
+            announcer: tokio::spawn(announcer.run(to_announce)),
+            publisher: tokio::spawn(keep_publishing),
+            ownership: tokio::spawn(ownership.run(end.clone())),
+            stop,
+            end,
+        })
+    }
+
+    async fn until_stopped(mut self, signals: &mut Signals, drain_time: Duration) -> Result<(), WorkerError> {
+        let failed = tokio::select! {
+            () = signals.next() => None,
+            ended = &mut self.intake => Some(ended.map(|ended| ended.map_err(WorkerError::from))),
+            ended = &mut self.writer => Some(ended.map(|ended| ended.map_err(WorkerError::from))),
+            ended = &mut self.dispatch => Some(ended.map(Ok)),
+            ended = &mut self.deliver => Some(ended.map(Ok)),
+            ended = &mut self.settle => Some(ended.map(Ok)),
+            ended = &mut self.rescue => Some(ended.map(Ok)),
+            ended = &mut self.ownership => Some(ended.map(Ok)),
+        };
+        if let Some(ended) = failed {
+            return ended?;
+        }
+        tracing::info!("stopping: what is in flight is finished; a second signal ends at once");
+        tokio::select! {
+            drained = tokio::time::timeout(drain_time, self.drain()) => match drained {
+                Ok(drained) => drained?,
+                Err(_) => return Err(WorkerError::Drain(drain_time)),
+            },
+            () = signals.next() => return Err(WorkerError::SecondSignal),
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// Each part ends when its senders have.
+    async fn drain(self) -> Result<(), WorkerError> {
+        self.stop.cancel();
+        self.intake.await??;
+        self.rescue.await?;
+        self.deliver.await?;
+        self.settle.await?;
+        self.writer.await??;
+        self.dispatch.await?;
+        self.announcer.await?;
+        self.end.cancel();
+        self.publisher.await?;
+        self.ownership.await?;
+        Ok(())
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

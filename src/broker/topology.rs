@@ -1,0 +1,244 @@
+//! Exchanges, queues and bindings: their names, their arguments, and what to do when the broker's differ.
+
+use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
+
+use super::delay;
+use crate::domain::event::Partition;
+
+/// Returns of a message to its queue before the broker itself dead-letters it. Every lost connection returns what was
+/// not acknowledged, so the limit is far above the 20 of RabbitMQ 4; it is there for a message that kills its worker.
+const DELIVERY_LIMIT: i64 = 1_000;
+
+/// The names of one Onceward's exchanges and queues, all derived from the events exchange.
+#[derive(Clone, Debug)]
+pub struct Names {
+    events: String,
+}
+
+impl Names {
+    /// For the exchange that producers publish to.
+    #[must_use]
+    pub fn new(events: &str) -> Self {
+        Self { events: events.into() }
+    }
+
+    /// The exchange that producers publish to.
+    #[must_use]
+    pub fn events(&self) -> &str {
+        &self.events
+    }
+
+    /// The queue of a partition.
+    #[must_use]
+    pub fn partition(&self, partition: Partition) -> String {
+        format!("{}.partition.{partition}", self.events)
+    }
+
+    /// The queue of a partition's wake-ups.
+    #[must_use]
+    pub fn due(&self, partition: Partition) -> String {
+        format!("{}.due.{partition}", self.events)
+    }
+
+    /// The exchange at the foot of the delay ladder.
+    #[must_use]
+    pub fn due_exchange(&self) -> String {
+        format!("{}.due", self.events)
+    }
+
+    /// The exchange and the queue of a level of the delay ladder.
+    #[must_use]
+    pub fn delay(&self, level: u32) -> String {
+        format!("{}.delay.{level}", self.events)
+    }
+
+    /// Where tokens enter the delay ladder.
+    #[must_use]
+    pub fn delay_entry(&self) -> String {
+        self.delay(delay::LEVELS - 1)
+    }
+
+    /// The dead-letter exchange and its queue.
+    #[must_use]
+    pub fn dead_letter(&self) -> String {
+        format!("{}.dead-letter", self.events)
+    }
+}
+
+/// Why the topology is not what the worker needs.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// The plugin is missing.
+    #[error(
+        "the broker does not know the exchange type x-consistent-hash: run \
+         `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange` on every node"
+    )]
+    NoConsistentHash,
+    /// A queue or exchange exists with other arguments.
+    #[error(
+        "{what} exists, but is not as the worker needs it ({reply}): delete it when it is empty, or choose another \
+         --exchange"
+    )]
+    Differs {
+        /// Which one.
+        what: String,
+        /// The broker's own words.
+        reply: String,
+    },
+    /// The user may not declare it.
+    #[error("the broker's user may not declare {what} ({reply}): grant it configure, write and read on {prefix}.*")]
+    Refused {
+        /// Which one.
+        what: String,
+        /// The broker's own words.
+        reply: String,
+        /// The common beginning of all names.
+        prefix: String,
+    },
+    /// Anything else, such as a lost connection.
+    #[error("declaring {what}: {error}")]
+    Broker {
+        /// Which one.
+        what: String,
+        /// lapin's error.
+        error: lapin::Error,
+    },
+}
+
+impl TopologyError {
+    /// Whether trying again can't help: somebody has to change the broker or the settings.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        !matches!(self, Self::Broker { .. })
+    }
+}
+
+/// Declares all of it. What is there already stays as it is.
+///
+/// # Errors
+/// What is missing or differs, in words.
+pub async fn declare(connection: &Connection, names: &Names, partitions: u16) -> Result<(), TopologyError> {
+    let failed = |error| TopologyError::Broker { what: "a channel".into(), error };
+    let declarer = Declarer { channel: connection.create_channel().await.map_err(failed)?, names };
+    declarer.dead_letters().await?;
+    declarer.events_exchange().await?;
+    declarer.ladder().await?;
+    for number in 0..i32::from(partitions) {
+        declarer.partition(Partition(number)).await?;
+    }
+    let _ = declarer.channel.close(200, "declared".into()).await;
+    Ok(())
+}
+
+struct Declarer<'a> {
+    channel: Channel,
+    names: &'a Names,
+}
+
+impl Declarer<'_> {
+    async fn dead_letters(&self) -> Result<(), TopologyError> {
+        let name = self.names.dead_letter();
+        self.exchange(&name, ExchangeKind::Topic, FieldTable::default()).await?;
+        self.queue(&name, table([])).await?;
+        self.bind(&name, &name, "#").await
+    }
+
+    async fn events_exchange(&self) -> Result<(), TopologyError> {
+        let kind = ExchangeKind::Custom("x-consistent-hash".into());
+        self.exchange(self.names.events(), kind, FieldTable::default()).await
+    }
+
+    /// From the foot up, so that each level finds the one that it leads to.
+    async fn ladder(&self) -> Result<(), TopologyError> {
+        let due = self.names.due_exchange();
+        self.exchange(&due, ExchangeKind::Topic, FieldTable::default()).await?;
+        for level in 0..delay::LEVELS {
+            let this = self.names.delay(level);
+            let next = if level == 0 { due.clone() } else { self.names.delay(level - 1) };
+            self.exchange(&this, ExchangeKind::Topic, FieldTable::default()).await?;
+            let ttl = i64::try_from(delay::ttl(level).as_millis()).unwrap_or(i64::MAX);
+            let arguments = [
+                ("x-message-ttl", AMQPValue::LongLongInt(ttl)),
+                ("x-dead-letter-exchange", AMQPValue::LongString(next.as_str().into())),
+                ("x-dead-letter-strategy", AMQPValue::LongString("at-least-once".into())),
+                ("x-overflow", AMQPValue::LongString("reject-publish".into())),
+            ];
+            self.queue(&this, table(arguments)).await?;
+            self.bind(&this, &this, &delay::pattern(level, 1)).await?;
+            self.bind_exchange(&next, &this, &delay::pattern(level, 0)).await?;
+        }
+        Ok(())
+    }
+
+    /// One binding of weight 1 for each partition, in order: the exchange numbers its buckets by the order of binding.
+    async fn partition(&self, partition: Partition) -> Result<(), TopologyError> {
+        let due = self.names.due(partition);
+        self.queue(&due, table([("x-single-active-consumer", AMQPValue::Boolean(true))])).await?;
+        self.bind(&due, &self.names.due_exchange(), &delay::due_pattern(partition)).await?;
+        let queue = self.names.partition(partition);
+        let arguments = [
+            ("x-single-active-consumer", AMQPValue::Boolean(true)),
+            ("x-delivery-limit", AMQPValue::LongLongInt(DELIVERY_LIMIT)),
+            ("x-dead-letter-exchange", AMQPValue::LongString(self.names.dead_letter().as_str().into())),
+            ("x-dead-letter-strategy", AMQPValue::LongString("at-least-once".into())),
+            ("x-overflow", AMQPValue::LongString("reject-publish".into())),
+        ];
+        self.queue(&queue, table(arguments)).await?;
+        self.bind(&queue, self.names.events(), "1").await
+    }
+
+    async fn exchange(&self, name: &str, kind: ExchangeKind, arguments: FieldTable) -> Result<(), TopologyError> {
+        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let declared = self.channel.exchange_declare(name.into(), kind, options, arguments).await;
+        declared.map_err(|error| self.explain(format!("exchange `{name}`"), error))
+    }
+
+    async fn queue(&self, name: &str, arguments: FieldTable) -> Result<(), TopologyError> {
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let declared = self.channel.queue_declare(name.into(), options, arguments).await;
+        declared.map(drop).map_err(|error| self.explain(format!("queue `{name}`"), error))
+    }
+
+    async fn bind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), TopologyError> {
+        let options = QueueBindOptions::default();
+        let bound =
+            self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default()).await;
+        bound.map_err(|error| self.explain(format!("the binding of queue `{queue}`"), error))
+    }
+
+    async fn bind_exchange(&self, to: &str, from: &str, key: &str) -> Result<(), TopologyError> {
+        let options = ExchangeBindOptions::default();
+        let bound =
+            self.channel.exchange_bind(to.into(), from.into(), key.into(), options, FieldTable::default()).await;
+        bound.map_err(|error| self.explain(format!("the binding of exchange `{from}`"), error))
+    }
+
+    /// The broker's refusal in words that say how to mend it.
+    fn explain(&self, what: String, error: lapin::Error) -> TopologyError {
+        let ErrorKind::ProtocolError(refusal) = error.kind() else {
+            return TopologyError::Broker { what, error };
+        };
+        let reply = refusal.get_message().to_string();
+        match refusal.get_id() {
+            // COMMAND_INVALID (503), or PRECONDITION_FAILED (406) from newer brokers.
+            503 | 406 if reply.contains("unknown exchange type") || reply.contains("invalid exchange type") => {
+                TopologyError::NoConsistentHash
+            }
+            406 => TopologyError::Differs { what, reply },
+            403 => TopologyError::Refused { what, reply, prefix: self.names.events().into() },
+            _ => TopologyError::Broker { what, error },
+        }
+    }
+}
+
+/// The arguments of a quorum queue.
+fn table<const N: usize>(arguments: [(&str, AMQPValue); N]) -> FieldTable {
+    let mut table = FieldTable::default();
+    table.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    for (name, value) in arguments {
+        table.insert(name.into(), value);
+    }
+    table
+}

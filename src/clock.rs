@@ -1,0 +1,26 @@
+//! The one room that reads clocks. Everything that decides in the database goes by the database's clock instead.
+
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+#[expect(clippy::disallowed_methods, reason = "this is the room of the clocks")]
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Time since the process first asked, by the monotonic clock.
+#[must_use]
+pub fn now() -> Duration {
+    START.elapsed()
+}
+
+/// The time of day, as seconds since 1970-01-01 UTC. For people and receivers to read; nothing is decided by it.
+#[must_use]
+pub fn unix_seconds() -> u64 {
+    time_of_day().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// The time of day. For people and receivers to read; nothing is decided by it.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the room of the clocks")]
+pub fn time_of_day() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,100 @@
+//! `onceward redrive`: an operator's decision on FAILED events, sent to the worker that owns them.
+
+use clap::Args;
+use sqlx::Connection as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::delay::{self, Due};
+use crate::broker::publisher::{PublishError, Publisher};
+use crate::broker::topology::Names;
+use crate::config::{BrokerArgs, DatabaseArgs};
+use crate::domain::event::{EventId, Partition};
+use crate::domain::lifecycle::State;
+use crate::store::Database;
+use crate::store::status;
+
+/// How long the broker may take to be reached.
+const CONNECT_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The arguments of `onceward redrive`.
+#[derive(Clone, Debug, Args)]
+pub struct RedriveArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub broker: BrokerArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub database: DatabaseArgs,
+    /// Let the entity go on without the event, instead of sending it again
+    #[arg(long)]
+    pub skip: bool,
+    /// The idempotency keys of FAILED events
+    #[arg(required = true, value_name = "KEY")]
+    pub keys: Vec<String>,
+}
+
+/// Why events were not redriven.
+#[derive(Debug, thiserror::Error)]
+pub enum RedriveError {
+    /// The database failed.
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The broker can't be reached.
+    #[error("the broker can't be reached at {0}")]
+    NoBroker(String),
+    /// A message was not confirmed.
+    #[error("the broker: {0}")]
+    Publish(#[from] PublishError),
+    /// Some keys name no FAILED event.
+    #[error("{0} of the keys name no FAILED event")]
+    NotFailed(usize),
+}
+
+/// Asks the owners to carry the decision out.
+///
+/// # Errors
+/// What could not be asked.
+pub async fn run(args: &RedriveArgs) -> Result<(), RedriveError> {
+    let mut connection = Database::new(&args.database.database_url, "onceward redrive")?.connect().await?;
+    let stop = CancellationToken::new();
+    let (publisher, keep) = Publisher::new(args.broker.amqp_url.clone(), stop.clone());
+    let keeper = tokio::spawn(keep);
+    if tokio::time::timeout(CONNECT_WITHIN, publisher.connected()).await.is_err() {
+        return Err(RedriveError::NoBroker(args.broker.amqp_url.to_string()));
+    }
+    let names = Names::new(&args.broker.exchange);
+    let mut not_failed = 0;
+    for key in &args.keys {
+        match status::find(&mut connection, key).await? {
+            Some((id, partition, State::Failed)) => {
+                ask(&publisher, &names, id, partition, args.skip).await?;
+                println!("{key}: {}", if args.skip { "skipped" } else { "sent again" });
+            }
+            Some((_, _, state)) => {
+                eprintln!("{key}: is {state}, not FAILED");
+                not_failed += 1;
+            }
+            None => {
+                eprintln!("{key}: no such event");
+                not_failed += 1;
+            }
+        }
+    }
+    stop.cancel();
+    let _ = keeper.await;
+    connection.close().await?;
+    if not_failed == 0 { Ok(()) } else { Err(RedriveError::NotFailed(not_failed)) }
+}
+
+async fn ask(
+    publisher: &Publisher,
+    names: &Names,
+    id: EventId,
+    partition: Partition,
+    skip: bool,
+) -> Result<(), PublishError> {
+    let due = if skip { Due::Skip(id) } else { Due::Redrive(id) };
+    let key = delay::routing_key(std::time::Duration::ZERO, partition);
+    let properties = lapin::BasicProperties::default();
+    publisher.publish(&names.due_exchange(), &key, properties, due.write().as_bytes()).await
+}

@@ -1,0 +1,161 @@
+//! `onceward status`: partitions, open events, who is blocked and why, hosts.
+
+use std::time::Duration;
+
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+use sqlx::Connection as _;
+
+use crate::config::DatabaseArgs;
+use crate::store::Database;
+use crate::store::status::{self, EntityRow, Status};
+
+/// The arguments of `onceward status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub database: DatabaseArgs,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
+    /// Entities and hosts to show
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub top: u16,
+}
+
+/// Why there is no status.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The database failed.
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// No worker has run here.
+    #[error("this database holds no Onceward yet: `onceward worker` sets it up when it first starts")]
+    Empty,
+    /// Writing JSON failed.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
+/// Prints the status.
+///
+/// # Errors
+/// Why there is none.
+pub async fn run(args: &StatusArgs) -> Result<(), StatusError> {
+    let mut connection = Database::new(&args.database.database_url, "onceward status")?.connect().await?;
+    let status = status::read(&mut connection, args.top.into()).await.map_err(|error| {
+        // PostgreSQL, Appendix A: undefined_table.
+        let no_table =
+            error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "42P01");
+        if no_table { StatusError::Empty } else { error.into() }
+    })?;
+    connection.close().await?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print!("{}", render(&status));
+    }
+    Ok(())
+}
+
+fn render(status: &Status) -> String {
+    let mut text = String::new();
+    text += &section("Partitions", &partitions(status));
+    text += &section("Open events", &states(status));
+    if !status.busiest.is_empty() {
+        text += &section("Busiest entities", &entities(&status.busiest));
+    }
+    if !status.blocked.is_empty() {
+        text += &section("Entities blocked for longest", &entities(&status.blocked));
+    }
+    if !status.hosts.is_empty() {
+        text += &section("Hosts", &hosts(status));
+    }
+    text + &format!("FAILED events kept: {}, of which not yet dead-lettered: {}\n", status.failed, status.unpublished)
+}
+
+fn section(title: &str, table: &Table) -> String {
+    format!("{title}\n{table}\n\n")
+}
+
+fn table(header: &[&str], numbers: &[usize]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    for &column in numbers {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// Partitions that follow each other under one owner are shown as one row.
+fn partitions(status: &Status) -> Table {
+    let mut table = table(&["partitions", "owner", "lease ends in", "open events"], &[2, 3]);
+    for group in status.partitions.chunk_by(|a, b| a.owner == b.owner) {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
+        let range = if group.len() == 1 {
+            first.partition.to_string()
+        } else {
+            format!("{}–{}", first.partition, last.partition)
+        };
+        let lease = first.lease_seconds.map_or("–".into(), |seconds| {
+            if seconds < 0.0 { format!("ended {} ago", time(-seconds)) } else { time(seconds) }
+        });
+        let open: i64 = group.iter().map(|partition| partition.open).sum();
+        table.add_row([range, first.owner.clone().unwrap_or("nobody".into()), lease, open.to_string()]);
+    }
+    table
+}
+
+fn states(status: &Status) -> Table {
+    let mut table = table(&["state", "events", "oldest"], &[1, 2]);
+    for row in &status.states {
+        table.add_row([row.state.clone(), row.events.to_string(), time(row.oldest_seconds)]);
+    }
+    if status.states.is_empty() {
+        table.add_row(["none", "0", "–"]);
+    }
+    table
+}
+
+fn entities(rows: &[EntityRow]) -> Table {
+    let header = ["entity", "open", "state", "attempts", "waits for", "since", "until", "host"];
+    let mut table = table(&header, &[1, 3, 5, 6]);
+    for row in rows {
+        let until = row
+            .until_seconds
+            .map_or("–".into(), |seconds| if seconds > 0.0 { format!("in {}", time(seconds)) } else { "now".into() });
+        table.add_row([
+            row.entity.clone(),
+            row.open.to_string(),
+            row.state.clone(),
+            row.attempts.to_string(),
+            row.waits_for.clone(),
+            time(row.since_seconds),
+            until,
+            row.host.clone(),
+        ]);
+    }
+    table
+}
+
+fn hosts(status: &Status) -> Table {
+    let mut table = table(&["host", "open", "in flight", "retry wait", "parked"], &[1, 2, 3, 4]);
+    for row in &status.hosts {
+        let numbers = [row.open, row.in_flight, row.retry_wait, row.parked].map(|number| number.to_string());
+        table.add_row(std::iter::once(row.host.clone()).chain(numbers));
+    }
+    table
+}
+
+/// Tenths below ten seconds, whole seconds above.
+fn time(seconds: f64) -> String {
+    let seconds = seconds.max(0.0);
+    if seconds < 10.0 {
+        format!("{seconds:.1}s")
+    } else {
+        humantime::format_duration(Duration::from_secs_f64(seconds.round())).to_string()
+    }
+}

@@ -1,0 +1,184 @@
+//! One attempt is one HTTP request.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use reqwest::redirect;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::clock;
+use crate::domain::event::Event;
+use crate::domain::lanes::Candidate;
+use crate::domain::trace_context;
+use crate::domain::verdict::Outcome;
+use crate::handoff::{Attempt, Ended};
+use crate::store::lease::Lease;
+
+/// The most of an answer's body that is read, so that its connection can be used again; more closes the connection.
+const ANSWER_LIMIT: usize = 64 * 1024;
+/// The most of an answer's body that is kept for the history.
+const EXCERPT_LIMIT: usize = 512;
+/// Connections to a host that nothing uses are closed after this time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const ENTITY: HeaderName = HeaderName::from_static("onceward-entity");
+const SEQUENCE: HeaderName = HeaderName::from_static("onceward-sequence");
+const ATTEMPT: HeaderName = HeaderName::from_static("onceward-attempt");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Bytes of an entity that are percent-encoded (RFC 3986) in its header: all that is not visible ASCII, and `%`.
+const NOT_VISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+
+/// Sends attempts until no more come, and all have ended.
+pub async fn run(
+    mut attempts: mpsc::Receiver<Attempt>,
+    ended: mpsc::Sender<Ended>,
+    client: reqwest::Client,
+    timeout: Duration,
+) {
+    let running = TaskTracker::new();
+    while let Some(attempt) = attempts.recv().await {
+        running.spawn(one(attempt, client.clone(), timeout, ended.clone()));
+    }
+    running.close();
+    running.wait().await;
+}
+
+async fn one(attempt: Attempt, client: reqwest::Client, timeout: Duration, ended: mpsc::Sender<Ended>) {
+    let Attempt { candidate, lease, permit } = attempt;
+    if !wait_for_cover(&lease, timeout).await {
+        // Another owner has taken over, and settles what was recorded here.
+        return;
+    }
+    let begun = clock::now();
+    let outcome = match tokio::time::timeout(timeout, send(&client, &candidate, begun + timeout)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Outcome::NoResponse(format!("no answer within {}", humantime::format_duration(timeout))),
+    };
+    let took = clock::now().saturating_sub(begun);
+    drop(permit);
+    let _ = ended.send(Ended { candidate, lease, outcome, took: Some(took) }).await;
+}
+
+/// An attempt starts only if its deadline lies within the lease. False: the lease is lost.
+async fn wait_for_cover(lease: &Lease, timeout: Duration) -> bool {
+    while !lease.covers(clock::now() + timeout) {
+        if lease.is_lost() {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    true
+}
+
+/// The client for all attempts: no redirects, no cookies, no retries of its own.
+///
+/// # Errors
+/// reqwest's, if TLS can't be set up.
+pub fn client(per_host: usize, timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .user_agent(concat!("onceward/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .connect_timeout(timeout)
+        .pool_max_idle_per_host(per_host)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .tcp_nodelay(true)
+        .build()
+}
+
+async fn send(client: &reqwest::Client, candidate: &Candidate, deadline: Duration) -> Outcome {
+    let event = &candidate.event;
+    let request =
+        client.post(event.destination.clone()).headers(headers(event, candidate.attempts)).body(event.body.clone());
+    match request.send().await {
+        Ok(response) => answer(response, deadline).await,
+        Err(error) => Outcome::NoResponse(explain(&error)),
+    }
+}
+
+/// The request's headers. What the producer set comes first, and can't be what is set here: the contract forbids it.
+#[must_use]
+pub fn headers(event: &Event, attempt: u16) -> HeaderMap {
+    let mut headers = event.headers.clone();
+    if let Some(content_type) = &event.content_type {
+        headers.insert(CONTENT_TYPE, content_type.clone());
+    }
+    let key = text(event.key.as_str());
+    headers.insert(IDEMPOTENCY_KEY, key.clone());
+    headers.insert(WEBHOOK_ID, key);
+    headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(clock::unix_seconds()));
+    headers.insert(ENTITY, text(&utf8_percent_encode(event.entity.as_str(), NOT_VISIBLE).to_string()));
+    if let Some(sequence) = event.sequence {
+        headers.insert(SEQUENCE, HeaderValue::from(sequence.0));
+    }
+    headers.insert(ATTEMPT, HeaderValue::from(attempt));
+    let traceparent = event.traceparent.clone().unwrap_or_else(|| trace_context::from_key(&event.key));
+    headers.insert(TRACEPARENT, traceparent);
+    if let Some(tracestate) = &event.tracestate {
+        headers.insert(TRACESTATE, tracestate.clone());
+    }
+    headers
+}
+
+/// A header value of visible ASCII: keys are that by contract, entities by encoding.
+fn text(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// The status decides; the body is read only to use the connection again, and for the history.
+async fn answer(mut response: reqwest::Response, deadline: Duration) -> Outcome {
+    let status = response.status().as_u16();
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(retry_after);
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let mut excerpt = Vec::new();
+    let mut read = 0;
+    let left = deadline.saturating_sub(clock::now());
+    let _ = tokio::time::timeout(left, async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            read += chunk.len();
+            let room = EXCERPT_LIMIT.saturating_sub(excerpt.len());
+            excerpt.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if read > ANSWER_LIMIT {
+                break;
+            }
+        }
+    })
+    .await;
+    let excerpt = match location {
+        Some(location) if (300..400).contains(&status) => format!("redirect to {location}, not followed"),
+        _ => String::from_utf8_lossy(&excerpt).into_owned(),
+    };
+    Outcome::Response { status, retry_after, excerpt }
+}
+
+/// RFC 9110 §10.2.3: a number of seconds, or a date.
+fn retry_after(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
+    }
+    let until = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(until.saturating_sub(Duration::from_secs(clock::unix_seconds())))
+}
+
+/// The error with its causes, without the URL, which may hold a password.
+fn explain(error: &reqwest::Error) -> String {
+    let mut text = if error.is_connect() { "no connection".to_owned() } else { "no answer".to_owned() };
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,325 @@
+//! Who is next: the lanes of entities and the turns of hosts, in one task, fed by the store's history in the order of its
+//! commits.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::delay::Token;
+use crate::broker::wire;
+use crate::clock;
+use crate::domain::contract::{self, Terms};
+use crate::domain::event::{Entity, Event, EventId, Host, Partition};
+use crate::domain::lanes::{After, Candidate, Lanes};
+use crate::domain::verdict::{Decision, Outcome};
+use crate::handoff::{Announcement, Attempt, Ended, Notice};
+use crate::host_limit::shared::{HostLimit, Permit};
+use crate::store::lease::Lease;
+use crate::store::line::{Front, StoredEvent, Woken};
+use crate::store::operator::Verb;
+use crate::store::progress::Settlement;
+use crate::store::writer::{Command, Written};
+
+/// The channels of dispatch.
+pub struct Ports {
+    /// What was written, in the order of the commits.
+    pub written: mpsc::Receiver<Written>,
+    /// What else there is to look at.
+    pub notices: mpsc::Receiver<Notice>,
+    /// To the writer.
+    pub commands: mpsc::Sender<Command>,
+    /// To deliver.
+    pub attempts: mpsc::Sender<Attempt>,
+    /// To settle: attempts that a former owner left, with an unknown outcome.
+    pub ended: mpsc::Sender<Ended>,
+    /// To the broker, after a commit.
+    pub announcements: mpsc::Sender<Announcement>,
+}
+
+/// A lane's place in memory: its share of the memory for bodies, if it was taken in with one.
+type Place = Option<OwnedSemaphorePermit>;
+
+struct Dispatch {
+    lanes: Lanes<Place>,
+    hosts: Arc<HostLimit>,
+    leases: HashMap<Partition, Arc<Lease>>,
+    /// Commands on their way to the writer. Bounded by what they are about: lanes, hosts and wake-ups, each of which has
+    /// one at most.
+    outbox: VecDeque<Command>,
+    /// Permits of attempts that are being recorded.
+    starting: HashMap<EventId, Permit>,
+    /// Attempts that a former owner left, on their way to settle: as many as one worker may have in flight.
+    left: VecDeque<Ended>,
+    announcements: mpsc::Sender<Announcement>,
+}
+
+/// Runs until `stop`, and then until every attempt that was recorded is settled.
+pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
+    let Ports { mut written, mut notices, commands, attempts, ended, announcements } = ports;
+    let mut dispatch = Dispatch {
+        lanes: Lanes::default(),
+        hosts: hosts.clone(),
+        leases: HashMap::new(),
+        outbox: VecDeque::new(),
+        starting: HashMap::new(),
+        left: VecDeque::new(),
+        announcements,
+    };
+    loop {
+        dispatch.start_attempts();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            permit = commands.reserve(), if !dispatch.outbox.is_empty() => {
+                let (Ok(permit), Some(command)) = (permit, dispatch.outbox.pop_front()) else { break };
+                permit.send(command);
+            }
+            permit = ended.reserve(), if !dispatch.left.is_empty() => {
+                let (Ok(permit), Some(left)) = (permit, dispatch.left.pop_front()) else { break };
+                permit.send(left);
+            }
+            Some(result) = written.recv() => dispatch.follow(result, &attempts).await,
+            Some(notice) = notices.recv(), if dispatch.outbox.len() < OUTBOX_FULL => dispatch.look_at(notice),
+            () = hosts.turn.notified() => {}
+            else => break,
+        }
+    }
+    drop(notices);
+    drop(commands);
+    drop(ended);
+    dispatch.drain(written, attempts).await;
+}
+
+/// Beyond this, notices wait: they are the one source of commands that nothing else bounds.
+const OUTBOX_FULL: usize = 4_096;
+
+impl Dispatch {
+    /// Nothing new begins; what was recorded is sent and settled.
+    async fn drain(mut self, mut written: mpsc::Receiver<Written>, attempts: mpsc::Sender<Attempt>) {
+        for command in std::mem::take(&mut self.outbox) {
+            if let Command::Start { candidate, .. } = command {
+                self.starting.remove(&candidate.id);
+            }
+        }
+        while !self.starting.is_empty() {
+            let Some(result) = written.recv().await else { return };
+            self.follow(result, &attempts).await;
+        }
+        drop(attempts);
+        while let Some(result) = written.recv().await {
+            if let Written::Settled(settlement) = result {
+                self.announce(&settlement);
+            }
+        }
+    }
+
+    async fn follow(&mut self, result: Written, attempts: &mpsc::Sender<Attempt>) {
+        match result {
+            Written::Recorded { candidate, head, others_open, park, budget } => {
+                self.recorded(candidate, head, others_open, park, budget);
+            }
+            Written::Started { candidate, lease } => {
+                if let Some(permit) = self.starting.remove(&candidate.id) {
+                    let _ = attempts.send(Attempt { candidate, lease, permit }).await;
+                }
+            }
+            Written::NotStarted(candidate) => {
+                self.starting.remove(&candidate.id);
+                self.lanes.forget(&candidate.event.entity);
+            }
+            Written::Settled(settlement) => self.settled(&settlement),
+            Written::Front(front) => self.front(front),
+            Written::Woken(woken) => self.woken(woken),
+            Written::Unparked { host, events, more } => self.unparked(&host, events, more),
+            Written::TakenOver { lease, in_flight } => {
+                for event in in_flight {
+                    let Some(candidate) = restore(&event) else { continue };
+                    let lease = lease.clone();
+                    self.left.push_back(Ended { candidate, lease, outcome: Outcome::Unknown, took: None });
+                }
+            }
+        }
+    }
+
+    fn look_at(&mut self, notice: Notice) {
+        match notice {
+            Notice::Owned(lease) => {
+                self.leases.insert(lease.partition, lease.clone());
+                self.outbox.push_back(Command::TakeOver { lease });
+            }
+            Notice::Lost(partition) => {
+                self.leases.remove(&partition);
+                self.lanes.forget_partition(partition);
+            }
+            Notice::Due(partition, token) => self.wake(partition, token),
+            Notice::Overdue(partition, entity, token) => {
+                if self.lanes.head(&entity).is_none() {
+                    self.wake(partition, token);
+                }
+            }
+            Notice::Parked(host) => {
+                self.hosts.lock().note_parked(&host);
+                self.unpark_if_wanted(&host);
+            }
+            Notice::Operate(partition, id, verb) => self.operate(partition, id, verb),
+        }
+    }
+
+    fn wake(&mut self, partition: Partition, token: Token) {
+        if let Some(lease) = self.leases.get(&partition).cloned() {
+            self.outbox.push_back(Command::Wake { id: token.id, attempts: token.attempts, lease });
+        }
+    }
+
+    fn operate(&mut self, partition: Partition, id: EventId, verb: Verb) {
+        if let Some(lease) = self.leases.get(&partition).cloned() {
+            self.outbox.push_back(Command::Operate { id, verb, lease });
+        }
+    }
+
+    fn recorded(&mut self, candidate: Candidate, head: bool, others_open: bool, park: bool, place: Place) {
+        let (host, entity) = (candidate.event.host.clone(), candidate.event.entity.clone());
+        if !head {
+            self.lanes.follower_admitted(candidate);
+        } else if park {
+            self.hosts.lock().note_parked(&host);
+            return self.unpark_if_wanted(&host);
+        } else if self.lanes.head_admitted(candidate, others_open, place) {
+            return self.hosts.lock().enqueue(&host, entity, clock::now());
+        }
+        if !park {
+            self.hosts.lock().release_place(&host);
+            self.hosts.room.notify_one();
+        }
+    }
+
+    fn settled(&mut self, settlement: &Settlement) {
+        self.announce(settlement);
+        let (entity, id) = (&settlement.candidate.event.entity, settlement.candidate.id);
+        if !settlement.frees_the_line() {
+            self.lanes.forget(entity);
+            return;
+        }
+        match self.lanes.finished(entity, id) {
+            After::Send => self.send_head(entity),
+            After::Load => {
+                let (entity, lease) = (entity.clone(), settlement.lease.clone());
+                self.outbox.push_back(Command::ReadFront { entity, lease });
+            }
+            After::Gone => {}
+        }
+    }
+
+    /// Full or gone, the channel loses nothing: the sweeps find it.
+    fn announce(&self, settlement: &Settlement) {
+        let candidate = &settlement.candidate;
+        let announcement = match settlement.decision {
+            Decision::Deliver => return,
+            Decision::Retry(delay) => {
+                let token = Token { id: candidate.id, attempts: candidate.attempts };
+                Announcement::Wake(candidate.event.partition, token, delay)
+            }
+            Decision::Fail(_) => Announcement::DeadLetter(candidate.id),
+        };
+        let _ = self.announcements.try_send(announcement);
+    }
+
+    fn front(&mut self, front: Front) {
+        let entity = front.entity;
+        let line = front.events.iter().map_while(restore).collect();
+        if self.lanes.loaded(&entity, line, front.more) {
+            self.send_head(&entity);
+        }
+    }
+
+    fn woken(&mut self, woken: Woken) {
+        match woken {
+            Woken::Due(event) => {
+                let Some(candidate) = restore(&event) else { return };
+                let entity = candidate.event.entity.clone();
+                if self.lanes.woken(candidate, None) {
+                    self.send_head(&entity);
+                }
+            }
+            Woken::Early { id, attempts, partition, millis } => {
+                let delay = Duration::from_millis(millis.unsigned_abs());
+                let token = Token { id, attempts };
+                let _ = self.announcements.try_send(Announcement::Wake(partition, token, delay));
+            }
+        }
+    }
+
+    fn unparked(&mut self, host: &Host, events: Vec<StoredEvent>, more: bool) {
+        for event in events {
+            let Some(candidate) = restore(&event) else { continue };
+            let entity = candidate.event.entity.clone();
+            if self.lanes.woken(candidate, None) {
+                self.hosts.lock().enqueue_loaded(host, entity, clock::now());
+            }
+        }
+        self.hosts.lock().loaded(host, more);
+        self.unpark_if_wanted(host);
+    }
+
+    /// The head of a lane waits for its host: in memory, or in the store if the host is slow.
+    fn send_head(&mut self, entity: &Entity) {
+        let Some(head) = self.lanes.head(entity) else { return };
+        let (id, event) = (head.id, head.event.clone());
+        if self.hosts.lock().enqueue_next_in_line(&event.host, entity.clone(), clock::now()) {
+            return;
+        }
+        self.lanes.forget(entity);
+        if let Some(lease) = self.leases.get(&event.partition).cloned() {
+            self.outbox.push_back(Command::Park { id, lease });
+        }
+    }
+
+    fn start_attempts(&mut self) {
+        while self.outbox.len() < OUTBOX_FULL {
+            let next = self.hosts.lock().start_next();
+            let Some((host, entity)) = next else { return };
+            let permit = self.hosts.permit(host.clone());
+            self.hosts.room.notify_one();
+            self.unpark_if_wanted(&host);
+            let Some(candidate) = self.lanes.start(&entity) else { continue };
+            let Some(lease) = self.leases.get(&candidate.event.partition).cloned() else {
+                self.lanes.forget(&entity);
+                continue;
+            };
+            self.starting.insert(candidate.id, permit);
+            self.outbox.push_back(Command::Start { candidate, lease });
+        }
+    }
+
+    fn unpark_if_wanted(&mut self, host: &Host) {
+        if self.hosts.lock().wants_load(host) {
+            let leases = self.leases.values().cloned().collect();
+            self.outbox.push_back(Command::Unpark { host: host.clone(), leases });
+        }
+    }
+}
+
+/// An event from the store, read by the same contract as when it came in. None only if a hand has changed the row.
+fn restore(stored: &StoredEvent) -> Option<Candidate> {
+    let id = EventId(stored.event_id);
+    let event = read(stored);
+    if event.is_none() {
+        tracing::error!(event = %id, "the event can't be read back from the database; it stays where it is");
+    }
+    let attempts = u16::try_from(stored.attempts).unwrap_or_default();
+    event.map(|event| Candidate { id, attempts, event: Arc::new(event) })
+}
+
+fn read(stored: &StoredEvent) -> Option<Event> {
+    let properties = wire::decode(&stored.properties);
+    let mut message = wire::message(&stored.entity, &properties, stored.body.clone());
+    message.properties = stored.properties.clone().into();
+    // What was decided when it came in stays: a later default or limit changes nothing for it.
+    let terms = Terms { default_destination: None, body_limit: usize::MAX };
+    message.headers.retain(|(name, _)| name != "destination");
+    message.headers.push(("destination".into(), contract::Field::Text(stored.destination.clone())));
+    contract::read(message, Partition(stored.partition), &terms).ok()
+}

@@ -1,0 +1,60 @@
+//! What the stages hand to each other. They never import one another; [`crate::app`] connects them by bounded channels.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker::delay::Token;
+use crate::domain::event::{Entity, EventId, Host, Partition};
+use crate::domain::lanes::Candidate;
+use crate::domain::verdict::Outcome;
+use crate::host_limit::shared::Permit;
+use crate::store::lease::Lease;
+use crate::store::operator::Verb;
+
+/// For dispatch: something that it has to look at.
+#[derive(Debug)]
+pub enum Notice {
+    /// A partition is ours from now on.
+    Owned(Arc<Lease>),
+    /// A partition is not ours any more.
+    Lost(Partition),
+    /// A token came out of the delay ladder.
+    Due(Partition, Token),
+    /// A retry's time is over, and perhaps its token was lost.
+    Overdue(Partition, Entity, Token),
+    /// The store holds parked events of a host.
+    Parked(Host),
+    /// An operator's decision.
+    Operate(Partition, EventId, Verb),
+}
+
+/// From dispatch to deliver: an attempt that is recorded and may be sent.
+pub struct Attempt {
+    /// The event; its attempts count this one.
+    pub candidate: Candidate,
+    /// On its partition.
+    pub lease: Arc<Lease>,
+    /// Its place at the host.
+    pub permit: Permit,
+}
+
+/// From deliver to settle: an attempt that has ended.
+pub struct Ended {
+    /// The event.
+    pub candidate: Candidate,
+    /// On its partition.
+    pub lease: Arc<Lease>,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// From its beginning to the end of the answer; none if nobody knows.
+    pub took: Option<Duration>,
+}
+
+/// For settle, after a commit: what the broker has to be told.
+#[derive(Debug)]
+pub enum Announcement {
+    /// A retry: wake us after the delay.
+    Wake(Partition, Token, Duration),
+    /// A FAILED event is in the outbox.
+    DeadLetter(EventId),
+}

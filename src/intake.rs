@@ -1,0 +1,101 @@
+//! Messages come in, are read by the contract, recorded, and acknowledged after the commit. Tokens of the due queues come
+//! in over the same connection.
+
+pub mod acks;
+pub mod reader;
+pub mod session;
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::publisher::Publisher;
+use crate::broker::topology::{Names, TopologyError};
+use crate::config::SecretUrl;
+use crate::domain::contract::Terms;
+use crate::handoff::Notice;
+use crate::host_limit::shared::HostLimit;
+use crate::reconnect::Delays;
+use crate::store::lease::Lease;
+use crate::store::writer::Command;
+
+/// Memory for the bodies of events that were taken in and wait for their host, in KiB. Beyond it they wait in the store.
+const BODIES_KIB: usize = 64 * 1024;
+
+/// What intake needs.
+pub struct Intake {
+    /// The broker.
+    pub url: SecretUrl,
+    /// The names of exchanges and queues.
+    pub names: Names,
+    /// The number of partitions, for declaring them.
+    pub partitions: u16,
+    /// The settings of the contract.
+    pub terms: Terms,
+    /// To the writer.
+    pub commands: mpsc::Sender<Command>,
+    /// To dispatch.
+    pub notices: mpsc::Sender<Notice>,
+    /// For messages that break the contract.
+    pub publisher: Publisher,
+    /// Places at hosts.
+    pub hosts: Arc<HostLimit>,
+    /// The partitions that are ours.
+    pub owned: watch::Receiver<Vec<Arc<Lease>>>,
+}
+
+impl Intake {
+    /// Consumes until `stop`, and comes back by itself when the broker does.
+    ///
+    /// # Errors
+    /// What is wrong with the broker, if only a person can mend it.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), TopologyError> {
+        let bodies = Arc::new(Semaphore::new(BODIES_KIB));
+        let mut delays = Delays::default();
+        let mut declared = false;
+        let mut away = false;
+        while !stop.is_cancelled() {
+            let leases = self.owned.borrow_and_update().clone();
+            if leases.is_empty() {
+                let _ = stop.run_until_cancelled(self.owned.changed()).await;
+                continue;
+            }
+            let ended = match stop.run_until_cancelled(self.open(&leases, &mut declared)).await {
+                None => break,
+                Some(Ok(session)) => {
+                    delays.reset();
+                    away = false;
+                    tracing::info!(partitions = leases.len(), "ready: consuming");
+                    session.run(&mut self, &leases, &bodies, &stop).await
+                }
+                Some(Err(error)) if error.is_permanent() => return Err(error),
+                Some(Err(error)) => Err(error.to_string()),
+            };
+            if let Err(error) = ended {
+                if !away {
+                    tracing::warn!(error, "the broker is away; consuming goes on when it is back");
+                }
+                away = true;
+                let _ = stop.run_until_cancelled(delays.wait()).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn open(&self, leases: &[Arc<Lease>], declared: &mut bool) -> Result<session::Session, TopologyError> {
+        let failed = |what: &str, error| TopologyError::Broker { what: what.into(), error };
+        let connection =
+            crate::broker::connect(&self.url, "onceward consumer").await.map_err(|e| failed("a connection", e))?;
+        if !*declared {
+            crate::broker::topology::declare(&connection, &self.names, self.partitions).await?;
+            *declared = true;
+        }
+        let opened = session::Session::open(connection, &self.names, leases).await;
+        opened.map_err(|error| {
+            // A queue is gone: declare everything again, for it may be the whole broker that is new.
+            *declared = false;
+            failed("a consumer", error)
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! From deliveries to batches of arrivals for the writer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use lapin::Acker;
+use lapin::message::Delivery;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::acks::{Batch, Poisoned};
+use super::session::{Deliveries, ready_now};
+use crate::broker::wire;
+use crate::clock;
+use crate::domain::contract::{self, Terms};
+use crate::domain::event::{Event, Partition};
+use crate::host_limit::Offer;
+use crate::host_limit::shared::HostLimit;
+use crate::store::admit::Arrival;
+use crate::store::lease::Lease;
+use crate::store::writer::Command;
+
+/// Messages that one batch holds at most.
+const BATCH: usize = 256;
+/// How long intake waits for room at a host before it looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Reads messages by the contract, and has them recorded.
+pub struct Reader {
+    /// The settings of the contract.
+    pub terms: Terms,
+    /// To the writer.
+    pub commands: mpsc::Sender<Command>,
+    /// Places at hosts.
+    pub hosts: Arc<HostLimit>,
+    /// Memory for bodies, in KiB.
+    pub bodies: Arc<Semaphore>,
+    /// The partitions that are consumed.
+    pub leases: HashMap<Partition, Arc<Lease>>,
+    /// To the acknowledgements, in the order of the writer's commands.
+    pub batches: mpsc::Sender<Batch>,
+}
+
+#[derive(Default)]
+struct Gathered {
+    arrivals: Vec<Arrival>,
+    poisoned: Vec<Poisoned>,
+    ackers: HashMap<Partition, Acker>,
+}
+
+impl Reader {
+    /// Runs until the connection breaks.
+    ///
+    /// # Errors
+    /// Why it broke.
+    pub async fn run(self, mut deliveries: Deliveries) -> Result<(), String> {
+        while let Some((partition, delivery)) = deliveries.next().await {
+            let mut gathered = Gathered::default();
+            self.take(&mut gathered, partition, delivery).await?;
+            for _ in 1..BATCH {
+                let Some((partition, delivery)) = ready_now(&mut deliveries) else { break };
+                self.take(&mut gathered, partition, delivery).await?;
+            }
+            self.flush(&mut gathered).await?;
+        }
+        Err("the broker cancelled the consumers".into())
+    }
+
+    async fn take(
+        &self,
+        gathered: &mut Gathered,
+        partition: Partition,
+        delivery: lapin::Result<Delivery>,
+    ) -> Result<(), String> {
+        let delivery = delivery.map_err(|error| error.to_string())?;
+        let Some(lease) = self.leases.get(&partition) else { return Ok(()) };
+        let Delivery { routing_key, properties, data, acker, .. } = delivery;
+        let message = wire::message(routing_key.as_str(), &properties, data);
+        let body = message.body.clone();
+        match contract::read(message, partition, &self.terms) {
+            Ok(event) => {
+                let (park, budget) = self.find_place(gathered, &event).await?;
+                let arrival =
+                    Arrival { digest: event.digest(), event: Arc::new(event), lease: lease.clone(), park, budget };
+                gathered.arrivals.push(arrival);
+            }
+            Err(poison) => {
+                let routing_key = routing_key.to_string();
+                gathered.poisoned.push(Poisoned { routing_key, properties, body, poison });
+            }
+        }
+        gathered.ackers.insert(partition, acker);
+        Ok(())
+    }
+
+    /// A place in memory for an event, or the decision that it waits in the store. Waits while the host's queue is full
+    /// and moves; what was gathered before is recorded meanwhile.
+    async fn find_place(
+        &self,
+        gathered: &mut Gathered,
+        event: &Event,
+    ) -> Result<(bool, Option<OwnedSemaphorePermit>), String> {
+        loop {
+            let offer = self.hosts.lock().offer(&event.host, clock::now());
+            match offer {
+                Offer::Ready => break,
+                Offer::Park => return Ok((true, None)),
+                Offer::Wait => {
+                    self.flush(gathered).await?;
+                    let _ = tokio::time::timeout(LOOK_AGAIN, self.hosts.room.notified()).await;
+                }
+            }
+        }
+        let kib = u32::try_from(event.body.len().div_ceil(1_024)).unwrap_or(u32::MAX);
+        if let Ok(permit) = self.bodies.clone().try_acquire_many_owned(kib) {
+            return Ok((false, Some(permit)));
+        }
+        self.hosts.lock().release_place(&event.host);
+        Ok((true, None))
+    }
+
+    async fn flush(&self, gathered: &mut Gathered) -> Result<(), String> {
+        let Gathered { arrivals, poisoned, ackers } = std::mem::take(gathered);
+        if ackers.is_empty() {
+            return Ok(());
+        }
+        let stopped = || "the worker stops".to_owned();
+        let events = arrivals.iter().map(|arrival| (arrival.event.clone(), arrival.park)).collect();
+        let (reply, admitted) = oneshot::channel();
+        if arrivals.is_empty() {
+            let _ = reply.send(Vec::new());
+        } else {
+            self.commands.send(Command::Admit { arrivals, reply }).await.map_err(|_| stopped())?;
+        }
+        let batch = Batch { events, admitted, poisoned, ackers };
+        self.batches.send(batch).await.map_err(|_| stopped())
+    }
+}

@@ -1,0 +1,99 @@
+//! Finds what a crash, a lost message or a full channel left: overdue retries, parked events whose host has room, dead
+//! letters that were not published, and events whose retention has ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::delay::Token;
+use crate::domain::event::{EventId, Partition};
+use crate::handoff::{Announcement, Notice};
+use crate::store::lease::Lease;
+use crate::store::line::{self, Overdue};
+use crate::store::{outbox, retention};
+
+/// The pause between two sweeps.
+const EVERY: Duration = Duration::from_secs(1);
+/// A retry or dead letter that is late by this much has lost its message.
+const LATE_MS: i64 = 2_000;
+/// What one sweep picks up of each kind at most; the rest is found by the next.
+const AT_MOST: i64 = 1_000;
+/// Hosts that one sweep names at most.
+const HOSTS: i64 = 1_000;
+/// The pause between two deletions of expired events, when the last one found all of them.
+const RETENTION_EVERY: Duration = Duration::from_secs(10);
+
+/// The sweeps.
+pub struct Rescue {
+    /// For reading.
+    pub pool: PgPool,
+    /// The partitions that are ours.
+    pub owned: watch::Receiver<Vec<Arc<Lease>>>,
+    /// To dispatch.
+    pub notices: mpsc::Sender<Notice>,
+    /// To settle.
+    pub announcements: mpsc::Sender<Announcement>,
+    /// How long finished events are kept.
+    pub retention: Duration,
+}
+
+impl Rescue {
+    /// Sweeps until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let retain = expire(self.pool.clone(), self.retention);
+        let sweep = async {
+            loop {
+                if let Err(error) = self.sweep().await {
+                    tracing::debug!(%error, "a sweep failed; the next one follows");
+                }
+                // New partitions are looked through at once.
+                let _ = tokio::time::timeout(EVERY, self.owned.changed()).await;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = retain => {}
+            () = sweep => {}
+        }
+    }
+
+    async fn sweep(&mut self) -> Result<(), sqlx::Error> {
+        let partitions: Vec<i32> = self.owned.borrow_and_update().iter().map(|lease| lease.partition.0).collect();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let mut connection = self.pool.acquire().await?;
+        let overdue = line::overdue(&mut connection, &partitions, LATE_MS, AT_MOST).await?;
+        let hosts = line::parked_hosts(&mut connection, &partitions, HOSTS).await?;
+        drop(connection);
+        for Overdue { event_id, attempts, partition, entity } in overdue {
+            let token = Token { id: EventId(event_id), attempts: u16::try_from(attempts).unwrap_or_default() };
+            let notice = Notice::Overdue(Partition(partition), entity.into(), token);
+            let _ = self.notices.send(notice).await;
+        }
+        for host in hosts {
+            let _ = self.notices.send(Notice::Parked(host)).await;
+        }
+        for id in outbox::left_behind(&self.pool, &partitions, LATE_MS, AT_MOST).await? {
+            let _ = self.announcements.send(Announcement::DeadLetter(id)).await;
+        }
+        Ok(())
+    }
+}
+
+/// Deletes what has expired. Several workers may do so at once.
+async fn expire(pool: PgPool, after: Duration) {
+    loop {
+        match retention::sweep(&pool, after).await {
+            Ok(deleted) if i64::try_from(deleted) == Ok(retention::BATCH) => tokio::task::yield_now().await,
+            Ok(_) => tokio::time::sleep(RETENTION_EVERY).await,
+            Err(error) => {
+                tracing::debug!(%error, "expired events could not be deleted; it is tried again");
+                tokio::time::sleep(RETENTION_EVERY).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! An attempt's outcome becomes a state; after the commit, a retry's wake-up or a dead letter goes to the broker.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+use futures_util::StreamExt as _;
+use lapin::BasicProperties;
+use lapin::types::AMQPValue;
+use sqlx::PgPool;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::broker::delay::{self, Due};
+use crate::broker::publisher::{Publisher, with_headers};
+use crate::broker::topology::Names;
+use crate::broker::wire;
+use crate::domain::event::{EventId, Partition};
+use crate::domain::verdict::Policy;
+use crate::handoff::{Announcement, Ended};
+use crate::store::outbox::{self, DeadLetter};
+use crate::store::progress::Settlement;
+use crate::store::writer::Command;
+
+/// Announcements that wait for their confirm at one time.
+const ANNOUNCING: usize = 256;
+
+/// The settings of a verdict.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    /// Attempts, delays, final statuses.
+    pub policy: Policy,
+    /// A FAILED event keeps its entity waiting.
+    pub hold: bool,
+    /// Makes every worker's jitter its own.
+    pub seed: RandomState,
+}
+
+impl Judge {
+    /// What is recorded of an attempt that has ended.
+    #[must_use]
+    pub fn settlement(&self, ended: Ended) -> Settlement {
+        let Ended { candidate, lease, outcome, took } = ended;
+        let seed = self.seed.hash_one((candidate.id, candidate.attempts));
+        let decision = self.policy.judge(candidate.attempts, &outcome, seed);
+        Settlement { candidate, lease, outcome, decision, took, hold: self.hold }
+    }
+}
+
+/// Judges attempts that have ended and has them recorded, until no more come.
+pub async fn run(mut ended: mpsc::Receiver<Ended>, commands: mpsc::Sender<Command>, judge: Judge) {
+    while let Some(ended) = ended.recv().await {
+        if commands.send(Command::Settle(judge.settlement(ended))).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the broker what was committed. Nothing is lost if it can't: sweeps find overdue retries and dead letters that
+/// were left behind.
+pub struct Announcer {
+    /// To the broker.
+    pub publisher: Publisher,
+    /// The names of exchanges and queues.
+    pub names: Names,
+    /// To the outbox.
+    pub pool: PgPool,
+}
+
+impl Announcer {
+    /// Announces until no more announcements come.
+    pub async fn run(self, announcements: mpsc::Receiver<Announcement>) {
+        ReceiverStream::new(announcements)
+            .for_each_concurrent(ANNOUNCING, |announcement| self.announce(announcement))
+            .await;
+    }
+
+    async fn announce(&self, announcement: Announcement) {
+        match announcement {
+            Announcement::Wake(partition, token, delay) => {
+                self.send_due(partition, &Due::Wake(token), delay).await;
+            }
+            Announcement::DeadLetter(id) => self.dead_letter(id).await,
+        }
+    }
+
+    async fn send_due(&self, partition: Partition, due: &Due, delay: std::time::Duration) {
+        let key = delay::routing_key(delay, partition);
+        let (entry, body) = (self.names.delay_entry(), due.write());
+        let sent = self.publisher.publish(&entry, &key, BasicProperties::default(), body.as_bytes()).await;
+        if let Err(error) = sent {
+            tracing::debug!(%error, "a wake-up was not published; the sweep finds the retry when it is overdue");
+        }
+    }
+
+    async fn dead_letter(&self, id: EventId) {
+        let letter = match outbox::unpublished_one(&self.pool, id).await {
+            Ok(Some(letter)) => letter,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, event = %id, "a dead letter could not be read; it is tried again");
+                return;
+            }
+        };
+        let (exchange, properties) = (self.names.dead_letter(), properties(&letter));
+        match self.publisher.publish(&exchange, &letter.entity, properties, &letter.body).await {
+            Ok(()) => {
+                tracing::info!(event = %id, reason = letter.reason, attempts = letter.attempts, "dead letter");
+                if let Err(error) = outbox::mark_published(&self.pool, id).await {
+                    tracing::warn!(%error, event = %id, "a dead letter may be published a second time");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, event = %id, "a dead letter could not be published; it is tried again");
+            }
+        }
+    }
+}
+
+/// The original properties and headers, and why the event is here.
+fn properties(letter: &DeadLetter) -> BasicProperties {
+    let detail = match letter.reason.as_str() {
+        "exhausted" => format!("all {} attempts failed", letter.attempts),
+        "final_status" => format!("attempt {} was answered with a status that is not retried", letter.attempts),
+        reason => reason.to_owned(),
+    };
+    with_headers(
+        wire::decode(&letter.properties),
+        [
+            ("onceward-reason", AMQPValue::LongString(letter.reason.as_str().into())),
+            ("onceward-detail", AMQPValue::LongString(detail.into())),
+            ("onceward-attempts", AMQPValue::LongLongInt(letter.attempts.into())),
+            ("onceward-history", AMQPValue::LongString(letter.history.as_str().into())),
+        ],
+    )
+}

@@ -1,0 +1,225 @@
+//! Recording arrivals: the facts that the rules need, and what they decide.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sqlx::PgConnection;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::lease::Lease;
+use crate::domain::admission::{self, Admission, FirstSequence, Line};
+use crate::domain::event::{Digest, Entity, Event, EventId, IdempotencyKey, Partition, Sequence};
+
+/// The position of events without a number in their entity's line: before all numbers.
+pub const UNNUMBERED: i64 = -1;
+
+/// An event that has come in.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The event.
+    pub event: Arc<Event>,
+    /// Of its content.
+    pub digest: Digest,
+    /// On its partition.
+    pub lease: Arc<Lease>,
+    /// There is no place for it in memory: if it is the head of its line, it waits in the store.
+    pub park: bool,
+    /// Its share of the memory for bodies.
+    pub budget: Option<OwnedSemaphorePermit>,
+}
+
+/// What became of an arrival.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// The rules' answer.
+    pub admission: Admission,
+    /// Its number, if it was recorded.
+    pub id: Option<EventId>,
+}
+
+/// Another transaction recorded one of the keys meanwhile: begin again.
+#[derive(Debug)]
+pub struct Collision;
+
+/// Decides on the arrivals, in their order, and records those that join.
+///
+/// # Errors
+/// sqlx's.
+pub async fn admit(
+    connection: &mut PgConnection,
+    arrivals: &[&Arrival],
+    first: FirstSequence,
+) -> Result<Result<Vec<Admitted>, Collision>, sqlx::Error> {
+    let mut recorded = recorded_digests(connection, arrivals).await?;
+    let mut lines = lines(connection, arrivals).await?;
+    let mut decided: Vec<Admitted> = Vec::with_capacity(arrivals.len());
+    for arrival in arrivals {
+        let event = &arrival.event;
+        let line = lines.entry((event.partition, event.entity.clone())).or_default();
+        let known = recorded.get(&event.key).copied();
+        let admission = admission::admit(line, known, event.sequence, arrival.digest, first);
+        if matches!(admission, Admission::Join { .. }) {
+            recorded.insert(event.key.clone(), arrival.digest);
+        }
+        decided.push(Admitted { admission, id: None });
+    }
+    let joining: Vec<usize> =
+        (0..decided.len()).filter(|&i| matches!(decided[i].admission, Admission::Join { .. })).collect();
+    if joining.is_empty() {
+        return Ok(Ok(decided));
+    }
+    begin_numbering(connection, arrivals, &joining, &lines).await?;
+    let ids = insert(connection, arrivals, &decided, &joining).await?;
+    if ids.len() != joining.len() {
+        return Ok(Err(Collision));
+    }
+    for index in joining {
+        decided[index].id = ids.get(arrivals[index].event.key.as_str()).copied();
+    }
+    Ok(Ok(decided))
+}
+
+async fn recorded_digests(
+    connection: &mut PgConnection,
+    arrivals: &[&Arrival],
+) -> Result<HashMap<IdempotencyKey, Digest>, sqlx::Error> {
+    let keys: Vec<&str> = arrivals.iter().map(|arrival| arrival.event.key.as_str()).collect();
+    let rows: Vec<(String, Vec<u8>)> =
+        sqlx::query_as("select idempotency_key, digest from event where idempotency_key = any($1)")
+            .bind(keys)
+            .fetch_all(connection)
+            .await?;
+    Ok(rows.into_iter().map(|(key, digest)| (key.into(), Digest(digest.try_into().unwrap_or_default()))).collect())
+}
+
+type Lines = HashMap<(Partition, Entity), Line>;
+
+/// What is recorded of the arrivals' entities.
+async fn lines(connection: &mut PgConnection, arrivals: &[&Arrival]) -> Result<Lines, sqlx::Error> {
+    let mut lines: Lines = HashMap::new();
+    for arrival in arrivals {
+        lines.entry((arrival.event.partition, arrival.event.entity.clone())).or_default();
+    }
+    let (partitions, entities): (Vec<i32>, Vec<&str>) =
+        lines.keys().map(|(partition, entity)| (partition.0, entity.as_str())).unzip();
+    let rows: Vec<(i32, String, Option<i64>, Option<i64>)> = sqlx::query_as(
+        "select a.partition, a.entity, s.next_sequence, o.position \
+         from unnest($1::int4[], $2::text[]) as a (partition, entity) \
+         left join entity_sequence s on s.entity = a.entity \
+         left join lateral (select position from open_event o where o.partition = a.partition \
+         and o.entity = a.entity order by position, event_id limit 1) o on true",
+    )
+    .bind(&partitions)
+    .bind(&entities)
+    .fetch_all(&mut *connection)
+    .await?;
+    for (partition, entity, next, first_position) in rows {
+        let line = lines.entry((Partition(partition), entity.into())).or_default();
+        line.next = next.map(Sequence);
+        line.any_open = first_position.is_some();
+        line.unnumbered_open = first_position == Some(UNNUMBERED);
+    }
+    note_taken(connection, arrivals, &mut lines).await?;
+    Ok(lines)
+}
+
+/// Notes which of the arrivals' numbers open events hold.
+async fn note_taken(
+    connection: &mut PgConnection,
+    arrivals: &[&Arrival],
+    lines: &mut Lines,
+) -> Result<(), sqlx::Error> {
+    let numbered = arrivals.iter().filter_map(|a| Some((a.event.partition, &a.event.entity, a.event.sequence?)));
+    let (mut partitions, mut entities, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+    for (partition, entity, sequence) in numbered {
+        partitions.push(partition.0);
+        entities.push(entity.as_str());
+        positions.push(sequence.0);
+    }
+    if positions.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<(i32, String, i64)> = sqlx::query_as(
+        "select o.partition, o.entity, o.position from open_event o \
+         join unnest($1::int4[], $2::text[], $3::int8[]) as a (partition, entity, position) \
+         on o.partition = a.partition and o.entity = a.entity and o.position = a.position",
+    )
+    .bind(partitions)
+    .bind(entities)
+    .bind(positions)
+    .fetch_all(connection)
+    .await?;
+    for (partition, entity, position) in rows {
+        lines.entry((Partition(partition), entity.into())).or_default().taken.insert(Sequence(position));
+    }
+    Ok(())
+}
+
+/// Records the first number of entities that begin to use them.
+async fn begin_numbering(
+    connection: &mut PgConnection,
+    arrivals: &[&Arrival],
+    joining: &[usize],
+    lines: &Lines,
+) -> Result<(), sqlx::Error> {
+    let mut first: HashMap<&Entity, i64> = HashMap::new();
+    for &index in joining {
+        let event = &arrivals[index].event;
+        let line = lines.get(&(event.partition, event.entity.clone()));
+        if let (Some(_), Some(next)) = (event.sequence, line.and_then(|line| line.next)) {
+            first.insert(&event.entity, next.0);
+        }
+    }
+    if first.is_empty() {
+        return Ok(());
+    }
+    let (entities, numbers): (Vec<&str>, Vec<i64>) = first.iter().map(|(e, n)| (e.as_str(), *n)).unzip();
+    sqlx::query(
+        "insert into entity_sequence (entity, next_sequence) select * from unnest($1::text[], $2::int8[]) \
+         on conflict do nothing",
+    )
+    .bind(entities)
+    .bind(numbers)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Inserts the joining arrivals in their order; the identity column numbers them in it.
+async fn insert(
+    connection: &mut PgConnection,
+    arrivals: &[&Arrival],
+    decided: &[Admitted],
+    joining: &[usize],
+) -> Result<HashMap<String, EventId>, sqlx::Error> {
+    let events = || joining.iter().map(|&index| arrivals[index].event.as_ref());
+    let parked = joining
+        .iter()
+        .map(|&index| arrivals[index].park && matches!(decided[index].admission, Admission::Join { head: true, .. }));
+    let rows: Vec<(i64, String)> = sqlx::query_as(
+        "with arrived as (select * from unnest($1::text[], $2::bytea[], $3::int4[], $4::text[], $5::int8[], \
+         $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::bool[]) with ordinality as a (idempotency_key, \
+         digest, partition, entity, position, destination, host, properties, body, parked, number)), \
+         recorded as (insert into event (idempotency_key, digest, partition, entity, sequence, destination, \
+         properties, body) select idempotency_key, digest, partition, entity, nullif(position, -1), destination, \
+         properties, body from arrived order by number on conflict (idempotency_key) do nothing \
+         returning id, idempotency_key), \
+         opened as (insert into open_event (event_id, partition, entity, position, host, body_bytes, parked) \
+         select id, partition, entity, position, host, octet_length(body), parked from recorded \
+         join arrived using (idempotency_key)) \
+         select id, idempotency_key from recorded",
+    )
+    .bind(events().map(|event| event.key.as_str()).collect::<Vec<_>>())
+    .bind(joining.iter().map(|&index| arrivals[index].digest.0.as_slice()).collect::<Vec<_>>())
+    .bind(events().map(|event| event.partition.0).collect::<Vec<_>>())
+    .bind(events().map(|event| event.entity.as_str()).collect::<Vec<_>>())
+    .bind(events().map(|event| event.sequence.map_or(UNNUMBERED, |s| s.0)).collect::<Vec<_>>())
+    .bind(events().map(|event| event.destination.as_str()).collect::<Vec<_>>())
+    .bind(events().map(|event| event.host.as_str()).collect::<Vec<_>>())
+    .bind(events().map(|event| event.properties.as_ref()).collect::<Vec<_>>())
+    .bind(events().map(|event| event.body.as_ref()).collect::<Vec<_>>())
+    .bind(parked.collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|(id, key)| (key, EventId(id))).collect())
+}

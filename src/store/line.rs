@@ -1,0 +1,308 @@
+//! Reading events back: the front of a line, retries that are due, what was parked, what a former owner left.
+
+use sqlx::{FromRow, PgConnection};
+
+use super::admit::UNNUMBERED;
+use crate::domain::event::{Entity, EventId, Host, Partition};
+
+/// Events that one read takes from the front of a line.
+pub const LINE_READ: i64 = 4;
+/// Bytes of body that one read takes, unless the first event alone has more.
+const LINE_READ_BYTES: i64 = 16 * 1024;
+/// Parked events of a host that one read takes.
+pub const PARKED_READ: i64 = 128;
+/// Bytes of body that one read of parked events takes, unless the first event alone has more.
+const PARKED_READ_BYTES: i64 = 4 * 1024 * 1024;
+
+/// An event as the store keeps it.
+#[derive(Clone, Debug, FromRow)]
+pub struct StoredEvent {
+    /// Its number.
+    pub event_id: i64,
+    /// Attempts begun so far.
+    pub attempts: i16,
+    /// Its partition.
+    pub partition: i32,
+    /// Its key.
+    pub idempotency_key: String,
+    /// Its entity.
+    pub entity: String,
+    /// Its number in the entity's order.
+    pub sequence: Option<i64>,
+    /// Where it goes.
+    pub destination: String,
+    /// The message's properties in wire format.
+    pub properties: Vec<u8>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+macro_rules! stored_columns {
+    () => {
+        "o.event_id, o.attempts, o.partition, e.idempotency_key, o.entity, e.sequence, e.destination, e.properties, e.body"
+    };
+}
+
+/// The front of a line: events to be sent one after the other, and whether the line goes on behind them.
+#[derive(Debug)]
+pub struct Front {
+    /// Whose line.
+    pub entity: Entity,
+    /// In order.
+    pub events: Vec<StoredEvent>,
+    /// There are more, though perhaps behind a gap.
+    pub more: bool,
+}
+
+#[derive(FromRow)]
+struct FrontRow {
+    state: String,
+    position: i64,
+    next_sequence: Option<i64>,
+    goes_on: bool,
+    #[sqlx(flatten)]
+    event: StoredEvent,
+}
+
+/// Reads the front of a line, after its head became final.
+///
+/// # Errors
+/// sqlx's.
+pub async fn read_front(
+    connection: &mut PgConnection,
+    partition: Partition,
+    entity: &Entity,
+) -> Result<Front, sqlx::Error> {
+    // A window over the narrow table chooses the rows before any body is read.
+    let rows: Vec<FrontRow> = sqlx::query_as(concat!(
+        "with front as (select event_id, row_number() over w as place, \
+         sum(body_bytes) over w - body_bytes as bytes_before, lead(event_id) over w is not null as goes_on \
+         from (select * from open_event where partition = $1 and entity = $2 \
+         order by position, event_id limit $3 + 1) line window w as (order by position, event_id)) \
+         select o.state, o.position, s.next_sequence, f.goes_on, ",
+        stored_columns!(),
+        " from front f join open_event o using (event_id) join event e on e.id = o.event_id \
+         left join entity_sequence s on s.entity = o.entity \
+         where f.place = 1 or (f.place <= $3 and f.bytes_before < $4) order by f.place"
+    ))
+    .bind(partition.0)
+    .bind(entity.as_str())
+    .bind(LINE_READ)
+    .bind(LINE_READ_BYTES)
+    .fetch_all(connection)
+    .await?;
+    let runnable = runnable(&rows);
+    let more = rows.len() > runnable || rows.last().is_some_and(|row| row.goes_on);
+    let events = rows.into_iter().take(runnable).map(|row| row.event).collect();
+    Ok(Front { entity: entity.clone(), events, more })
+}
+
+/// How many can be sent one after the other: those that are PENDING, up to a gap. A redriven event has no position
+/// among the numbers any more.
+fn runnable(rows: &[FrontRow]) -> usize {
+    let mut expected = rows.first().and_then(|row| row.next_sequence);
+    let in_turn = |row: &&FrontRow| {
+        let numbered = row.position != UNNUMBERED;
+        let in_turn = !numbered || Some(row.position) == expected;
+        if numbered {
+            expected = Some(row.position.saturating_add(1));
+        }
+        in_turn && row.state == "PENDING"
+    };
+    rows.iter().take_while(in_turn).count()
+}
+
+/// What a wake-up finds.
+#[derive(Debug)]
+pub enum Woken {
+    /// The attempt is due.
+    Due(StoredEvent),
+    /// It is due after so many milliseconds.
+    Early {
+        /// The event.
+        id: EventId,
+        /// Attempts begun so far.
+        attempts: u16,
+        /// Its partition.
+        partition: Partition,
+        /// Milliseconds from now.
+        millis: i64,
+    },
+}
+
+/// Retries whose attempt may start this much early: less than a tick, so that no round through the ladder is needed.
+const SLACK_MS: i64 = 20;
+
+/// Looks at the events that tokens name: (event, attempts). Void tokens find nothing.
+///
+/// # Errors
+/// sqlx's.
+pub async fn wake(connection: &mut PgConnection, tokens: &[(EventId, u16)]) -> Result<Vec<Woken>, sqlx::Error> {
+    let ids: Vec<i64> = tokens.iter().map(|(id, _)| id.0).collect();
+    let attempts: Vec<i16> = tokens.iter().map(|(_, attempts)| i16::try_from(*attempts).unwrap_or(i16::MAX)).collect();
+    let waits: Vec<(i64, i16, i32, i64)> = sqlx::query_as(
+        "select o.event_id, o.attempts, o.partition, \
+         (extract(epoch from o.due_at - clock_timestamp()) * 1000)::int8 \
+         from unnest($1::int8[], $2::int2[]) as t (event_id, attempts) \
+         join open_event o on o.event_id = t.event_id and o.attempts = t.attempts \
+         where o.state = 'RETRY_WAIT' and not o.parked",
+    )
+    .bind(ids)
+    .bind(attempts)
+    .fetch_all(&mut *connection)
+    .await?;
+    let due: Vec<i64> = waits.iter().filter(|(.., millis)| *millis <= SLACK_MS).map(|(id, ..)| *id).collect();
+    let events: Vec<StoredEvent> = sqlx::query_as(concat!(
+        "select ",
+        stored_columns!(),
+        " from open_event o join event e on e.id = o.event_id where o.event_id = any($1)"
+    ))
+    .bind(due)
+    .fetch_all(connection)
+    .await?;
+    let early = waits.into_iter().filter(|(.., millis)| *millis > SLACK_MS).map(|(id, attempts, partition, millis)| {
+        let attempts = u16::try_from(attempts).unwrap_or_default();
+        Woken::Early { id: EventId(id), attempts, partition: Partition(partition), millis }
+    });
+    Ok(events.into_iter().map(Woken::Due).chain(early).collect())
+}
+
+/// Reads some of a host's parked events and takes the mark from them; true if there may be more.
+///
+/// # Errors
+/// sqlx's.
+pub async fn unpark(
+    connection: &mut PgConnection,
+    partitions: &[i32],
+    host: &Host,
+) -> Result<(Vec<StoredEvent>, bool), sqlx::Error> {
+    let mut events: Vec<StoredEvent> = sqlx::query_as(concat!(
+        "with chosen as (select event_id, sum(body_bytes) over (order by event_id) - body_bytes as bytes_before \
+         from (select event_id, body_bytes from open_event where parked and partition = any($1) and host = $2 \
+         order by event_id limit $3) first), \
+         unparked as (update open_event o set parked = false from chosen c where o.event_id = c.event_id \
+         and (c.bytes_before = 0 or c.bytes_before < $4) returning o.*) \
+         select ",
+        stored_columns!(),
+        " from unparked o join event e on e.id = o.event_id"
+    ))
+    .bind(partitions)
+    .bind(host.as_str())
+    .bind(PARKED_READ)
+    .bind(PARKED_READ_BYTES)
+    .fetch_all(connection)
+    .await?;
+    events.sort_by_key(|event| event.event_id);
+    // Any number but none may have been cut short by the limits.
+    let more = !events.is_empty();
+    Ok((events, more))
+}
+
+/// Marks events as waiting for their host in the store.
+///
+/// # Errors
+/// sqlx's.
+pub async fn park(connection: &mut PgConnection, ids: &[EventId]) -> Result<(), sqlx::Error> {
+    sqlx::query("update open_event set parked = true where event_id = any($1) and state in ('PENDING', 'RETRY_WAIT')")
+        .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Attempts that a former owner of the partition left in flight; as many as one worker may have.
+///
+/// # Errors
+/// sqlx's.
+pub async fn left_in_flight(
+    connection: &mut PgConnection,
+    partition: Partition,
+) -> Result<Vec<StoredEvent>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "select ",
+        stored_columns!(),
+        " from open_event o join event e on e.id = o.event_id \
+         where o.partition = $1 and o.state = 'IN_FLIGHT' order by o.event_id"
+    ))
+    .bind(partition.0)
+    .fetch_all(connection)
+    .await
+}
+
+/// Parks every PENDING head of a partition: what a former owner held in memory is then found host by host, like
+/// anything that waits in the store.
+///
+/// # Errors
+/// sqlx's.
+pub async fn park_heads(connection: &mut PgConnection, partition: Partition) -> Result<u64, sqlx::Error> {
+    let parked = sqlx::query(
+        "update open_event o set parked = true from (select distinct on (entity) event_id, entity, position, state, \
+         parked from open_event where partition = $1 order by entity, position, event_id) h \
+         where o.event_id = h.event_id and h.state = 'PENDING' and not h.parked and (h.position = -1 or exists \
+         (select from entity_sequence s where s.entity = h.entity and s.next_sequence = h.position))",
+    )
+    .bind(partition.0)
+    .execute(connection)
+    .await?;
+    Ok(parked.rows_affected())
+}
+
+/// Hosts that have parked events in these partitions; at most `limit`.
+///
+/// # Errors
+/// sqlx's.
+pub async fn parked_hosts(
+    connection: &mut PgConnection,
+    partitions: &[i32],
+    limit: i64,
+) -> Result<Vec<Host>, sqlx::Error> {
+    // One index look-up for each host of each partition, however many events are parked.
+    let rows: Vec<(String,)> = sqlx::query_as(
+        "with recursive step (partition, host) as ( \
+         select p.id, (select min(host) from open_event where parked and partition = p.id) \
+         from unnest($1::int4[]) as p (id) \
+         union all \
+         select s.partition, (select min(host) from open_event where parked and partition = s.partition \
+         and host > s.host) from step s where s.host is not null) \
+         select distinct host from step where host is not null limit $2",
+    )
+    .bind(partitions)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|(host,)| Host::from(host)).collect())
+}
+
+/// A retry whose time is over.
+#[derive(Clone, Debug, FromRow)]
+pub struct Overdue {
+    /// The event.
+    pub event_id: i64,
+    /// Attempts begun so far.
+    pub attempts: i16,
+    /// Its partition.
+    pub partition: i32,
+    /// Its entity.
+    pub entity: String,
+}
+
+/// Retries that are overdue by more than `late_ms`: their token was lost, or is on its way.
+///
+/// # Errors
+/// sqlx's.
+pub async fn overdue(
+    connection: &mut PgConnection,
+    partitions: &[i32],
+    late_ms: i64,
+    limit: i64,
+) -> Result<Vec<Overdue>, sqlx::Error> {
+    sqlx::query_as(
+        "select event_id, attempts, partition, entity from open_event where partition = any($1) and not parked \
+         and due_at < clock_timestamp() - $2 * interval '1 ms' and state = 'RETRY_WAIT' order by due_at limit $3",
+    )
+    .bind(partitions)
+    .bind(late_ms)
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+}

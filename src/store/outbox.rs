@@ -1,0 +1,80 @@
+//! The outbox of the dead-letter exchange: what is FAILED and not yet published, with its history.
+
+use sqlx::{FromRow, PgPool};
+
+use crate::domain::event::EventId;
+
+/// A FAILED event, whole.
+#[derive(Clone, Debug, FromRow)]
+pub struct DeadLetter {
+    /// Its number.
+    pub event_id: i64,
+    /// Why there is no further attempt: a short code.
+    pub reason: String,
+    /// The entity: the original routing key.
+    pub entity: String,
+    /// The message's properties in wire format.
+    pub properties: Vec<u8>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Attempts that were begun.
+    pub attempts: i16,
+    /// Each failed attempt, as JSON.
+    pub history: String,
+}
+
+/// The unpublished dead letter of one event.
+///
+/// # Errors
+/// sqlx's.
+pub async fn unpublished_one(pool: &PgPool, id: EventId) -> Result<Option<DeadLetter>, sqlx::Error> {
+    sqlx::query_as(
+        "select d.event_id, d.reason, e.entity, e.properties, e.body, \
+         coalesce(o.attempts, f.attempts, 0::int2) as attempts, coalesce((select json_agg(json_strip_nulls( \
+         json_build_object('attempt', a.attempt, 'started_at', to_char((a.ended_at - \
+         coalesce(a.duration_ms, 0) * interval '1 ms') at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), \
+         'duration_ms', a.duration_ms, 'status', a.status, \
+         'answer', a.answer, 'error', a.error)) order by a.attempt) \
+         from failed_attempt a where a.event_id = d.event_id), '[]')::text as history \
+         from dead_letter d join event e on e.id = d.event_id \
+         left join open_event o on o.event_id = d.event_id left join final_event f on f.event_id = d.event_id \
+         where d.event_id = $1 and d.published_at is null",
+    )
+    .bind(id.0)
+    .fetch_optional(pool)
+    .await
+}
+
+/// Dead letters that have waited for more than `late_ms`: a crash or a lost connection left them.
+///
+/// # Errors
+/// sqlx's.
+pub async fn left_behind(
+    pool: &PgPool,
+    partitions: &[i32],
+    late_ms: i64,
+    limit: i64,
+) -> Result<Vec<EventId>, sqlx::Error> {
+    let rows: Vec<(i64,)> = sqlx::query_as(
+        "select event_id from dead_letter where published_at is null and partition = any($1) \
+         and failed_at < clock_timestamp() - $2 * interval '1 ms' order by event_id limit $3",
+    )
+    .bind(partitions)
+    .bind(late_ms)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|(id,)| EventId(id)).collect())
+}
+
+/// The broker has confirmed it.
+///
+/// # Errors
+/// sqlx's; then it is published a second time.
+pub async fn mark_published(pool: &PgPool, id: EventId) -> Result<(), sqlx::Error> {
+    sqlx::query("update dead_letter set published_at = clock_timestamp() where event_id = $1")
+        .bind(id.0)
+        .execute(pool)
+        .await
+        .map(drop)
+}

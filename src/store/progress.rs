@@ -1,0 +1,235 @@
+//! Starts and settlements: an event's way through its states.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgConnection;
+
+use super::admit::UNNUMBERED;
+use super::lease::Lease;
+use crate::domain::event::EventId;
+use crate::domain::lanes::Candidate;
+use crate::domain::lifecycle::State;
+use crate::domain::verdict::{Decision, Outcome};
+
+/// The longest error text that a history keeps, in bytes.
+const LONGEST_ERROR: usize = 1_024;
+
+/// The result of an attempt, on its way to the store.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The event; its attempts count the one that is settled.
+    pub candidate: Candidate,
+    /// On its partition.
+    pub lease: Arc<Lease>,
+    /// What came of the attempt.
+    pub outcome: Outcome,
+    /// What is done about it.
+    pub decision: Decision,
+    /// How long the attempt took; none if nobody knows.
+    pub took: Option<Duration>,
+    /// A FAILED event keeps its entity waiting.
+    pub hold: bool,
+}
+
+impl Settlement {
+    fn state(&self) -> State {
+        match self.decision {
+            Decision::Deliver => State::Delivered,
+            Decision::Retry(_) => State::RetryWait,
+            Decision::Fail(_) => State::Failed,
+        }
+    }
+
+    /// Whether the entity goes on to its next event.
+    #[must_use]
+    pub fn frees_the_line(&self) -> bool {
+        self.state().is_final() && !(self.hold && self.state() == State::Failed)
+    }
+}
+
+/// Records that the next attempt begins: (event, attempts so far). Gives the events for which it does.
+///
+/// # Errors
+/// sqlx's.
+pub async fn start(connection: &mut PgConnection, starts: &[(EventId, u16)]) -> Result<Vec<EventId>, sqlx::Error> {
+    let (ids, attempts): (Vec<i64>, Vec<i16>) = starts.iter().map(|(id, attempts)| (id.0, small(*attempts))).unzip();
+    let rows: Vec<(i64,)> = sqlx::query_as(
+        "update open_event o set state = 'IN_FLIGHT', attempts = o.attempts + 1, changed_at = clock_timestamp(), \
+         due_at = null, parked = false \
+         from unnest($1::int8[], $2::int2[]) as s (event_id, attempts) \
+         where o.event_id = s.event_id and o.attempts = s.attempts and o.state in ('PENDING', 'RETRY_WAIT') \
+         returning o.event_id",
+    )
+    .bind(ids)
+    .bind(attempts)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|(id,)| EventId(id)).collect())
+}
+
+/// Records settlements: the new state, what went wrong, the line's next number, and the outbox of dead letters.
+/// Gives the events that were settled: one that another owner has settled is not.
+///
+/// # Errors
+/// sqlx's.
+pub async fn settle(connection: &mut PgConnection, settled: &[&Settlement]) -> Result<Vec<EventId>, sqlx::Error> {
+    let (freeing, waiting): (Vec<&Settlement>, Vec<&Settlement>) =
+        settled.iter().copied().partition(|settlement| settlement.frees_the_line());
+    let mut done = finish(connection, &freeing).await?;
+    done.extend(keep_waiting(connection, &waiting).await?);
+    let failures: Vec<&Settlement> = settled.iter().copied().filter(|s| s.decision != Decision::Deliver).collect();
+    record_failures(connection, &failures).await?;
+    Ok(done)
+}
+
+/// Moves events from the open to the final ones, and their lines to the next number.
+async fn finish(connection: &mut PgConnection, finals: &[&Settlement]) -> Result<Vec<EventId>, sqlx::Error> {
+    if finals.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (ids, attempts) = ids_and_attempts(finals);
+    let states: Vec<&str> = finals.iter().map(|settlement| settlement.state().name()).collect();
+    let rows: Vec<(i64,)> = sqlx::query_as(
+        "with done as (select * from unnest($1::int8[], $2::int2[], $3::text[]) as d (event_id, attempts, state)), \
+         gone as (delete from open_event o using done d where o.event_id = d.event_id and o.state = 'IN_FLIGHT' \
+         and o.attempts = d.attempts returning d.event_id, d.state, d.attempts, o.entity, o.position), \
+         advanced as (update entity_sequence s set next_sequence = g.position + 1 from gone g \
+         where g.position <> $4 and s.entity = g.entity and s.next_sequence = g.position) \
+         insert into final_event (event_id, state, attempts) select event_id, state, attempts from gone \
+         returning event_id",
+    )
+    .bind(ids)
+    .bind(attempts)
+    .bind(states)
+    .bind(UNNUMBERED)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|(id,)| EventId(id)).collect())
+}
+
+/// Records `RETRY_WAIT` with its time, and FAILED events that hold their line.
+async fn keep_waiting(connection: &mut PgConnection, waiting: &[&Settlement]) -> Result<Vec<EventId>, sqlx::Error> {
+    if waiting.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (ids, attempts) = ids_and_attempts(waiting);
+    let states: Vec<&str> = waiting.iter().map(|settlement| settlement.state().name()).collect();
+    let delays: Vec<Option<i64>> = waiting
+        .iter()
+        .map(|settlement| match settlement.decision {
+            Decision::Retry(delay) => Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)),
+            Decision::Deliver | Decision::Fail(_) => None,
+        })
+        .collect();
+    let rows: Vec<(i64,)> = sqlx::query_as(
+        "update open_event o set state = d.state, changed_at = clock_timestamp(), \
+         due_at = clock_timestamp() + d.delay_ms * interval '1 ms' \
+         from unnest($1::int8[], $2::int2[], $3::text[], $4::int8[]) as d (event_id, attempts, state, delay_ms) \
+         where o.event_id = d.event_id and o.attempts = d.attempts and o.state = 'IN_FLIGHT' \
+         returning o.event_id",
+    )
+    .bind(ids)
+    .bind(attempts)
+    .bind(states)
+    .bind(delays)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|(id,)| EventId(id)).collect())
+}
+
+/// Keeps each failed attempt for the history.
+async fn record_failures(connection: &mut PgConnection, failures: &[&Settlement]) -> Result<(), sqlx::Error> {
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let (ids, attempts) = ids_and_attempts(failures);
+    let took: Vec<Option<i32>> = failures
+        .iter()
+        .map(|settlement| settlement.took.map(|took| i32::try_from(took.as_millis()).unwrap_or(i32::MAX)))
+        .collect();
+    let described: Vec<Described> = failures.iter().map(|settlement| describe(&settlement.outcome)).collect();
+    sqlx::query(
+        "insert into failed_attempt (event_id, attempt, duration_ms, status, answer, error) \
+         select * from unnest($1::int8[], $2::int2[], $3::int4[], $4::int2[], $5::text[], $6::text[]) \
+         on conflict do nothing",
+    )
+    .bind(ids)
+    .bind(attempts)
+    .bind(took)
+    .bind(described.iter().map(|described| described.status).collect::<Vec<_>>())
+    .bind(described.iter().map(|described| described.answer.as_deref()).collect::<Vec<_>>())
+    .bind(described.iter().map(|described| described.error.as_deref()).collect::<Vec<_>>())
+    .execute(&mut *connection)
+    .await?;
+    enter_outbox(connection, failures).await
+}
+
+/// Puts FAILED events into the outbox of the dead-letter exchange.
+async fn enter_outbox(connection: &mut PgConnection, failures: &[&Settlement]) -> Result<(), sqlx::Error> {
+    let dead: Vec<(i64, i32, &str)> = failures
+        .iter()
+        .filter_map(|settlement| match settlement.decision {
+            Decision::Fail(failure) => {
+                let candidate = &settlement.candidate;
+                Some((candidate.id.0, candidate.event.partition.0, failure.code()))
+            }
+            Decision::Deliver | Decision::Retry(_) => None,
+        })
+        .collect();
+    if dead.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into dead_letter (event_id, partition, reason) \
+         select * from unnest($1::int8[], $2::int4[], $3::text[]) \
+         on conflict (event_id) do update set reason = excluded.reason, failed_at = excluded.failed_at, \
+         published_at = null",
+    )
+    .bind(dead.iter().map(|(id, _, _)| *id).collect::<Vec<_>>())
+    .bind(dead.iter().map(|(_, partition, _)| *partition).collect::<Vec<_>>())
+    .bind(dead.iter().map(|(_, _, reason)| *reason).collect::<Vec<_>>())
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+fn ids_and_attempts(settled: &[&Settlement]) -> (Vec<i64>, Vec<i16>) {
+    settled.iter().map(|s| (s.candidate.id.0, small(s.candidate.attempts))).unzip()
+}
+
+/// What a failed attempt leaves in the history.
+#[derive(Default)]
+struct Described {
+    status: Option<i16>,
+    answer: Option<String>,
+    error: Option<String>,
+}
+
+fn describe(outcome: &Outcome) -> Described {
+    match outcome {
+        Outcome::Response { status, excerpt, .. } => {
+            let answer = Some(excerpt).filter(|text| !text.is_empty()).map(|text| printable(text));
+            Described { status: Some(small(*status)), answer, error: None }
+        }
+        Outcome::NoResponse(error) => Described { error: Some(printable(error)), ..Described::default() },
+        Outcome::Unknown => {
+            let error = "outcome unknown: the worker stopped or lost its lease during the attempt";
+            Described { error: Some(error.into()), ..Described::default() }
+        }
+    }
+}
+
+/// Postgres takes no NUL in text.
+fn printable(text: &str) -> String {
+    let mut end = text.len().min(LONGEST_ERROR);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].replace('\0', "\u{fffd}")
+}
+
+/// Attempts are at most 1,000, statuses at most 999.
+fn small(number: u16) -> i16 {
+    i16::try_from(number).unwrap_or(i16::MAX)
+}

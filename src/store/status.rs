@@ -1,0 +1,166 @@
+//! What `onceward status` shows: read beside the work, changing nothing.
+
+use serde::Serialize;
+use sqlx::{FromRow, PgConnection};
+
+use crate::domain::event::{EventId, Partition};
+use crate::domain::lifecycle::State;
+
+/// A partition and its owner.
+#[derive(Clone, Debug, FromRow, Serialize)]
+pub struct PartitionRow {
+    /// From 0.
+    pub partition: i32,
+    /// The owner's name; none if nobody has it.
+    pub owner: Option<String>,
+    /// How often the owner has changed.
+    pub epoch: i64,
+    /// Seconds until the lease ends; negative if it has.
+    pub lease_seconds: Option<f64>,
+    /// Open events.
+    pub open: i64,
+}
+
+/// Open events of one state.
+#[derive(Clone, Debug, FromRow, Serialize)]
+pub struct StateRow {
+    /// In capitals.
+    pub state: String,
+    /// How many.
+    pub events: i64,
+    /// Seconds since the oldest of them was recorded or changed.
+    pub oldest_seconds: f64,
+}
+
+/// An entity with open events, and what it waits for.
+#[derive(Clone, Debug, FromRow, Serialize)]
+pub struct EntityRow {
+    /// Its name.
+    pub entity: String,
+    /// Open events.
+    pub open: i64,
+    /// The state of the first in line.
+    pub state: String,
+    /// Attempts that the first in line has had.
+    pub attempts: i16,
+    /// What it waits for: `attempt`, `retry`, `sequence N`, `operator`, `host`, `turn`.
+    pub waits_for: String,
+    /// Seconds since then.
+    pub since_seconds: f64,
+    /// Seconds until the next attempt, if it has a time.
+    pub until_seconds: Option<f64>,
+    /// Where the first in line goes.
+    pub host: String,
+}
+
+/// A host with open events.
+#[derive(Clone, Debug, FromRow, Serialize)]
+pub struct HostRow {
+    /// `host:port`.
+    pub host: String,
+    /// Open events.
+    pub open: i64,
+    /// Attempts in flight.
+    pub in_flight: i64,
+    /// Events between two attempts.
+    pub retry_wait: i64,
+    /// Events that wait in the database for the host.
+    pub parked: i64,
+}
+
+/// Everything.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// All partitions.
+    pub partitions: Vec<PartitionRow>,
+    /// Open events by state.
+    pub states: Vec<StateRow>,
+    /// The entities with the most open events.
+    pub busiest: Vec<EntityRow>,
+    /// The entities that have been blocked for longest.
+    pub blocked: Vec<EntityRow>,
+    /// The hosts with the most open events.
+    pub hosts: Vec<HostRow>,
+    /// FAILED events within the retention time.
+    pub failed: i64,
+    /// Dead letters that the broker has not confirmed yet.
+    pub unpublished: i64,
+}
+
+/// The first in each entity's line, with what it waits for. A number that is not the entity's next one waits for it.
+const ENTITIES: &str = "with line as (select *, row_number() over (partition by partition, entity \
+    order by position, event_id) as place, count(*) over (partition by partition, entity) as open from open_event), \
+    head as (select l.*, s.next_sequence from line l left join entity_sequence s on s.entity = l.entity \
+    where l.place = 1) \
+    select entity, open, state, attempts, case \
+    when state = 'IN_FLIGHT' then 'attempt' \
+    when state = 'RETRY_WAIT' then case when parked then 'host' else 'retry' end \
+    when state = 'FAILED' then 'operator' \
+    when position <> -1 and position <> next_sequence then 'sequence ' || next_sequence \
+    when parked then 'host' else 'turn' end as waits_for, \
+    extract(epoch from clock_timestamp() - changed_at)::float8 as since_seconds, \
+    extract(epoch from due_at - clock_timestamp())::float8 as until_seconds, host from head ";
+
+/// Reads it all in one snapshot; `limit` entities and hosts.
+///
+/// # Errors
+/// sqlx's.
+pub async fn read(connection: &mut PgConnection, limit: i64) -> Result<Status, sqlx::Error> {
+    let partitions = sqlx::query_as(
+        "select p.id as partition, p.owner_name as owner, p.epoch, \
+         extract(epoch from p.expires_at - clock_timestamp())::float8 as lease_seconds, \
+         (select count(*) from open_event o where o.partition = p.id) as open from partition p order by p.id",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let states = sqlx::query_as(
+        "select state, count(*) as events, extract(epoch from clock_timestamp() - min(changed_at))::float8 \
+         as oldest_seconds from open_event group by state order by state",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let busiest = sqlx::query_as(sqlx::AssertSqlSafe(format!("{ENTITIES} order by open desc, entity limit $1")))
+        .bind(limit)
+        .fetch_all(&mut *connection)
+        .await?;
+    let blocked = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        "select * from ({ENTITIES}) e where waits_for not in ('attempt', 'turn') \
+         order by since_seconds desc, entity limit $1"
+    )))
+    .bind(limit)
+    .fetch_all(&mut *connection)
+    .await?;
+    let hosts = sqlx::query_as(
+        "select host, count(*) as open, count(*) filter (where state = 'IN_FLIGHT') as in_flight, \
+         count(*) filter (where state = 'RETRY_WAIT') as retry_wait, count(*) filter (where parked) as parked \
+         from open_event group by host order by open desc, host limit $1",
+    )
+    .bind(limit)
+    .fetch_all(&mut *connection)
+    .await?;
+    let (failed, unpublished) =
+        sqlx::query_as("select count(*), count(*) filter (where published_at is null) from dead_letter")
+            .fetch_one(connection)
+            .await?;
+    Ok(Status { partitions, states, busiest, blocked, hosts, failed, unpublished })
+}
+
+/// The event with this key, its partition and its state.
+///
+/// # Errors
+/// sqlx's.
+pub async fn find(
+    connection: &mut PgConnection,
+    key: &str,
+) -> Result<Option<(EventId, Partition, State)>, sqlx::Error> {
+    let row: Option<(i64, i32, String)> =
+        sqlx::query_as("select event_id, partition, state from event_state where idempotency_key = $1")
+            .bind(key)
+            .fetch_optional(connection)
+            .await?;
+    row.map(|(id, partition, state)| {
+        let state = state.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        Ok((EventId(id), Partition(partition), state))
+    })
+    .transpose()
+}

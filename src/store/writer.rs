@@ -1,0 +1,478 @@
+//! The one writer: all that is ready at one moment goes into one transaction. No timers: a batch is what gathered while
+//! the last one committed.
+//!
+//! Results go out in the order of their commits, over one channel; who follows it sees the store's history as it was.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use super::admit::{self, Admitted, Arrival};
+use super::lease::{Lease, Member};
+use super::line::{self, Front, StoredEvent, Woken};
+use super::operator::{self, Verb};
+use super::progress::{self, Settlement};
+use super::{Database, is_transient};
+use crate::domain::admission::FirstSequence;
+use crate::domain::event::{Entity, EventId, Host};
+use crate::domain::lanes::Candidate;
+use crate::reconnect::Delays;
+
+/// Commands that one transaction takes at most.
+const BATCH: usize = 1_024;
+/// Reads of lines that one transaction takes at most; each brings at most 16 KiB, or one event.
+const FRONTS: usize = 64;
+/// Reads of parked events that one transaction takes at most; each brings at most 4 MiB, or one event.
+const UNPARKS: usize = 4;
+/// A transaction that takes longer has lost its server.
+const COMMIT_WITHIN: Duration = Duration::from_secs(30);
+
+/// What the writer is asked to do.
+pub enum Command {
+    /// Record arrivals.
+    Admit {
+        /// In the order of arrival.
+        arrivals: Vec<Arrival>,
+        /// Told what became of each; dropped if the lease is lost.
+        reply: oneshot::Sender<Vec<Admitted>>,
+    },
+    /// Record that an attempt begins.
+    Start {
+        /// The event, with the attempts begun so far.
+        candidate: Candidate,
+        /// On its partition.
+        lease: Arc<Lease>,
+    },
+    /// Record what came of an attempt.
+    Settle(Settlement),
+    /// Read the front of a line.
+    ReadFront {
+        /// Whose line.
+        entity: Entity,
+        /// On its partition.
+        lease: Arc<Lease>,
+    },
+    /// Look whether an event's next attempt is due.
+    Wake {
+        /// The event.
+        id: EventId,
+        /// Attempts begun so far.
+        attempts: u16,
+        /// On its partition.
+        lease: Arc<Lease>,
+    },
+    /// Let an event wait for its host in the store.
+    Park {
+        /// The event.
+        id: EventId,
+        /// On its partition.
+        lease: Arc<Lease>,
+    },
+    /// Read parked events of a host.
+    Unpark {
+        /// The host.
+        host: Host,
+        /// On all partitions that are looked at.
+        leases: Vec<Arc<Lease>>,
+    },
+    /// Carry out an operator's decision on a FAILED event.
+    Operate {
+        /// The event.
+        id: EventId,
+        /// What is decided.
+        verb: Verb,
+        /// On its partition.
+        lease: Arc<Lease>,
+    },
+    /// Take over a partition: see what its former owner left.
+    TakeOver {
+        /// On the partition.
+        lease: Arc<Lease>,
+    },
+}
+
+/// What the writer has done.
+pub enum Written {
+    /// An arrival was recorded.
+    Recorded {
+        /// The event.
+        candidate: Candidate,
+        /// Nothing of its entity has to become final before it.
+        head: bool,
+        /// The entity had other open events.
+        others_open: bool,
+        /// It has no place reserved at its host; if it is the head, it was recorded as parked.
+        park: bool,
+        /// Its share of the memory for bodies.
+        budget: Option<OwnedSemaphorePermit>,
+    },
+    /// An attempt may be sent; the candidate counts it.
+    Started {
+        /// The event.
+        candidate: Candidate,
+        /// On its partition.
+        lease: Arc<Lease>,
+    },
+    /// An attempt may not be sent: the event is not where it was thought to be, or the lease is lost.
+    NotStarted(Candidate),
+    /// An attempt is settled.
+    Settled(Settlement),
+    /// The front of a line was read.
+    Front(Front),
+    /// A wake-up found something.
+    Woken(Woken),
+    /// Parked events of a host were read.
+    Unparked {
+        /// The host.
+        host: Host,
+        /// In the order of recording.
+        events: Vec<StoredEvent>,
+        /// There may be more.
+        more: bool,
+    },
+    /// A partition was taken over; its former owner left these attempts in flight.
+    TakenOver {
+        /// On the partition.
+        lease: Arc<Lease>,
+        /// The attempts.
+        in_flight: Vec<StoredEvent>,
+    },
+}
+
+/// The writer's settings.
+pub struct Writer {
+    /// Where to connect.
+    pub database: Database,
+    /// Who writes.
+    pub member: Member,
+    /// Which number a line begins with.
+    pub first_sequence: FirstSequence,
+}
+
+impl Writer {
+    /// Runs until the last sender of commands is gone and everything is written.
+    ///
+    /// # Errors
+    /// One that is a mistake of this program: to try it again would never end.
+    pub async fn run(
+        self,
+        mut commands: mpsc::Receiver<Command>,
+        written: mpsc::Sender<Written>,
+    ) -> Result<(), sqlx::Error> {
+        let mut session = Session { writer: self, connection: None, delays: Delays::default(), unsettled: None };
+        let mut waiting: Vec<Command> = Vec::new();
+        loop {
+            let room = BATCH.saturating_sub(waiting.len());
+            if waiting.is_empty() {
+                if commands.recv_many(&mut waiting, room).await == 0 {
+                    return Ok(());
+                }
+            } else {
+                // What the last transaction had no room for goes first, with all that came meanwhile.
+                while waiting.len() < BATCH
+                    && let Ok(command) = commands.try_recv()
+                {
+                    waiting.push(command);
+                }
+            }
+            let (batch, rest) = Batch::gather(waiting);
+            waiting = rest;
+            for result in session.commit(batch).await? {
+                if written.send(result).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// The commands of one transaction, by kind.
+#[derive(Default)]
+struct Batch {
+    settlements: Vec<Settlement>,
+    admissions: Vec<(Vec<Arrival>, oneshot::Sender<Vec<Admitted>>)>,
+    parks: Vec<(EventId, Arc<Lease>)>,
+    starts: Vec<(Candidate, Arc<Lease>)>,
+    takeovers: Vec<Arc<Lease>>,
+    operations: Vec<(EventId, Verb, Arc<Lease>)>,
+    fronts: Vec<(Entity, Arc<Lease>)>,
+    wakes: Vec<(EventId, u16, Arc<Lease>)>,
+    unparks: Vec<(Host, Vec<Arc<Lease>>)>,
+}
+
+impl Batch {
+    /// Sorts commands by kind; those beyond the limits of one transaction are given back.
+    fn gather(commands: Vec<Command>) -> (Self, Vec<Command>) {
+        let mut batch = Self::default();
+        let mut rest = Vec::new();
+        for command in commands {
+            match command {
+                Command::Admit { arrivals, reply } => batch.admissions.push((arrivals, reply)),
+                Command::Start { candidate, lease } => batch.starts.push((candidate, lease)),
+                Command::Settle(settlement) => batch.settlements.push(settlement),
+                Command::ReadFront { entity, lease } if batch.fronts.len() < FRONTS => {
+                    batch.fronts.push((entity, lease));
+                }
+                Command::Wake { id, attempts, lease } if batch.wakes.len() < FRONTS => {
+                    batch.wakes.push((id, attempts, lease));
+                }
+                Command::Park { id, lease } => batch.parks.push((id, lease)),
+                Command::Unpark { host, leases } if batch.unparks.len() < UNPARKS => batch.unparks.push((host, leases)),
+                Command::Operate { id, verb, lease } => batch.operations.push((id, verb, lease)),
+                Command::TakeOver { lease } => batch.takeovers.push(lease),
+                beyond => rest.push(beyond),
+            }
+        }
+        (batch, rest)
+    }
+
+    fn leases(&self) -> impl Iterator<Item = &Arc<Lease>> {
+        let arrivals = self.admissions.iter().flat_map(|(arrivals, _)| arrivals).map(|arrival| &arrival.lease);
+        let settlements = self.settlements.iter().map(|settlement| &settlement.lease);
+        let fronts = self.fronts.iter().map(|(_, lease)| lease);
+        let others = self.parks.iter().map(|(_, lease)| lease).chain(self.starts.iter().map(|(_, lease)| lease));
+        let wakes = self.wakes.iter().map(|(.., lease)| lease);
+        let unparks = self.unparks.iter().flat_map(|(_, leases)| leases);
+        let operations = self.operations.iter().map(|(.., lease)| lease);
+        let reads = fronts.chain(wakes).chain(unparks);
+        arrivals.chain(settlements).chain(others).chain(reads).chain(operations).chain(&self.takeovers)
+    }
+
+    /// Drops what is under a lost lease. Starts are told, because a permit hangs on each.
+    fn drop_lost(&mut self) -> Vec<Written> {
+        let held = |lease: &Arc<Lease>| !lease.is_lost();
+        self.settlements.retain(|settlement| held(&settlement.lease));
+        self.admissions.retain(|(arrivals, _)| arrivals.iter().all(|arrival| held(&arrival.lease)));
+        self.parks.retain(|(_, lease)| held(lease));
+        self.fronts.retain(|(_, lease)| held(lease));
+        self.wakes.retain(|(.., lease)| held(lease));
+        self.takeovers.retain(held);
+        self.operations.retain(|(.., lease)| held(lease));
+        for (_, leases) in &mut self.unparks {
+            leases.retain(held);
+        }
+        let starts = std::mem::take(&mut self.starts);
+        let (kept, lost): (Vec<_>, Vec<_>) = starts.into_iter().partition(|(_, lease)| held(lease));
+        self.starts = kept;
+        lost.into_iter().map(|(candidate, _)| Written::NotStarted(candidate)).collect()
+    }
+}
+
+/// What a transaction found out; valid once it has committed.
+#[derive(Default)]
+struct Found {
+    settled: HashSet<EventId>,
+    admitted: Vec<Admitted>,
+    started: HashSet<EventId>,
+    in_flight: Vec<Vec<StoredEvent>>,
+    fronts: Vec<Front>,
+    woken: Vec<Woken>,
+    unparked: Vec<(Vec<StoredEvent>, bool)>,
+}
+
+enum Attempted {
+    Done(Box<Found>),
+    /// Some leases are lost: they are marked. Begin again without them.
+    Fenced,
+    /// Another worker recorded one of the keys meanwhile. Begin again.
+    Collision,
+}
+
+struct Session {
+    writer: Writer,
+    connection: Option<PgConnection>,
+    delays: Delays,
+    /// The transaction that was being committed when the connection broke.
+    unsettled: Option<String>,
+}
+
+impl Session {
+    /// Commits a batch, however long the database is away.
+    async fn commit(&mut self, mut batch: Batch) -> Result<Vec<Written>, sqlx::Error> {
+        let mut results = Vec::new();
+        let mut last: Option<Box<Found>> = None;
+        loop {
+            results.extend(batch.drop_lost());
+            let tried = tokio::time::timeout(COMMIT_WITHIN, self.try_once(&batch, &mut last)).await;
+            match tried.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
+                Ok(Attempted::Done(found)) => {
+                    self.delays.reset();
+                    results.extend(report(batch, *found));
+                    return Ok(results);
+                }
+                Ok(Attempted::Fenced | Attempted::Collision) => {}
+                Err(error) if is_transient(&error) => {
+                    if self.connection.take().is_some() {
+                        tracing::warn!(%error, "the database is away; writing goes on when it is back");
+                    }
+                    self.delays.wait().await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// One transaction. `last` keeps what it found, in case the connection breaks during the commit.
+    async fn try_once(&mut self, batch: &Batch, last: &mut Option<Box<Found>>) -> Result<Attempted, sqlx::Error> {
+        if self.connection.is_none() {
+            self.connection = Some(self.writer.database.connect().await?);
+        }
+        let Some(connection) = self.connection.as_mut() else { return Ok(Attempted::Fenced) };
+        if let Some(id) = self.unsettled.clone() {
+            let committed = was_committed(connection, &id).await?;
+            self.unsettled = None;
+            if let (true, Some(found)) = (committed, last.take()) {
+                return Ok(Attempted::Done(found));
+            }
+        }
+        if batch.leases().next().is_none() {
+            // Nothing is ours any more. Whoever asked for parked events is told that there are none.
+            let unparked = batch.unparks.iter().map(|_| (Vec::new(), false)).collect();
+            return Ok(Attempted::Done(Box::new(Found { unparked, ..Found::default() })));
+        }
+        let mut transaction = connection.begin().await?;
+        let (id, fenced) = fence(&mut transaction, &self.writer.member, batch).await?;
+        if fenced {
+            return Ok(Attempted::Fenced);
+        }
+        let Some(found) = apply(&mut transaction, batch, self.writer.first_sequence).await? else {
+            return Ok(Attempted::Collision);
+        };
+        *last = Some(Box::new(found));
+        self.unsettled = Some(id);
+        transaction.commit().await?;
+        self.unsettled = None;
+        Ok(last.take().map_or(Attempted::Collision, Attempted::Done))
+    }
+}
+
+/// Whether a transaction whose end is unknown was committed. It may still be running: then it is waited for.
+async fn was_committed(connection: &mut PgConnection, id: &str) -> Result<bool, sqlx::Error> {
+    loop {
+        let (status,): (Option<String>,) =
+            sqlx::query_as("select pg_xact_status($1::text::xid8)").bind(id).fetch_one(&mut *connection).await?;
+        match status.as_deref() {
+            Some("committed") => return Ok(true),
+            Some("in progress") => tokio::time::sleep(Duration::from_millis(50)).await,
+            _ => return Ok(false),
+        }
+    }
+}
+
+/// Holds the leases of the batch until the commit, and marks those that have another owner or epoch. Gives the
+/// transaction's id, and whether any lease was lost.
+async fn fence(connection: &mut PgConnection, member: &Member, batch: &Batch) -> Result<(String, bool), sqlx::Error> {
+    let leases: HashMap<_, _> = batch.leases().map(|lease| ((lease.partition, lease.epoch), lease)).collect();
+    let (partitions, epochs): (Vec<i32>, Vec<i64>) =
+        leases.keys().map(|(partition, epoch)| (partition.0, *epoch)).unzip();
+    let rows: Vec<(i32, i64, String)> = sqlx::query_as(
+        "select p.id, p.epoch, pg_current_xact_id()::text from partition p \
+         join unnest($1::int4[], $2::int8[]) as f (id, epoch) on p.id = f.id and p.epoch = f.epoch \
+         where p.owner = $3 order by p.id for share of p",
+    )
+    .bind(partitions)
+    .bind(epochs)
+    .bind(member.id)
+    .fetch_all(connection)
+    .await?;
+    let held: HashSet<(i32, i64)> = rows.iter().map(|(id, epoch, _)| (*id, *epoch)).collect();
+    let mut fenced = false;
+    for ((partition, epoch), lease) in leases {
+        if !held.contains(&(partition.0, epoch)) {
+            lease.lose();
+            fenced = true;
+        }
+    }
+    Ok((rows.into_iter().next().map(|(_, _, id)| id).unwrap_or_default(), fenced))
+}
+
+/// Applies a batch: what ends first, then what comes in, then what begins, then what is read. None on a collision.
+async fn apply(
+    connection: &mut PgConnection,
+    batch: &Batch,
+    first: FirstSequence,
+) -> Result<Option<Found>, sqlx::Error> {
+    let mut found = Found::default();
+    for lease in &batch.takeovers {
+        line::park_heads(connection, lease.partition).await?;
+        found.in_flight.push(line::left_in_flight(connection, lease.partition).await?);
+    }
+    if !batch.settlements.is_empty() {
+        let settlements: Vec<&Settlement> = batch.settlements.iter().collect();
+        found.settled = progress::settle(connection, &settlements).await?.into_iter().collect();
+    }
+    if !batch.admissions.is_empty() {
+        let arrivals: Vec<&Arrival> = batch.admissions.iter().flat_map(|(arrivals, _)| arrivals).collect();
+        match admit::admit(connection, &arrivals, first).await? {
+            Ok(admitted) => found.admitted = admitted,
+            Err(admit::Collision) => return Ok(None),
+        }
+    }
+    for (id, verb, lease) in &batch.operations {
+        operator::carry_out(connection, *id, *verb).await?;
+        line::park_heads(connection, lease.partition).await?;
+    }
+    if !batch.parks.is_empty() {
+        let ids: Vec<EventId> = batch.parks.iter().map(|(id, _)| *id).collect();
+        line::park(connection, &ids).await?;
+    }
+    if !batch.starts.is_empty() {
+        let starts: Vec<(EventId, u16)> = batch.starts.iter().map(|(c, _)| (c.id, c.attempts)).collect();
+        found.started = progress::start(connection, &starts).await?.into_iter().collect();
+    }
+    for (entity, lease) in &batch.fronts {
+        found.fronts.push(line::read_front(connection, lease.partition, entity).await?);
+    }
+    if !batch.wakes.is_empty() {
+        let tokens: Vec<(EventId, u16)> = batch.wakes.iter().map(|(id, attempts, _)| (*id, *attempts)).collect();
+        found.woken = line::wake(connection, &tokens).await?;
+    }
+    for (host, leases) in &batch.unparks {
+        let partitions: Vec<i32> = leases.iter().map(|lease| lease.partition.0).collect();
+        found.unparked.push(line::unpark(connection, &partitions, host).await?);
+    }
+    Ok(Some(found))
+}
+
+/// What followers are told of a committed batch, in the order in which it was applied.
+fn report(batch: Batch, found: Found) -> Vec<Written> {
+    let mut results = Vec::new();
+    for (lease, in_flight) in batch.takeovers.into_iter().zip(found.in_flight) {
+        results.push(Written::TakenOver { lease, in_flight });
+    }
+    for settlement in batch.settlements {
+        if found.settled.contains(&settlement.candidate.id) {
+            results.push(Written::Settled(settlement));
+        }
+    }
+    let mut admitted = found.admitted.into_iter();
+    for (arrivals, reply) in batch.admissions {
+        let outcomes: Vec<Admitted> = admitted.by_ref().take(arrivals.len()).collect();
+        results.extend(arrivals.into_iter().zip(&outcomes).filter_map(|(arrival, outcome)| recorded(arrival, outcome)));
+        // Nobody listens any more if the broker's connection is gone: the messages come again, as duplicates.
+        let _ = reply.send(outcomes);
+    }
+    for (mut candidate, lease) in batch.starts {
+        results.push(if found.started.contains(&candidate.id) {
+            candidate.attempts += 1;
+            Written::Started { candidate, lease }
+        } else {
+            Written::NotStarted(candidate)
+        });
+    }
+    results.extend(found.fronts.into_iter().map(Written::Front));
+    results.extend(found.woken.into_iter().map(Written::Woken));
+    for ((host, _), (events, more)) in batch.unparks.into_iter().zip(found.unparked) {
+        results.push(Written::Unparked { host, events, more });
+    }
+    results
+}
+
+fn recorded(arrival: Arrival, outcome: &Admitted) -> Option<Written> {
+    let crate::domain::admission::Admission::Join { head, others_open } = outcome.admission else { return None };
+    let candidate = Candidate { id: outcome.id?, attempts: 0, event: arrival.event };
+    Some(Written::Recorded { candidate, head, others_open, park: arrival.park, budget: arrival.budget })
+}
