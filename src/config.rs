@@ -33,6 +33,10 @@ pub struct Cli {
 pub enum Command {
     /// Take events from the broker and deliver them, until SIGTERM or Ctrl-C
     Worker(Box<WorkerArgs>),
+    /// Publish events from the command line, a file or standard input
+    Publish(Box<crate::commands::publish::PublishArgs>),
+    /// A small HTTP receiver for trying things out
+    Sink(crate::commands::sink::SinkArgs),
     /// Show partitions, open events, who is blocked and why
     Status(crate::commands::status::StatusArgs),
     /// Send FAILED events again, or skip one that its entity waits for

@@ -40,6 +40,8 @@ async fn run(command: Command) -> ExitCode {
             Err(error @ (app::WorkerError::Setting(_) | app::WorkerError::Cluster(_))) => fail(error, USAGE),
             ended => code(ended),
         },
+        Command::Publish(args) => code(commands::publish::run(&args).await),
+        Command::Sink(args) => code(commands::sink::run(&args).await),
         Command::Status(args) => code(commands::status::run(&args).await),
         Command::Redrive(args) => code(commands::redrive::run(&args).await),
     }
