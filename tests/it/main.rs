@@ -1,1 +1,22 @@
-//! x
+//! Integration tests of the program itself, on a real RabbitMQ and a real PostgreSQL: run them by `deploy/test`.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests measure with real clocks, and find their servers in the environment"
+)]
+
+mod support;
+
+mod backoff;
+mod contract;
+mod drain;
+mod exhausted;
+mod hosts;
+mod kills;
+mod memory;
+mod once;
+mod order;
+mod outages;
+mod request;
+mod sequence;
+mod start;

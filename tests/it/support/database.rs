@@ -1,0 +1,69 @@
+//! What the worker recorded.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+
+use super::{World, within};
+
+/// A connection to a test's database.
+pub struct Database(PgPool);
+
+/// An event, as the view for people shows it.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Recorded {
+    pub idempotency_key: String,
+    pub entity: String,
+    pub sequence: Option<i64>,
+    pub state: String,
+    pub attempts: i16,
+}
+
+impl Database {
+    pub async fn connect(world: &World) -> Self {
+        let options = PgPoolOptions::new().max_connections(2);
+        Self(options.connect(&world.database_url).await.expect("the database answers"))
+    }
+
+    /// All events, in the order of each entity: by number, else as they were recorded.
+    pub async fn events(&self) -> Vec<Recorded> {
+        let sql = "select idempotency_key, entity, sequence, state, attempts::int2 as attempts from event_state
+            order by entity, sequence nulls first, event_id";
+        sqlx::query_as(sql).fetch_all(&self.0).await.expect("the view for people")
+    }
+
+    /// Each entity's keys in their order.
+    pub async fn lines(&self) -> BTreeMap<String, Vec<String>> {
+        let mut lines: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for event in self.events().await {
+            lines.entry(event.entity).or_default().push(event.idempotency_key);
+        }
+        lines
+    }
+
+    /// How many events there are in each state.
+    pub async fn states(&self) -> BTreeMap<String, i64> {
+        let sql = "select state, count(*) from event_state group by state";
+        let rows: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(&self.0).await.expect("the view for people");
+        rows.into_iter().collect()
+    }
+
+    /// State and attempts of one event.
+    pub async fn state_of(&self, key: &str) -> (String, i16) {
+        let sql = "select state, attempts::int2 from event_state where idempotency_key = $1";
+        sqlx::query_as(sql).bind(key).fetch_one(&self.0).await.expect("the event is recorded")
+    }
+
+    /// Waits until so many events are recorded. Nothing outside tells of an event that only waits, so this asks.
+    pub async fn wait_for_recorded(&self, time: Duration, count: i64) {
+        let asking = async {
+            let sql = "select count(*) from event";
+            while sqlx::query_scalar::<_, i64>(sql).fetch_one(&self.0).await.expect("the events") < count {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        within(time, format_args!("{count} recorded events"), asking).await;
+    }
+}

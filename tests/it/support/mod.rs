@@ -1,0 +1,32 @@
+//! The harness: a world of servers for each test, receivers that remember everything, and the program itself.
+
+mod alone;
+mod chance;
+mod check;
+mod database;
+mod dead_letters;
+mod producer;
+mod receiver;
+mod reply;
+mod run;
+mod servers;
+mod worker;
+mod world;
+
+pub use alone::Load;
+pub use chance::{chance, pick, shuffle};
+pub use check::Check;
+pub use database::Database;
+pub use dead_letters::{DeadLetter, DeadLetters};
+pub use producer::{Message, Producer, publish_from};
+pub use receiver::{Attempt, Log, Receiver};
+pub use reply::{Gate, Reply, Request};
+pub use run::{test, test_on_private_servers, within};
+pub use servers::{Servers, Stop, Which};
+pub use worker::{Worker, run_to_end};
+pub use world::World;
+
+use std::time::Duration;
+
+/// Long enough for anything that should happen at once, on a machine that is busy with other tests.
+pub const SOON: Duration = Duration::from_secs(20);

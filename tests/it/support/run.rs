@@ -1,0 +1,90 @@
+//! Runs one test: its own runtime, its own world, and a panic in any of its tasks fails it at once.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::sync::Notify;
+
+use super::{Load, Servers, World};
+
+/// A test in a world of its own, on the servers that `deploy/test` started.
+pub fn test(load: Load, body: impl AsyncFnOnce(&World)) {
+    let _turn = load.turn();
+    run(async {
+        let world = World::new(&Servers::shared()).await;
+        body(&world).await;
+        world.remove().await;
+    });
+}
+
+/// A test that stops servers: it has them to itself.
+pub fn test_on_private_servers(load: Load, body: impl AsyncFnOnce(&World, &Servers)) {
+    let _turn = load.turn();
+    run(async {
+        let servers = Servers::start().await;
+        let world = World::new(&servers).await;
+        body(&world, &servers).await;
+    });
+}
+
+/// Waits for `future`, but not for ever.
+pub async fn within<T>(time: Duration, what: impl Display, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(time, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("after {time:?} still waiting for {what}"),
+    }
+}
+
+#[derive(Default)]
+struct Alarm {
+    rung: AtomicBool,
+    bell: Notify,
+}
+
+thread_local! {
+    /// The alarm of the test whose background tasks this thread runs.
+    static ALARM: RefCell<Option<Arc<Alarm>>> = const { RefCell::new(None) };
+}
+
+fn run(body: impl Future<Output = ()>) {
+    ring_on_panic();
+    let alarm = Arc::new(Alarm::default());
+    let for_threads = Arc::clone(&alarm);
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .on_thread_start(move || ALARM.set(Some(Arc::clone(&for_threads))))
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut body = pin!(body);
+        tokio::select! {
+            biased;
+            () = alarm.bell.notified() => {}
+            () = &mut body => {}
+        }
+        assert!(!alarm.rung.load(Ordering::SeqCst), "a task in the background panicked: see above");
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+}
+
+/// The body of a test runs on the test's own thread, everything that it spawned on its runtime's threads.
+fn ring_on_panic() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            usual(panic);
+            let alarm = ALARM.try_with(|alarm| alarm.try_borrow().ok()?.clone());
+            if let Ok(Some(alarm)) = alarm {
+                alarm.rung.store(true, Ordering::SeqCst);
+                alarm.bell.notify_one();
+            }
+        }));
+    });
+}

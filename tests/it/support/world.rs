@@ -1,0 +1,75 @@
+//! A virtual host and a database for one test.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use reqwest::{Client, Method};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use url::Url;
+
+use super::Servers;
+
+/// What a test has to itself on the servers.
+pub struct World {
+    pub name: String,
+    pub amqp_url: String,
+    pub database_url: String,
+    management: Url,
+    admin_url: String,
+}
+
+impl World {
+    pub async fn new(servers: &Servers) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}_{}_{count}", test_name(), std::process::id());
+        let world = Self {
+            amqp_url: with_path(&servers.amqp, &name),
+            database_url: with_path(&servers.database, &name),
+            management: servers.management.clone(),
+            admin_url: servers.database.to_string(),
+            name,
+        };
+        let user = percent_encoding::percent_decode_str(servers.amqp.username()).decode_utf8_lossy().into_owned();
+        world.manage(Method::PUT, &format!("api/vhosts/{}", world.name), "{}").await;
+        let permissions = format!("api/permissions/{}/{user}", world.name);
+        world.manage(Method::PUT, &permissions, r#"{"configure":".*","write":".*","read":".*"}"#).await;
+        world.administer(format!("create database \"{}\"", world.name)).await;
+        world
+    }
+
+    /// After a success: a failed test leaves its world to be looked at.
+    pub async fn remove(self) {
+        self.manage(Method::DELETE, &format!("api/vhosts/{}", self.name), "").await;
+        self.administer(format!("drop database \"{}\" with (force)", self.name)).await;
+    }
+
+    async fn manage(&self, method: Method, path: &str, body: &'static str) {
+        // The client asks for TLS's provider even where there is no TLS.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder().no_proxy().build().expect("an HTTP client");
+        let url = self.management.join(path).expect("a path");
+        let request = client.request(method, url).header("content-type", "application/json").body(body);
+        let answer = request.send().await.expect("the broker's management API answers");
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    }
+
+    async fn administer(&self, sql: String) {
+        let mut connection = PgConnection::connect(&self.admin_url).await.expect("the database answers");
+        connection.execute(AssertSqlSafe(sql.clone())).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+}
+
+/// The servers' own name for a virtual host or a database.
+fn with_path(url: &Url, name: &str) -> String {
+    let mut url = url.clone();
+    url.set_path(name);
+    url.into()
+}
+
+/// The test's name, short enough for a database: the test's thread bears it.
+fn test_name() -> String {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("main").rsplit("::").next().unwrap_or("main");
+    name.chars().take(40).collect()
+}
