@@ -48,8 +48,7 @@ impl Outgoing {
             Poison::MissingKey => "the key is empty".into(),
             Poison::MissingEntity => "the entity is empty".into(),
             Poison::MissingDestination => {
-                "there is no destination: give --destination (or --no-check, if the worker has a default)"
-                    .into()
+                "there is no destination: give --destination (or --no-check, if the worker has a default)".into()
             }
             other => other.to_string(),
         })
@@ -68,9 +67,7 @@ impl Outgoing {
         }
         let bytes: usize = headers.iter().map(|(name, text)| name.len() + text.len() + 8).sum();
         if bytes > MAX_HEADER_BYTES {
-            return Err(format!(
-                "the headers have {bytes} bytes together; AMQP carries about {MAX_HEADER_BYTES}"
-            ));
+            return Err(format!("the headers have {bytes} bytes together; AMQP carries about {MAX_HEADER_BYTES}"));
         }
         Ok(())
     }

@@ -72,10 +72,7 @@ fn body_of(args: &PublishArgs) -> Result<Bytes, PublishError> {
     let read = reader.take(MAX_BODY_BYTES + 1).read_to_end(&mut body);
     let count = read.map_err(|error| PublishError::Input(format!("{}: {error}", name_of(path))))?;
     if count as u64 > MAX_BODY_BYTES {
-        return Err(PublishError::Input(format!(
-            "{}: a body has at most {MAX_BODY_BYTES} bytes",
-            name_of(path)
-        )));
+        return Err(PublishError::Input(format!("{}: a body has at most {MAX_BODY_BYTES} bytes", name_of(path))));
     }
     Ok(body.into())
 }
@@ -177,8 +174,7 @@ mod tests {
 
     fn feed_text(text: &str) -> Vec<Item> {
         let (sender, mut receiver) = mpsc::channel(100);
-        let defaults =
-            Defaults { destination: Some("http://h/".into()), strict: true, ..Defaults::default() };
+        let defaults = Defaults { destination: Some("http://h/".into()), strict: true, ..Defaults::default() };
         feed(&mut text.as_bytes(), &defaults, "the test", &sender);
         drop(sender);
         std::iter::from_fn(|| receiver.blocking_recv()).collect()
@@ -188,8 +184,7 @@ mod tests {
     fn blank_lines_are_skipped_but_counted_and_a_bad_line_stops_nothing() {
         let text = "{\"entity\":\"a\",\"body\":1}\r\n\n  \nnonsense\n{\"entity\":\"b\",\"body\":2}";
         let items = feed_text(text);
-        let seen: Vec<_> =
-            items.iter().map(|item| (item.line, matches!(item.what, Piece::Event(_)))).collect();
+        let seen: Vec<_> = items.iter().map(|item| (item.line, matches!(item.what, Piece::Event(_)))).collect();
         assert_eq!(seen, [(Some(1), true), (Some(4), false), (Some(5), true)]);
         assert_eq!(items[2].offset, text.len() as u64);
     }

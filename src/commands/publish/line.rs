@@ -65,10 +65,7 @@ pub(super) fn read(line: &[u8], defaults: &Defaults) -> Result<Outgoing, String>
         destination: line.destination.or_else(|| defaults.destination.clone()),
         sequence: line.sequence,
         headers: merge(&defaults.headers, line.headers)?,
-        content_type: line
-            .content_type
-            .or_else(|| defaults.content_type.clone())
-            .unwrap_or(content_type.into()),
+        content_type: line.content_type.or_else(|| defaults.content_type.clone()).unwrap_or(content_type.into()),
         traceparent: line.traceparent,
         body,
     };
@@ -151,11 +148,7 @@ mod tests {
         ];
         for (field, body, content_type) in table {
             let event = read_text(&format!(r#"{{"entity":"e",{field}}}"#)).unwrap();
-            assert_eq!(
-                (event.body.as_ref(), event.content_type.as_str()),
-                (body.as_bytes(), content_type),
-                "{field}"
-            );
+            assert_eq!((event.body.as_ref(), event.content_type.as_str()), (body.as_bytes(), content_type), "{field}");
         }
     }
 

@@ -185,10 +185,7 @@ mod tests {
         report.returned(&tag(2), "NO_ROUTE");
         assert_eq!(report.confirmed(), 1);
         assert_eq!(report.failure(), "1 event confirmed, 1 not: 1 returned, because no queue takes them");
-        assert_eq!(
-            report.listing(),
-            ["line 2, key k2: no queue takes it (NO_ROUTE): returned by the broker"]
-        );
+        assert_eq!(report.listing(), ["line 2, key k2: no queue takes it (NO_ROUTE): returned by the broker"]);
     }
 
     #[test]

@@ -19,9 +19,8 @@ impl FromStr for DelayRange {
     fn from_str(text: &str) -> Result<Self, String> {
         let (min, max) = text.split_once("..").unwrap_or((text, text));
         let read = |part: &str| {
-            humantime::parse_duration(part.trim()).map_err(|error| {
-                format!("{error}: write a time such as 100ms, or a range such as 10ms..200ms")
-            })
+            humantime::parse_duration(part.trim())
+                .map_err(|error| format!("{error}: write a time such as 100ms, or a range such as 10ms..200ms"))
         };
         let range = Self { min: read(min)?, max: read(max)? };
         if range.min > range.max {
@@ -89,8 +88,7 @@ mod tests {
 
     #[test]
     fn a_delay_is_a_time_or_a_range() {
-        let millis =
-            |min, max| DelayRange { min: Duration::from_millis(min), max: Duration::from_millis(max) };
+        let millis = |min, max| DelayRange { min: Duration::from_millis(min), max: Duration::from_millis(max) };
         assert_eq!("250ms".parse(), Ok(millis(250, 250)));
         assert_eq!("10ms..2s".parse(), Ok(millis(10, 2_000)));
         assert_eq!("10ms .. 20ms".parse(), Ok(millis(10, 20)));

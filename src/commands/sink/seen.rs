@@ -23,13 +23,7 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            hasher: RandomState::new(),
-            times: HashMap::new(),
-            oldest_first: VecDeque::new(),
-            distinct: 0,
-        }
+        Self { limit, hasher: RandomState::new(), times: HashMap::new(), oldest_first: VecDeque::new(), distinct: 0 }
     }
 
     /// One more arrival: which one it is for its key, from 1, and whether the key has succeeded before.

@@ -42,8 +42,7 @@ pub(super) struct Row<'a> {
 
 impl Row<'_> {
     pub(super) fn render(&self) -> String {
-        let sequence =
-            if self.sequence.is_empty() { String::new() } else { format!("#{}", printable(self.sequence)) };
+        let sequence = if self.sequence.is_empty() { String::new() } else { format!("#{}", printable(self.sequence)) };
         let (entity, key, body) = (printable(self.entity), printable(self.key), preview(self.body));
         let time = time_of_day(self.time);
         let (attempt, answer) = (self.attempt, self.answer);
@@ -65,13 +64,7 @@ pub(super) fn heading() -> String {
 pub(super) fn time_of_day(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs() % 86_400;
-    format!(
-        "{:02}:{:02}:{:02}.{:03}",
-        seconds / 3_600,
-        seconds / 60 % 60,
-        seconds % 60,
-        since.subsec_millis()
-    )
+    format!("{:02}:{:02}:{:02}.{:03}", seconds / 3_600, seconds / 60 % 60, seconds % 60, since.subsec_millis())
 }
 
 /// The beginning of a body, on one line.

@@ -36,8 +36,7 @@ struct Counts {
 impl Sink {
     pub(super) fn new(plan: Plan, quiet: bool, stop: CancellationToken) -> Self {
         let seen = Seen::new(REMEMBERED);
-        let counts =
-            Counts { seen, received: 0, succeeded: 0, failed: 0, left: 0, again: 0, now: 0, most: 0 };
+        let counts = Counts { seen, received: 0, succeeded: 0, failed: 0, left: 0, again: 0, now: 0, most: 0 };
         Self { plan, quiet, show: Show::new(stop.clone()), stop, state: Mutex::new(counts) }
     }
 
@@ -52,13 +51,7 @@ impl Sink {
         let about = if exact { "" } else { "about " };
         format!(
             "received {}, keys {about}{keys}, 2xx {}, failed {}, client left {}, again after 2xx {}, at once {} (most {})",
-            counts.received,
-            counts.succeeded,
-            counts.failed,
-            counts.left,
-            counts.again,
-            counts.now,
-            counts.most
+            counts.received, counts.succeeded, counts.failed, counts.left, counts.again, counts.now, counts.most
         )
     }
 
@@ -113,8 +106,7 @@ pub(super) async fn receive(State(sink): State<Arc<Sink>>, request: Request) -> 
 
 impl Visit {
     fn arrive(sink: Arc<Sink>, headers: &HeaderMap) -> Self {
-        let text =
-            |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let key = text("idempotency-key");
         let named = key.is_some();
         let key = key.unwrap_or_else(|| "-".into());
