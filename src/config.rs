@@ -1,12 +1,15 @@
 //! Flags and environment variables, read and validated: the one room that knows where settings come from.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
 use crate::domain::admission::FirstSequence;
@@ -30,6 +33,10 @@ pub struct Cli {
 pub enum Command {
     /// Take events from the broker and deliver them, until SIGTERM or Ctrl-C
     Worker(Box<WorkerArgs>),
+    /// Publish events from the command line, a file or standard input
+    Publish(Box<crate::commands::publish::PublishArgs>),
+    /// A small HTTP receiver for trying things out
+    Sink(crate::commands::sink::SinkArgs),
     /// Show partitions, open events, who is blocked and why
     Status(crate::commands::status::StatusArgs),
     /// Send FAILED events again, or skip one that its entity waits for
@@ -79,7 +86,7 @@ impl fmt::Debug for SecretUrl {
 #[derive(Clone, Debug, Args)]
 pub struct BrokerArgs {
     /// The broker: amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps://… for TLS
-    #[arg(long, env = "ONCEWARD_AMQP_URL", hide_env_values = true, value_name = "URL", value_parser = amqp_url)]
+    #[arg(long, env = "ONCEWARD_AMQP_URL", hide_env_values = true, value_name = "URL", value_parser = AMQP_URL)]
     pub amqp_url: SecretUrl,
     /// The exchange that events are published to
     #[arg(long, env = "ONCEWARD_EXCHANGE", default_value = "events", value_parser = exchange_name)]
@@ -90,7 +97,7 @@ pub struct BrokerArgs {
 #[derive(Clone, Debug, Args)]
 pub struct DatabaseArgs {
     /// The database: postgres://USER:PASSWORD@HOST:PORT/DATABASE
-    #[arg(long, env = "ONCEWARD_DATABASE_URL", hide_env_values = true, value_name = "URL", value_parser = database_url)]
+    #[arg(long, env = "ONCEWARD_DATABASE_URL", hide_env_values = true, value_name = "URL", value_parser = DATABASE_URL)]
     pub database_url: SecretUrl,
 }
 
@@ -265,9 +272,15 @@ fn status_range(part: &str) -> Result<RangeInclusive<u16>, String> {
     }
 }
 
+/// More would overflow the clocks that a time is added to.
+const LONGEST: Duration = Duration::from_secs(3_650 * 86_400);
+
 fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error}: write a number and a unit, such as 500ms, 5s or 2min"))
+    match humantime::parse_duration(text) {
+        Ok(time) if time > LONGEST => Err("use 3650days or less".into()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(format!("{error}: write a number and a unit, such as 500ms, 5s or 2min")),
+    }
 }
 
 fn factor(text: &str) -> Result<f64, String> {
@@ -277,18 +290,36 @@ fn factor(text: &str) -> Result<f64, String> {
     }
 }
 
-fn amqp_url(text: &str) -> Result<SecretUrl, String> {
-    scheme(text, &["amqp", "amqps"], "amqp://user:password@host:5672/vhost")
+/// Reads a URL that may hold a password; clap's own message would repeat the value, password and all.
+#[derive(Clone)]
+struct SecretUrlParser {
+    schemes: [&'static str; 2],
+    example: &'static str,
 }
 
-fn database_url(text: &str) -> Result<SecretUrl, String> {
-    scheme(text, &["postgres", "postgresql"], "postgres://user:password@host:5432/database")
+const AMQP_URL: SecretUrlParser =
+    SecretUrlParser { schemes: ["amqp", "amqps"], example: "amqp://user:password@host:5672/vhost" };
+const DATABASE_URL: SecretUrlParser =
+    SecretUrlParser { schemes: ["postgres", "postgresql"], example: "postgres://user:password@host:5432/database" };
+
+impl TypedValueParser for SecretUrlParser {
+    type Value = SecretUrl;
+
+    fn parse_ref(&self, cmd: &clap::Command, arg: Option<&Arg>, value: &OsStr) -> Result<SecretUrl, clap::Error> {
+        self.read(value.to_str().unwrap_or_default()).map_err(|wrong| {
+            let name = arg.map(ToString::to_string).unwrap_or_default();
+            let message = format!("invalid value for '{name}': {wrong}write it like {}\n", self.example);
+            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(cmd)
+        })
+    }
 }
 
-fn scheme(text: &str, schemes: &[&str], example: &str) -> Result<SecretUrl, String> {
-    let url: SecretUrl = text.parse().map_err(|error| format!("{error}: write it like {example}"))?;
-    let known = Url::parse(text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
-    if known { Ok(url) } else { Err(format!("write it like {example}")) }
+impl SecretUrlParser {
+    fn read(&self, text: &str) -> Result<SecretUrl, String> {
+        let url: SecretUrl = text.parse().map_err(|error| format!("{error}: "))?;
+        let known = Url::parse(text).is_ok_and(|url| self.schemes.contains(&url.scheme()) && url.has_host());
+        if known { Ok(url) } else { Err(String::new()) }
+    }
 }
 
 /// Room is left for the suffixes of the queues' names in AMQP's 255 bytes.

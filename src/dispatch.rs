@@ -51,6 +51,8 @@ struct Dispatch {
     outbox: VecDeque<Command>,
     /// Permits of attempts that are being recorded.
     starting: HashMap<EventId, Permit>,
+    /// Attempts that a former owner left, on their way to settle: as many as one worker may have in flight.
+    left: VecDeque<Ended>,
     announcements: mpsc::Sender<Announcement>,
 }
 
@@ -63,6 +65,7 @@ pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
         leases: HashMap::new(),
         outbox: VecDeque::new(),
         starting: HashMap::new(),
+        left: VecDeque::new(),
         announcements,
     };
     loop {
@@ -74,7 +77,11 @@ pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
                 let (Ok(permit), Some(command)) = (permit, dispatch.outbox.pop_front()) else { break };
                 permit.send(command);
             }
-            Some(result) = written.recv() => dispatch.follow(result, &attempts, &ended).await,
+            permit = ended.reserve(), if !dispatch.left.is_empty() => {
+                let (Ok(permit), Some(left)) = (permit, dispatch.left.pop_front()) else { break };
+                permit.send(left);
+            }
+            Some(result) = written.recv() => dispatch.follow(result, &attempts).await,
             Some(notice) = notices.recv(), if dispatch.outbox.len() < OUTBOX_FULL => dispatch.look_at(notice),
             () = hosts.turn.notified() => {}
             else => break,
@@ -82,7 +89,8 @@ pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
     }
     drop(notices);
     drop(commands);
-    dispatch.drain(written, attempts, ended).await;
+    drop(ended);
+    dispatch.drain(written, attempts).await;
 }
 
 /// Beyond this, notices wait: they are the one source of commands that nothing else bounds.
@@ -90,12 +98,7 @@ const OUTBOX_FULL: usize = 4_096;
 
 impl Dispatch {
     /// Nothing new begins; what was recorded is sent and settled.
-    async fn drain(
-        mut self,
-        mut written: mpsc::Receiver<Written>,
-        attempts: mpsc::Sender<Attempt>,
-        ended: mpsc::Sender<Ended>,
-    ) {
+    async fn drain(mut self, mut written: mpsc::Receiver<Written>, attempts: mpsc::Sender<Attempt>) {
         for command in std::mem::take(&mut self.outbox) {
             if let Command::Start { candidate, .. } = command {
                 self.starting.remove(&candidate.id);
@@ -103,10 +106,9 @@ impl Dispatch {
         }
         while !self.starting.is_empty() {
             let Some(result) = written.recv().await else { return };
-            self.follow(result, &attempts, &ended).await;
+            self.follow(result, &attempts).await;
         }
         drop(attempts);
-        drop(ended);
         while let Some(result) = written.recv().await {
             if let Written::Settled(settlement) = result {
                 self.announce(&settlement);
@@ -114,7 +116,7 @@ impl Dispatch {
         }
     }
 
-    async fn follow(&mut self, result: Written, attempts: &mpsc::Sender<Attempt>, ended: &mpsc::Sender<Ended>) {
+    async fn follow(&mut self, result: Written, attempts: &mpsc::Sender<Attempt>) {
         match result {
             Written::Recorded { candidate, head, others_open, park, budget } => {
                 self.recorded(candidate, head, others_open, park, budget);
@@ -136,7 +138,7 @@ impl Dispatch {
                 for event in in_flight {
                     let Some(candidate) = restore(&event) else { continue };
                     let lease = lease.clone();
-                    let _ = ended.send(Ended { candidate, lease, outcome: Outcome::Unknown, took: None }).await;
+                    self.left.push_back(Ended { candidate, lease, outcome: Outcome::Unknown, took: None });
                 }
             }
         }

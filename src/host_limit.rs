@@ -2,8 +2,9 @@
 //!
 //! Two pools are shared by all hosts: events that wait in memory for their host, and attempts in flight. Of each, a
 //! host may take its ceiling, but never more than a share of what is *free* (Choudhury and Hahne, "Dynamic queue length
-//! thresholds", 1998). So a few busy hosts get all they can use, many dead hosts shrink each other's share, and a
-//! host that comes new finds room.
+//! thresholds", 1998). So a few busy hosts get all they can use, and many dead hosts shrink each other's share. That
+//! takes until what the first of them took has ended; for as long, a host that comes new finds room in a reserve, of
+//! which each host gets one.
 
 pub mod shared;
 
@@ -18,8 +19,10 @@ pub const WAITING_PER_HOST: usize = 256;
 pub const WAITING_IN_ALL: usize = 4_096;
 /// How long a full queue may stand before its host counts as slow, and its events are parked in the store.
 pub const PATIENCE: Duration = Duration::from_millis(250);
-/// A host takes at most the free part of a pool divided by this.
+/// A host takes at most the free part of a pool, without the reserve, divided by this.
 const SHARE_OF_FREE: usize = 8;
+/// The reserve is a pool divided by this.
+const SHARE_OF_RESERVE: usize = 16;
 
 /// Where an event goes that is ready to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +42,35 @@ struct State {
     in_flight: usize,
     in_turn: bool,
     parked: bool,
-    loading: bool,
+    reading: Reading,
+}
+
+/// Whether parked events are being read.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Reading {
+    /// Left by [`Hosts::wants_load`].
+    #[default]
+    No,
+    /// Left by [`Hosts::loaded`].
+    Now,
+    /// More was parked since the read began, which may not have seen it. Left by [`Hosts::loaded`].
+    TooEarly,
 }
 
 impl State {
+    fn park(&mut self) {
+        self.parked = true;
+        if self.reading == Reading::Now {
+            self.reading = Reading::TooEarly;
+        }
+    }
+
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.reserved == 0 && self.in_flight == 0 && !self.parked && !self.loading
+        self.waiting.is_empty()
+            && self.reserved == 0
+            && self.in_flight == 0
+            && !self.parked
+            && self.reading == Reading::No
     }
 }
 
@@ -52,7 +78,7 @@ impl State {
 pub struct Hosts {
     per_host: usize,
     in_all: usize,
-    hosts: HashMap<Host, State>,
+    by_host: HashMap<Host, State>,
     turns: VecDeque<Host>,
     waiting: usize,
     in_flight: usize,
@@ -62,7 +88,7 @@ impl Hosts {
     /// `per_host` attempts at a time to one host, `in_all` over all hosts.
     #[must_use]
     pub fn new(per_host: usize, in_all: usize) -> Self {
-        Self { per_host, in_all, hosts: HashMap::new(), turns: VecDeque::new(), waiting: 0, in_flight: 0 }
+        Self { per_host, in_all, by_host: HashMap::new(), turns: VecDeque::new(), waiting: 0, in_flight: 0 }
     }
 
     /// Attempts in flight.
@@ -74,8 +100,8 @@ impl Hosts {
     /// Asks for a place for one more event of `host`. [`Offer::Ready`] is followed by [`Self::enqueue`] or
     /// [`Self::release_place`].
     pub fn offer(&mut self, host: &Host, now: Duration) -> Offer {
-        let ceiling = share(WAITING_IN_ALL.saturating_sub(self.waiting), WAITING_PER_HOST);
-        let state = self.hosts.entry(host.clone()).or_default();
+        let ceiling = share(WAITING_IN_ALL, self.waiting, WAITING_PER_HOST);
+        let state = self.by_host.entry(host.clone()).or_default();
         if state.waiting.len() + state.reserved < ceiling && !state.parked {
             state.reserved += 1;
             self.waiting += 1;
@@ -83,7 +109,11 @@ impl Hosts {
         }
         let since = state.waiting.front().map_or(now, |(_, since)| *since);
         if state.parked || now.saturating_sub(since) > PATIENCE || ceiling == 0 {
-            state.parked = true;
+            // An empty queue gets no mark: only the end of something in it, or of a read, brings anybody back to look.
+            if !state.waiting.is_empty() || state.reading != Reading::No {
+                state.park();
+            }
+            self.drop_if_idle(host);
             Offer::Park
         } else {
             Offer::Wait
@@ -92,7 +122,7 @@ impl Hosts {
 
     /// Gives back a place that is not needed.
     pub fn release_place(&mut self, host: &Host) {
-        if let Some(state) = self.hosts.get_mut(host) {
+        if let Some(state) = self.by_host.get_mut(host) {
             state.reserved -= 1;
             self.waiting -= 1;
         }
@@ -101,7 +131,7 @@ impl Hosts {
 
     /// Uses a reserved place.
     pub fn enqueue(&mut self, host: &Host, entity: Entity, now: Duration) {
-        if let Some(state) = self.hosts.get_mut(host) {
+        if let Some(state) = self.by_host.get_mut(host) {
             state.reserved -= 1;
             self.waiting -= 1;
         }
@@ -121,12 +151,12 @@ impl Hosts {
 
     /// The next entity to be sent, by turns of the hosts, with one attempt more counted in flight for its host.
     pub fn start_next(&mut self) -> Option<(Host, Entity)> {
-        let ceiling = share(self.in_all.saturating_sub(self.in_flight), self.per_host);
+        let ceiling = share(self.in_all, self.in_flight, self.per_host);
         if ceiling == 0 {
             return None;
         }
         while let Some(host) = self.turns.pop_front() {
-            let Some(state) = self.hosts.get_mut(&host) else { continue };
+            let Some(state) = self.by_host.get_mut(&host) else { continue };
             state.in_turn = false;
             if state.in_flight >= ceiling {
                 // The host leaves the round; the end of one of its own attempts brings it back.
@@ -144,7 +174,7 @@ impl Hosts {
 
     /// An attempt has ended, or was not begun.
     pub fn ended(&mut self, host: &Host) {
-        if let Some(state) = self.hosts.get_mut(host) {
+        if let Some(state) = self.by_host.get_mut(host) {
             state.in_flight -= 1;
             self.in_flight -= 1;
         }
@@ -154,35 +184,38 @@ impl Hosts {
 
     /// The store holds parked events of this host.
     pub fn note_parked(&mut self, host: &Host) {
-        self.hosts.entry(host.clone()).or_default().parked = true;
+        self.by_host.entry(host.clone()).or_default().park();
     }
 
     /// Whether it is time to read the host's parked events; if so, [`Self::loaded`] has to follow.
     pub fn wants_load(&mut self, host: &Host) -> bool {
-        let Some(state) = self.hosts.get_mut(host) else { return false };
-        let wants = state.parked && !state.loading && state.waiting.len() + state.reserved < WAITING_PER_HOST / 4;
+        let Some(state) = self.by_host.get_mut(host) else { return false };
+        let wants =
+            state.parked && state.reading == Reading::No && state.waiting.len() + state.reserved < WAITING_PER_HOST / 4;
         let room = WAITING_IN_ALL.saturating_sub(self.waiting) > WAITING_PER_HOST / 4 || state.waiting.is_empty();
-        state.loading |= wants && room;
+        if wants && room {
+            state.reading = Reading::Now;
+        }
         wants && room
     }
 
     /// Parked events of the host were read; `more` says that others are left.
     pub fn loaded(&mut self, host: &Host, more: bool) {
-        let state = self.hosts.entry(host.clone()).or_default();
-        state.loading = false;
-        state.parked = more;
+        let state = self.by_host.entry(host.clone()).or_default();
+        state.parked = more || state.reading == Reading::TooEarly;
+        state.reading = Reading::No;
         self.drop_if_idle(host);
     }
 
     /// Takes in an event whatever the ceiling: one that was read back from the store, in a bounded number.
     pub fn enqueue_loaded(&mut self, host: &Host, entity: Entity, now: Duration) {
         self.waiting += 1;
-        self.hosts.entry(host.clone()).or_default().waiting.push_back((entity, now));
+        self.by_host.entry(host.clone()).or_default().waiting.push_back((entity, now));
         self.give_turn(host);
     }
 
     fn give_turn(&mut self, host: &Host) {
-        if let Some(state) = self.hosts.get_mut(host)
+        if let Some(state) = self.by_host.get_mut(host)
             && !state.in_turn
             && !state.waiting.is_empty()
         {
@@ -192,13 +225,18 @@ impl Hosts {
     }
 
     fn drop_if_idle(&mut self, host: &Host) {
-        if self.hosts.get(host).is_some_and(State::is_idle) {
-            self.hosts.remove(host);
+        if self.by_host.get(host).is_some_and(State::is_idle) {
+            self.by_host.remove(host);
         }
     }
 }
 
-/// What one host may take of a pool of which `free` is left.
-fn share(free: usize, ceiling: usize) -> usize {
-    ceiling.min((free / SHARE_OF_FREE).max(usize::from(free > 0)))
+/// What one host may take of a pool of which `used` is taken.
+fn share(pool: usize, used: usize, ceiling: usize) -> usize {
+    let free = pool.saturating_sub(used);
+    let shared = free.saturating_sub(pool / SHARE_OF_RESERVE);
+    ceiling.min((shared / SHARE_OF_FREE).max(usize::from(free > 0)))
 }
+
+#[cfg(test)]
+mod tests;

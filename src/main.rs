@@ -11,7 +11,12 @@ use onceward::{app, commands, telemetry};
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version go to standard output, whole.
+        Err(shown) if !shown.use_stderr() => shown.exit(),
+        Err(wrong) => return fail(one_line(&wrong.to_string()), USAGE),
+    };
     if let Err(error) = telemetry::init() {
         return fail(error, USAGE);
     }
@@ -35,9 +40,18 @@ async fn run(command: Command) -> ExitCode {
             Err(error @ (app::WorkerError::Setting(_) | app::WorkerError::Cluster(_))) => fail(error, USAGE),
             ended => code(ended),
         },
+        Command::Publish(args) => code(commands::publish::run(&args).await),
+        Command::Sink(args) => code(commands::sink::run(&args).await),
         Command::Status(args) => code(commands::status::run(&args).await),
         Command::Redrive(args) => code(commands::redrive::run(&args).await),
     }
+}
+
+/// What is wrong, without clap's paragraphs on usage.
+fn one_line(message: &str) -> String {
+    let paragraph = message.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = paragraph.split_whitespace().collect();
+    format!("{} (see --help for flags and variables)", words.join(" "))
 }
 
 fn code<E: Display>(ended: Result<(), E>) -> ExitCode {

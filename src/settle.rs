@@ -85,7 +85,7 @@ impl Announcer {
     async fn send_due(&self, partition: Partition, due: &Due, delay: std::time::Duration) {
         let key = delay::routing_key(delay, partition);
         let (entry, body) = (self.names.delay_entry(), due.write());
-        let sent = self.publisher.publish(&entry, &key, BasicProperties::default(), body.as_bytes()).await;
+        let sent = self.publisher.send(&entry, &key, body.as_bytes()).await;
         if let Err(error) = sent {
             tracing::debug!(%error, "a wake-up was not published; the sweep finds the retry when it is overdue");
         }
@@ -101,7 +101,7 @@ impl Announcer {
             }
         };
         let (exchange, properties) = (self.names.dead_letter(), properties(&letter));
-        match self.publisher.publish(&exchange, &letter.entity, properties, &letter.body).await {
+        match self.publisher.store(&exchange, &letter.entity, properties, &letter.body).await {
             Ok(()) => {
                 tracing::info!(event = %id, reason = letter.reason, attempts = letter.attempts, "dead letter");
                 if let Err(error) = outbox::mark_published(&self.pool, id).await {

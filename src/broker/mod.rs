@@ -6,6 +6,7 @@ pub mod publisher;
 pub mod topology;
 pub mod wire;
 
+use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 
 use crate::config::SecretUrl;
@@ -18,5 +19,12 @@ use crate::config::SecretUrl;
 /// lapin's, if the broker can't be reached or refuses.
 pub async fn connect(url: &SecretUrl, name: &str) -> Result<Connection, lapin::Error> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    Connection::connect(url.reveal(), properties).await
+    let invalid = |error: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, error);
+    let mut uri: AMQPUri = url.reveal().parse().map_err(invalid)?;
+    uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+    Connection::connect_uri(uri, properties).await
 }
+
+/// Well under the lease: the broker gives a partition's messages to its next owner only after it has seen that the
+/// former one's connection is dead. `?heartbeat=` in the URL overrides it.
+const HEARTBEAT_SECONDS: u16 = 5;

@@ -2,12 +2,13 @@
 //! short of memory or disk, and acknowledgements must not wait behind that.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::AMQPValue;
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::SecretUrl;
@@ -38,61 +39,102 @@ pub enum PublishError {
     TimedOut,
 }
 
+/// Messages that must not get lost and wait for their confirm at one time, each on a channel of its own.
+const CAREFUL_CHANNELS: usize = 16;
+
+/// The publishing connection.
+struct Link {
+    /// For many at a time: what the broker can't route is dropped.
+    quick: Channel,
+    /// For one at a time: lapin hands a message that the broker returned to whichever confirm of the channel comes next,
+    /// so that only on a channel with one publish under way it is known whose it is.
+    careful: Vec<Mutex<Channel>>,
+    turn: AtomicUsize,
+}
+
 /// A handle to the publishing connection; clones share it.
 #[derive(Clone)]
 pub struct Publisher {
-    channel: watch::Receiver<Option<Arc<Channel>>>,
+    link: watch::Receiver<Option<Arc<Link>>>,
 }
 
 impl Publisher {
     /// A publisher, and the task that keeps it connected until `stop`.
     pub fn new(url: SecretUrl, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
-        let (sender, channel) = watch::channel(None);
-        (Self { channel }, stay_connected(url, sender, stop))
+        let (sender, link) = watch::channel(None);
+        (Self { link }, stay_connected(url, sender, stop))
     }
 
     /// Waits until there is a connection.
     pub async fn connected(&self) {
-        let _ = self.channel.clone().wait_for(Option::is_some).await;
+        let _ = self.link.clone().wait_for(Option::is_some).await;
     }
 
-    /// Publishes a persistent message and waits until the broker has confirmed it.
+    /// Publishes a persistent message and waits until the broker has confirmed it. A message that no queue takes is
+    /// dropped all the same.
+    ///
+    /// # Errors
+    /// If it is not known to have reached the broker.
+    pub async fn send(&self, exchange: &str, routing_key: &str, body: &[u8]) -> Result<(), PublishError> {
+        let link = self.link()?;
+        let properties = BasicProperties::default();
+        publish(&link.quick, exchange, routing_key, false, properties, body).await
+    }
+
+    /// Publishes a persistent message and waits until the broker has confirmed that it is in a queue.
     ///
     /// # Errors
     /// If it is not known to be stored in a queue.
-    pub async fn publish(
+    pub async fn store(
         &self,
         exchange: &str,
         routing_key: &str,
         properties: BasicProperties,
         body: &[u8],
     ) -> Result<(), PublishError> {
-        let channel = self.channel.borrow().clone().ok_or(PublishError::NotConnected)?;
-        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let properties = properties.with_delivery_mode(PERSISTENT);
-        let confirmed = async {
-            channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties).await?.await
-        };
-        match tokio::time::timeout(CONFIRM_WITHIN, confirmed).await {
-            Err(_) => Err(PublishError::TimedOut),
-            Ok(Err(error)) => Err(error.into()),
-            Ok(Ok(Confirmation::Ack(None))) => Ok(()),
-            Ok(Ok(Confirmation::Ack(Some(_)))) => Err(PublishError::Unroutable),
-            Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => Err(PublishError::Nacked),
-        }
+        let link = self.link()?;
+        let turn = link.turn.fetch_add(1, Ordering::Relaxed) % link.careful.len();
+        let channel = link.careful[turn].lock().await;
+        publish(&channel, exchange, routing_key, true, properties, body).await
+    }
+
+    fn link(&self) -> Result<Arc<Link>, PublishError> {
+        self.link.borrow().clone().ok_or(PublishError::NotConnected)
     }
 }
 
-async fn stay_connected(url: SecretUrl, sender: watch::Sender<Option<Arc<Channel>>>, stop: CancellationToken) {
+async fn publish(
+    channel: &Channel,
+    exchange: &str,
+    routing_key: &str,
+    mandatory: bool,
+    properties: BasicProperties,
+    body: &[u8],
+) -> Result<(), PublishError> {
+    let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
+    let properties = properties.with_delivery_mode(PERSISTENT);
+    let confirmed =
+        async { channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties).await?.await };
+    match tokio::time::timeout(CONFIRM_WITHIN, confirmed).await {
+        Err(_) => Err(PublishError::TimedOut),
+        Ok(Err(error)) => Err(error.into()),
+        Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+        Ok(Ok(Confirmation::Ack(Some(_)))) => Err(PublishError::Unroutable),
+        Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => Err(PublishError::Nacked),
+    }
+}
+
+async fn stay_connected(url: SecretUrl, sender: watch::Sender<Option<Arc<Link>>>, stop: CancellationToken) {
     let mut delays = Delays::default();
     let _ = stop
         .run_until_cancelled(async {
             loop {
                 // A failure is not logged here: the consuming connection says the same, once.
-                if let Ok((connection, channel)) = open(&url).await {
+                if let Ok((connection, link)) = open(&url).await {
                     delays.reset();
-                    sender.send_replace(Some(channel.clone()));
-                    until_closed(&connection, &channel).await;
+                    let link = Arc::new(link);
+                    sender.send_replace(Some(link.clone()));
+                    until_closed(&connection, &link).await;
                     sender.send_replace(None);
                 }
                 delays.wait().await;
@@ -101,16 +143,28 @@ async fn stay_connected(url: SecretUrl, sender: watch::Sender<Option<Arc<Channel
         .await;
 }
 
-async fn open(url: &SecretUrl) -> Result<(Connection, Arc<Channel>), lapin::Error> {
+async fn open(url: &SecretUrl) -> Result<(Connection, Link), lapin::Error> {
     let connection = super::connect(url, "onceward publisher").await?;
-    let channel = connection.create_channel().await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    Ok((connection, Arc::new(channel)))
+    let mut careful = Vec::with_capacity(CAREFUL_CHANNELS);
+    for _ in 0..CAREFUL_CHANNELS {
+        careful.push(Mutex::new(confirming(&connection).await?));
+    }
+    let link = Link { quick: confirming(&connection).await?, careful, turn: AtomicUsize::new(0) };
+    Ok((connection, link))
 }
 
-/// lapin tells of a lost connection only to those who use it; its state is looked at four times a second.
-async fn until_closed(connection: &Connection, channel: &Channel) {
-    while connection.status().connected() && channel.status().connected() {
+async fn confirming(connection: &Connection) -> Result<Channel, lapin::Error> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+/// lapin tells of a lost connection only to those who use it; its state is looked at four times a second. A channel that
+/// the broker has closed ends the connection, too.
+async fn until_closed(connection: &Connection, link: &Link) {
+    // A channel that is busy right now is looked at next time.
+    let fine = |channel: &Mutex<Channel>| channel.try_lock().map_or(true, |channel| channel.status().connected());
+    while connection.status().connected() && link.quick.status().connected() && link.careful.iter().all(fine) {
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }

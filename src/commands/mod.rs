@@ -1,4 +1,7 @@
 //! What the program does besides delivering.
 
+pub mod publish;
 pub mod redrive;
+mod signals;
+pub mod sink;
 pub mod status;

@@ -96,5 +96,5 @@ async fn ask(
     let due = if skip { Due::Skip(id) } else { Due::Redrive(id) };
     let key = delay::routing_key(std::time::Duration::ZERO, partition);
     let properties = lapin::BasicProperties::default();
-    publisher.publish(&names.due_exchange(), &key, properties, due.write().as_bytes()).await
+    publisher.store(&names.due_exchange(), &key, properties, due.write().as_bytes()).await
 }

@@ -1,1 +1,210 @@
-//! Filled elsewhere.
+//! The defaults that users were promised, and what is said about settings that cannot work.
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use super::*;
+
+/// The settings of `onceward worker` with these flags, whatever the environment of the tests.
+fn worker(flags: &[&str]) -> Result<WorkerArgs, String> {
+    let required = ["worker", "--amqp-url", "amqp://u:hidden@broker", "--database-url", "postgres://u:hidden@db/o"];
+    let command = WorkerArgs::augment_args(clap::Command::new("worker").args_override_self(true))
+        .mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
+    let matches = command.try_get_matches_from(required.iter().chain(flags)).map_err(|error| error.to_string())?;
+    WorkerArgs::from_arg_matches(&matches).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_defaults_are_the_promised_ones() {
+    let args = worker(&[]).unwrap();
+    let secs = Duration::from_secs;
+    assert_eq!(args.validate(), Ok(()));
+    assert_eq!(args.broker.exchange, "events");
+    assert_eq!(args.partitions, 32);
+    assert_eq!(args.host_connections, 50);
+    assert_eq!(args.max_in_flight, 2_048);
+    assert_eq!(args.attempt_timeout, secs(5));
+    assert_eq!(args.on_exhausted, OnExhausted::Continue);
+    assert_eq!(args.first_sequence(), FirstSequence::One);
+    assert_eq!(args.drain_time, secs(30));
+    assert_eq!(args.retention, secs(7 * 86_400));
+    assert_eq!(args.lease, secs(15));
+    let policy = args.policy();
+    assert_eq!(policy.max_attempts, 5);
+    assert_eq!(policy.backoff, Backoff { initial: secs(1), max: secs(60), factor: 2.0, jitter: 0.1 });
+    assert!(policy.final_statuses.is_empty());
+    let terms = args.terms();
+    assert_eq!((terms.default_destination, terms.body_limit), (None, 1_048_576));
+}
+
+#[test]
+fn every_setting_is_also_a_variable_and_explained() {
+    let command = WorkerArgs::augment_args(clap::Command::new("worker"));
+    for arg in command.get_arguments() {
+        let flag = arg.get_long().expect("every setting has a flag");
+        let variable = format!("ONCEWARD_{}", flag.to_uppercase().replace('-', "_"));
+        assert_eq!(arg.get_env().and_then(OsStr::to_str), Some(variable.as_str()));
+        assert!(arg.get_help().is_some(), "--{flag} is not explained");
+    }
+}
+
+#[test]
+fn settings_reach_the_room_that_needs_them() {
+    let args = worker(&[
+        "--first-sequence=any",
+        "--on-exhausted=hold",
+        "--final-statuses=400, 410-412",
+        "--backoff-initial=200ms",
+        "--backoff-max=1min 30s",
+        "--backoff-factor=1.5",
+        "--backoff-jitter=0",
+        "--max-attempts=7",
+        "--default-destination=https://example.com/in",
+        "--body-limit=1",
+    ])
+    .unwrap();
+    assert_eq!(args.validate(), Ok(()));
+    assert_eq!(args.first_sequence(), FirstSequence::Any);
+    assert_eq!(args.on_exhausted, OnExhausted::Hold);
+    let policy = args.policy();
+    assert_eq!(policy.max_attempts, 7);
+    assert_eq!(policy.final_statuses, [400, 410, 411, 412].into());
+    let (initial, max) = (Duration::from_millis(200), Duration::from_secs(90));
+    assert_eq!(policy.backoff, Backoff { initial, max, factor: 1.5, jitter: 0.0 });
+    let terms = args.terms();
+    assert_eq!(terms.default_destination.unwrap().as_str(), "https://example.com/in");
+    assert_eq!(terms.body_limit, 1);
+}
+
+#[test]
+fn settings_that_do_not_fit_together_are_refused_with_advice() {
+    let table: [(&[&str], &str); 9] = [
+        (&["--backoff-initial=99ms"], "--backoff-initial is 99ms: use 100ms or more"),
+        (&["--backoff-max=500ms"], "--backoff-max (500ms) is less than --backoff-initial (1s): raise it"),
+        (&["--backoff-max=25h"], "--backoff-max is 1day 1h: use 1day or less"),
+        (&["--attempt-timeout=9ms"], "--attempt-timeout is 9ms: use 10ms or more"),
+        (
+            &["--lease=7s"],
+            "--lease is 7s: an attempt begins only if it ends within the lease, so use at least 1s \
+          and one and a half times --attempt-timeout (5s)",
+        ),
+        (
+            &["--lease=999ms", "--attempt-timeout=10ms"],
+            "--lease is 999ms: an attempt begins only if it ends within \
+          the lease, so use at least 1s and one and a half times --attempt-timeout (10ms)",
+        ),
+        (
+            &["--attempt-timeout=3650days"],
+            "--lease is 15s: an attempt begins only if it ends within the lease, so \
+          use at least 1s and one and a half times --attempt-timeout (9years 11months 27days 21h 50m 24s)",
+        ),
+        (&["--drain-time=4s"], "--drain-time (4s) is shorter than --attempt-timeout (5s): raise it"),
+        (&["--retention=59s"], "--retention is 59s: use 1min or more"),
+    ];
+    for (flags, message) in table {
+        let refused = worker(flags).unwrap().validate();
+        assert_eq!(refused, Err(message.into()), "{flags:?}");
+    }
+}
+
+#[test]
+fn settings_at_their_limits_are_accepted() {
+    let table: [&[&str]; 6] = [
+        &["--backoff-initial=100ms", "--backoff-max=100ms"],
+        &["--backoff-max=1day"],
+        &["--attempt-timeout=10ms", "--lease=1s", "--drain-time=10ms"],
+        &["--lease=7500ms", "--drain-time=5s", "--retention=1min"],
+        &["--partitions=1", "--host-connections=1", "--max-in-flight=1", "--max-attempts=1"],
+        &["--partitions=1024", "--host-connections=10000", "--backoff-factor=1", "--backoff-jitter=100"],
+    ];
+    for flags in table {
+        let args = worker(flags).unwrap_or_else(|error| panic!("{flags:?}: {error}"));
+        assert_eq!(args.validate(), Ok(()), "{flags:?}");
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_read_is_refused_with_advice() {
+    let table = [
+        ("--partitions=0", "1..=1024"),
+        ("--host-connections=0", "1..=10000"),
+        ("--max-in-flight=20001", "1..=20000"),
+        ("--max-attempts=0", "1..=1000"),
+        ("--body-limit=0", "1..=134217728"),
+        ("--backoff-jitter=101", "0..=100"),
+        ("--backoff-factor=0.5", "write a number from 1 to 10"),
+        ("--backoff-factor=NaN", "write a number from 1 to 10"),
+        ("--attempt-timeout=5", "write a number and a unit, such as 500ms, 5s or 2min"),
+        ("--retention=11years", "use 3650days or less"),
+        ("--drain-time=999999999999years", "--drain-time"),
+        ("--final-statuses=200", "\"200\" is no status from 300 to 599"),
+        ("--default-destination=ftp://example.com", "not http or https"),
+        ("--default-destination=nowhere", "not a URL"),
+        ("--on-exhausted=stop", "[possible values: continue, hold]"),
+        ("--first-sequence=2", "[possible values: 1, any]"),
+        ("--exchange=", "use 1 to 100 letters, digits, `-`, `_` and `.`"),
+        ("--exchange=amq.topic", "not beginning with `amq.`"),
+        ("--exchange=a b", "use 1 to 100 letters"),
+        ("--amqp-url=http://broker", "write it like amqp://user:password@host:5672/vhost"),
+        ("--amqp-url=broker", "not a URL (relative URL without a base): write it like amqp://"),
+        ("--amqp-url=amqp:broker", "write it like amqp://"),
+        ("--database-url=mysql://db/x", "write it like postgres://user:password@host:5432/database"),
+    ];
+    for (flag, advice) in table {
+        let message = worker(&[flag]).expect_err(flag);
+        assert!(message.contains(advice), "{flag}: {message}");
+    }
+}
+
+#[test]
+fn a_password_is_revealed_only_on_demand() {
+    let texts = ["amqps://user:hidden@host/v", "amqps://user:hid%64en@host/v?secret=hidden", "amqps://:hidden@host"];
+    for text in texts {
+        let url: SecretUrl = text.parse().unwrap();
+        assert_eq!(url.reveal(), text);
+        for shown in [format!("{url}"), format!("{url:?}"), format!("{url:#?}")] {
+            assert!(!shown.contains("hid"), "{shown}");
+            assert!(shown.contains("***@host"), "{shown}");
+        }
+    }
+    let without: SecretUrl = "postgres://user@host/db".parse().unwrap();
+    assert_eq!(without.to_string(), "postgres://user@host/db");
+}
+
+#[test]
+fn no_password_is_shown_with_the_settings_or_with_an_error() {
+    let args = worker(&[]).unwrap();
+    assert!(args.broker.amqp_url.reveal().contains("hidden") && args.database.database_url.reveal().contains("hidden"));
+    let shown = format!("{args:?} {args:#?}");
+    assert!(shown.contains("***@broker") && !shown.contains("hidden"), "{shown}");
+    for wrong in ["rabbit://u:hidden@host", "amqp//u:hidden@host", "amqp://u:hidden@host:port", "amqp://u:hidden@"] {
+        for flag in ["--amqp-url", "--database-url"] {
+            let message = worker(&[flag, wrong]).expect_err(wrong);
+            assert!(message.contains(flag) && !message.contains("hidden"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn statuses_are_a_list_of_numbers_and_ranges() {
+    let table: [(&str, &[u16]); 6] = [
+        ("", &[]),
+        (" , ", &[]),
+        ("404", &[404]),
+        ("300,599", &[300, 599]),
+        ("410 - 412, 400,", &[400, 410, 411, 412]),
+        ("404-404,404", &[404]),
+    ];
+    for (text, statuses) in table {
+        let expected = StatusList(statuses.iter().copied().collect());
+        assert_eq!(text.parse(), Ok(expected), "{text:?}");
+    }
+    for wrong in ["299", "600", "412-410", "4xx", "-404", "404-", "70000", "400;404", "400 404"] {
+        let message = wrong.parse::<StatusList>().expect_err(wrong);
+        assert!(message.contains(wrong) && message.contains("write 400,404,410-422"), "{message}");
+    }
+}

@@ -201,9 +201,10 @@ fn text(name: &str, field: Field) -> Result<String, Poison> {
     }
 }
 
+/// The largest integer has no number after it that the store could wait for.
 fn sequence(name: &str, field: &Field) -> Result<Sequence, Poison> {
     match field {
-        Field::Integer(number) if *number >= 0 => Ok(Sequence(*number)),
+        Field::Integer(number) if (0..i64::MAX).contains(number) => Ok(Sequence(*number)),
         Field::Integer(number) => Err(Poison::BadSequence(*number)),
         Field::Text(_) => Err(wrong_type(name, "an integer", "text")),
         Field::Other(found) => Err(wrong_type(name, "an integer", found)),

@@ -148,21 +148,24 @@ impl<P> Lanes<P> {
         }
     }
 
-    /// The front of the line was read: `line` in order, each to be sent after the one before it; `more` says that it
+    /// The front of the line was read: `front` in order, each to be sent after the one before it; `more` says that it
     /// goes on. True: the first is the head, send it.
-    pub fn loaded(&mut self, entity: &Entity, line: Vec<Candidate>, more: bool) -> bool {
+    ///
+    /// Reads and records have to be told in the order of their commits: an event that is not in `front` and was told
+    /// before it would be lost to the lane.
+    pub fn loaded(&mut self, entity: &Entity, front: Vec<Candidate>, more: bool) -> bool {
         let Some(lane) = self.lanes.get_mut(entity).filter(|lane| lane.phase == Phase::Loading) else {
             return false;
         };
-        let mut line = line.into_iter();
-        let Some(head) = line.next() else {
+        let mut front = front.into_iter();
+        let Some(head) = front.next() else {
             self.lanes.remove(entity);
             return false;
         };
         lane.phase = Phase::Ready;
         lane.head = head;
         lane.more = false;
-        line.for_each(|candidate| lane.append(candidate));
+        front.for_each(|candidate| lane.append(candidate));
         lane.more |= more;
         true
     }

@@ -42,8 +42,10 @@ pub enum Poison {
         /// What came.
         found: &'static str,
     },
-    /// A negative sequence.
-    #[error("the header `sequence` is {0}: it counts from 1 (or from 0, for a worker with --first-sequence any)")]
+    /// A sequence that is negative, or has no number after it.
+    #[error(
+        "the header `sequence` is {0}: it counts from 1 (or from 0, for a worker with --first-sequence any) to 2^63 - 2"
+    )]
     BadSequence(i64),
     /// A header that Onceward or HTTP itself sets.
     #[error("the header `http-{0}` may not be set by a message: it belongs to the connection or to Onceward")]
@@ -117,5 +119,6 @@ impl Poison {
 }
 
 fn hex(digest: &Digest) -> String {
-    digest.0[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "…"
+    let start = digest.0.iter().take(8).fold(0, |start, byte| start << 8 | u64::from(*byte));
+    format!("{start:016x}…")
 }

@@ -34,9 +34,9 @@ fn is_hex(text: &str, length: usize) -> bool {
 #[must_use]
 pub fn from_key(key: &IdempotencyKey) -> HeaderValue {
     let hash: [u8; 32] = Sha256::digest(key.as_str()).into();
-    let hex: String = hash[..24].iter().map(|byte| format!("{byte:02x}")).collect();
-    // The last digit of each id is forced to be odd: an id of zeros is invalid.
-    let text = format!("00-{}1-{}1-00", &hex[..31], &hex[32..47]);
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte));
+    // Each id is forced to be odd: an id of zeros is invalid.
+    let text = format!("00-{:032x}-{:016x}-00", number(&hash[..16]) | 1, number(&hash[16..24]) | 1);
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("00"))
 }
 

@@ -108,7 +108,7 @@ impl Acks {
         let mut delays = Delays::default();
         let mut told = false;
         while let Err(error) =
-            self.publisher.publish(&self.names.dead_letter(), routing_key, properties.clone(), body).await
+            self.publisher.store(&self.names.dead_letter(), routing_key, properties.clone(), body).await
         {
             if !told {
                 tracing::warn!(%error, reason = poison.code(), "a dead letter could not be published; it is tried again");

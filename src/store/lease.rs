@@ -78,8 +78,10 @@ impl Validity {
 /// sqlx's.
 pub async fn renew(pool: &PgPool, member: &Member, lease: Duration) -> Result<Vec<(Partition, i64)>, sqlx::Error> {
     let rows: Vec<(i32, i64)> = sqlx::query_as(
-        "update partition set expires_at = clock_timestamp() + $2 * interval '1 ms' where owner = $1 \
-         returning id, epoch",
+        // Locked in the order in which the writer's fence does.
+        "with ours as (select id from partition where owner = $1 order by id for update) \
+         update partition p set expires_at = clock_timestamp() + $2 * interval '1 ms' from ours \
+         where p.id = ours.id returning p.id, p.epoch",
     )
     .bind(member.id)
     .bind(millis(lease))

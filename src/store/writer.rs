@@ -328,6 +328,11 @@ impl Session {
                 return Ok(Attempted::Done(found));
             }
         }
+        if batch.leases().next().is_none() {
+            // Nothing is ours any more. Whoever asked for parked events is told that there are none.
+            let unparked = batch.unparks.iter().map(|_| (Vec::new(), false)).collect();
+            return Ok(Attempted::Done(Box::new(Found { unparked, ..Found::default() })));
+        }
         let mut transaction = connection.begin().await?;
         let (id, fenced) = fence(&mut transaction, &self.writer.member, batch).await?;
         if fenced {

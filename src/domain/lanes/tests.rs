@@ -1,1 +1,258 @@
-//! Filled elsewhere.
+//! What each method of [`Lanes`] promises; that all of them together keep the order is shown in [`model`].
+
+use bytes::Bytes;
+use http::HeaderMap;
+use url::Url;
+
+use super::*;
+use crate::domain::event::{Host, Sequence};
+
+mod model;
+
+const BODIES: &[u8] = &[0; 2 * LINE_BYTES];
+
+/// An event of `entity`, on partition 1 if its name begins with b.
+fn candidate(entity: &str, id: i64, sequence: Option<i64>, bytes: usize) -> Candidate {
+    let event = Event {
+        key: format!("key-{id}").into(),
+        entity: entity.into(),
+        partition: Partition(i32::from(entity.starts_with('b'))),
+        sequence: sequence.map(Sequence),
+        destination: destination(),
+        host: Host::from("host:80"),
+        content_type: None,
+        headers: HeaderMap::new(),
+        traceparent: None,
+        tracestate: None,
+        properties: Bytes::new(),
+        body: Bytes::from_static(&BODIES[..bytes]),
+    };
+    Candidate { id: EventId(id), attempts: 0, event: Arc::new(event) }
+}
+
+/// Parsed once: thousands of cases make events.
+fn destination() -> Url {
+    static DESTINATION: std::sync::OnceLock<Url> = std::sync::OnceLock::new();
+    DESTINATION.get_or_init(|| "http://host/".parse().unwrap()).clone()
+}
+
+fn unnumbered(id: i64) -> Candidate {
+    candidate("a", id, None, 0)
+}
+
+fn numbered(id: i64, sequence: i64) -> Candidate {
+    candidate("a", id, Some(sequence), 0)
+}
+
+fn a() -> Entity {
+    Entity::from("a")
+}
+
+/// Lanes with one lane, whose head is number 1 and has no line behind it.
+fn one_lane(head: Candidate) -> Lanes<()> {
+    let mut lanes = Lanes::default();
+    assert!(lanes.head_admitted(head, false, ()));
+    lanes
+}
+
+fn head_id(lanes: &Lanes<()>) -> Option<i64> {
+    lanes.head(&a()).map(|head| head.id.0)
+}
+
+fn start_and_finish(lanes: &mut Lanes<()>, id: i64) -> After {
+    assert_eq!(lanes.start(&a()).map(|head| head.id), Some(EventId(id)));
+    lanes.finished(&a(), EventId(id))
+}
+
+#[test]
+fn an_attempt_begins_once_for_a_head() {
+    let mut lanes = one_lane(unnumbered(1));
+    assert_eq!(lanes.len(), 1);
+    assert_eq!(lanes.start(&a()).map(|head| head.id), Some(EventId(1)));
+    assert!(lanes.start(&a()).is_none(), "it has begun");
+    assert!(lanes.start(&Entity::from("other")).is_none(), "it has no lane");
+    assert_eq!(head_id(&lanes), Some(1), "the head stays known while it is sent");
+}
+
+#[test]
+fn a_lane_without_a_line_goes_with_its_head() {
+    let mut lanes = one_lane(unnumbered(1));
+    assert_eq!(start_and_finish(&mut lanes, 1), After::Gone);
+    assert!(lanes.is_empty());
+}
+
+#[test]
+fn only_a_started_head_can_become_final() {
+    let mut lanes = one_lane(unnumbered(1));
+    assert_eq!(lanes.finished(&a(), EventId(1)), After::Gone);
+    lanes.start(&a());
+    assert_eq!(lanes.finished(&a(), EventId(2)), After::Gone);
+    assert_eq!(lanes.finished(&Entity::from("other"), EventId(1)), After::Gone);
+    assert_eq!(head_id(&lanes), Some(1), "nothing of it changed the lane");
+}
+
+#[test]
+fn followers_are_sent_one_after_the_other() {
+    let mut lanes = one_lane(unnumbered(1));
+    lanes.follower_admitted(unnumbered(2));
+    lanes.start(&a());
+    lanes.follower_admitted(unnumbered(3));
+    assert_eq!(lanes.finished(&a(), EventId(1)), After::Send);
+    assert_eq!(head_id(&lanes), Some(2));
+    assert_eq!(start_and_finish(&mut lanes, 2), After::Send);
+    assert_eq!(start_and_finish(&mut lanes, 3), After::Gone);
+}
+
+#[test]
+fn a_follower_without_a_lane_stays_in_the_store() {
+    let mut lanes = Lanes::<()>::default();
+    lanes.follower_admitted(unnumbered(2));
+    assert!(lanes.is_empty());
+}
+
+#[test]
+fn a_lane_keeps_few_events_and_reads_the_rest() {
+    let mut lanes = one_lane(unnumbered(0));
+    let last = i64::try_from(LINE_EVENTS).unwrap() + 3;
+    (1..=last).for_each(|id| lanes.follower_admitted(unnumbered(id)));
+    let kept: Vec<_> = lanes.lanes[&a()].behind.iter().map(|kept| kept.id.0).collect();
+    assert_eq!(kept, (1..).take(LINE_EVENTS).collect::<Vec<_>>());
+    for id in 0..4 {
+        assert_eq!(start_and_finish(&mut lanes, id), After::Send);
+    }
+    lanes.follower_admitted(unnumbered(last + 1));
+    assert_eq!(start_and_finish(&mut lanes, 4), After::Load, "those in the store come first");
+    assert_eq!(head_id(&lanes), None, "nobody is sent while the line is read");
+    assert!(lanes.start(&a()).is_none());
+}
+
+#[test]
+fn a_lane_keeps_few_bytes() {
+    let half = LINE_BYTES / 2;
+    let mut lanes = one_lane(candidate("a", 1, None, 2 * LINE_BYTES));
+    for id in 2..=4 {
+        lanes.follower_admitted(candidate("a", id, None, half));
+    }
+    assert_eq!(lanes.lanes[&a()].behind.len(), 2);
+    assert_eq!(lanes.lanes[&a()].behind_bytes, LINE_BYTES);
+    assert_eq!(start_and_finish(&mut lanes, 1), After::Send);
+    assert_eq!(lanes.lanes[&a()].behind_bytes, half, "what became the head is no longer behind it");
+    lanes.follower_admitted(candidate("a", 5, None, 0));
+    assert_eq!(start_and_finish(&mut lanes, 2), After::Send);
+    assert_eq!(start_and_finish(&mut lanes, 3), After::Load);
+}
+
+#[test]
+fn only_what_comes_right_after_the_last_is_kept() {
+    let table = [
+        (numbered(1, 7), numbered(2, 8), After::Send),
+        (numbered(1, 7), numbered(2, 9), After::Load),
+        (numbered(1, 7), numbered(2, 6), After::Load),
+        (numbered(1, 7), unnumbered(2), After::Load),
+        (unnumbered(1), numbered(2, 1), After::Load),
+        (unnumbered(1), unnumbered(2), After::Send),
+    ];
+    for (head, follower, after) in table {
+        let shown = format!("{:?} {:?}", head.event.sequence, follower.event.sequence);
+        let mut lanes = one_lane(head);
+        lanes.follower_admitted(follower);
+        assert_eq!(start_and_finish(&mut lanes, 1), after, "{shown}");
+    }
+}
+
+#[test]
+fn a_number_that_fills_the_gap_late_is_read_from_the_store() {
+    let mut lanes = one_lane(numbered(1, 1));
+    lanes.follower_admitted(numbered(2, 3));
+    lanes.follower_admitted(numbered(3, 2));
+    assert_eq!(start_and_finish(&mut lanes, 1), After::Load);
+    assert!(lanes.loaded(&a(), vec![numbered(3, 2), numbered(2, 3)], false));
+    assert_eq!(start_and_finish(&mut lanes, 3), After::Send);
+    assert_eq!(start_and_finish(&mut lanes, 2), After::Gone);
+}
+
+#[test]
+fn a_head_with_others_open_reads_the_line_after_it() {
+    let mut lanes = Lanes::default();
+    assert!(lanes.head_admitted(numbered(2, 1), true, ()));
+    lanes.follower_admitted(numbered(3, 2));
+    assert_eq!(start_and_finish(&mut lanes, 2), After::Load);
+}
+
+#[test]
+fn an_event_that_woke_has_its_line_read_after_it() {
+    let mut lanes = Lanes::default();
+    assert!(lanes.woken(unnumbered(1), ()));
+    assert_eq!(start_and_finish(&mut lanes, 1), After::Load);
+    assert!(!lanes.loaded(&a(), Vec::new(), false), "the line has ended");
+    assert!(lanes.is_empty());
+}
+
+#[test]
+fn waking_an_entity_at_work_changes_only_that_its_line_is_read() {
+    let place = Arc::new(());
+    let mut lanes = Lanes::default();
+    assert!(lanes.head_admitted(unnumbered(1), false, place.clone()));
+    assert!(!lanes.woken(unnumbered(1), place.clone()));
+    assert!(!lanes.head_admitted(unnumbered(9), false, place.clone()));
+    assert_eq!(Arc::strong_count(&place), 2, "the places that were not needed are given back");
+    lanes.start(&a());
+    assert!(!lanes.woken(unnumbered(1), place.clone()));
+    assert!(lanes.start(&a()).is_none(), "the attempt goes on");
+    assert_eq!(lanes.finished(&a(), EventId(1)), After::Load);
+}
+
+#[test]
+fn a_loaded_line_is_sent_in_order_and_read_on_if_it_goes_on() {
+    for more in [false, true] {
+        let mut lanes = Lanes::default();
+        lanes.woken(unnumbered(1), ());
+        assert_eq!(start_and_finish(&mut lanes, 1), After::Load);
+        assert!(lanes.loaded(&a(), vec![unnumbered(2), unnumbered(3)], more));
+        lanes.follower_admitted(unnumbered(4));
+        assert_eq!(start_and_finish(&mut lanes, 2), After::Send);
+        let after = start_and_finish(&mut lanes, 3);
+        assert_eq!(after, if more { After::Load } else { After::Send });
+    }
+}
+
+#[test]
+fn a_long_loaded_line_is_cut_to_the_bounds_of_a_lane() {
+    let mut lanes = Lanes::default();
+    lanes.woken(unnumbered(0), ());
+    start_and_finish(&mut lanes, 0);
+    assert!(lanes.loaded(&a(), (1..20).map(unnumbered).collect(), false));
+    assert_eq!(lanes.lanes[&a()].behind.len(), LINE_EVENTS);
+    assert!(lanes.lanes[&a()].more);
+}
+
+#[test]
+fn a_line_that_nobody_asked_for_is_ignored() {
+    let mut lanes = one_lane(unnumbered(1));
+    assert!(!lanes.loaded(&a(), vec![unnumbered(2)], true));
+    assert!(!lanes.loaded(&Entity::from("other"), vec![unnumbered(2)], true));
+    assert_eq!((lanes.len(), head_id(&lanes)), (1, Some(1)));
+    assert_eq!(start_and_finish(&mut lanes, 1), After::Gone);
+}
+
+#[test]
+fn a_forgotten_lane_gives_its_place_back() {
+    let place = Arc::new(());
+    let mut lanes = Lanes::default();
+    lanes.head_admitted(unnumbered(1), false, place.clone());
+    assert!(lanes.forget(&a()).is_some());
+    assert!(lanes.forget(&a()).is_none());
+    assert!(lanes.is_empty());
+    assert_eq!(Arc::strong_count(&place), 1);
+}
+
+#[test]
+fn a_lost_partition_takes_its_lanes_along() {
+    let mut lanes = Lanes::default();
+    for entity in ["a1", "b1", "b2"] {
+        lanes.head_admitted(candidate(entity, 1, None, 0), false, ());
+    }
+    lanes.forget_partition(Partition(1));
+    assert_eq!(lanes.len(), 1);
+    assert!(lanes.head(&Entity::from("a1")).is_some());
+}

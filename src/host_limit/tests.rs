@@ -1,0 +1,373 @@
+//! The cap is never passed, nobody is stuck behind somebody else, and nothing is kept of a host without work.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: Duration = Duration::from_secs(100);
+
+fn host(number: usize) -> Host {
+    Host::from(format!("host-{number}:80"))
+}
+
+fn entity(number: usize) -> Entity {
+    Entity::from(format!("entity-{number}"))
+}
+
+/// Offers events of a host until one is not taken in; the answer to that one, and how many were.
+fn fill(hosts: &mut Hosts, host: &Host, now: Duration) -> (Offer, usize) {
+    for taken in 0.. {
+        match hosts.offer(host, now) {
+            Offer::Ready => hosts.enqueue(host, entity(taken), now),
+            refused => return (refused, taken),
+        }
+    }
+    unreachable!("a queue has an end")
+}
+
+fn start_all(hosts: &mut Hosts) -> Vec<Host> {
+    std::iter::from_fn(|| hosts.start_next()).map(|(host, _)| host).collect()
+}
+
+#[test]
+fn a_host_gets_its_ceiling_and_no_more() {
+    let mut hosts = Hosts::new(50, 2_048);
+    fill(&mut hosts, &host(0), NOW);
+    assert_eq!(start_all(&mut hosts).len(), 50);
+    assert_eq!(hosts.in_flight(), 50);
+    hosts.ended(&host(0));
+    assert_eq!(start_all(&mut hosts), [host(0)], "one ends, one begins");
+}
+
+#[test]
+fn all_hosts_together_get_no_more_than_the_ceiling_over_all() {
+    let mut hosts = Hosts::new(50, 60);
+    for number in 0..100 {
+        fill(&mut hosts, &host(number), NOW);
+    }
+    assert_eq!(start_all(&mut hosts).len(), 60);
+    assert_eq!(hosts.in_flight(), 60);
+}
+
+#[test]
+fn a_hundred_dead_hosts_do_not_keep_a_new_one_from_starting() {
+    let mut hosts = Hosts::new(50, 2_048);
+    for number in 0..100 {
+        fill(&mut hosts, &host(number), NOW);
+        start_all(&mut hosts);
+        fill(&mut hosts, &host(number), NOW);
+    }
+    assert_eq!(start_all(&mut hosts), [], "all dead hosts have all they may have");
+    let (_, waiting) = fill(&mut hosts, &host(100), NOW);
+    assert!(waiting >= 1);
+    assert_eq!(start_all(&mut hosts), [host(100)]);
+    hosts.ended(&host(100));
+    fill(&mut hosts, &host(100), NOW);
+    assert_eq!(start_all(&mut hosts), [host(100)], "and one after the other");
+
+    time_out_once(&mut hosts);
+    fill(&mut hosts, &host(100), NOW);
+    let started = start_all(&mut hosts).iter().filter(|started| **started == host(100)).count();
+    assert!(started >= 10, "then the dead hosts share what they had: {started}");
+}
+
+/// All attempts of the dead hosts end, and the next ones begin.
+fn time_out_once(hosts: &mut Hosts) {
+    let in_flight: Vec<usize> = (0..100).map(|number| hosts.by_host[&host(number)].in_flight).collect();
+    for (number, in_flight) in in_flight.into_iter().enumerate() {
+        for _ in 0..in_flight {
+            hosts.ended(&host(number));
+            start_all(hosts);
+        }
+    }
+}
+
+#[test]
+fn two_hosts_take_turns() {
+    let mut hosts = Hosts::new(50, 2_048);
+    for number in 0..6 {
+        for of in [0, 1] {
+            assert_eq!(hosts.offer(&host(of), NOW), Offer::Ready);
+            // Each host's own order is the order of arrival.
+            hosts.enqueue(&host(of), entity(number), NOW);
+        }
+    }
+    for number in 0..6 {
+        for of in [0, 1] {
+            assert_eq!(hosts.start_next(), Some((host(of), entity(number))));
+        }
+    }
+    assert_eq!(hosts.start_next(), None);
+}
+
+#[test]
+fn a_host_that_came_first_with_many_does_not_go_first_with_all() {
+    let mut hosts = Hosts::new(50, 2_048);
+    fill(&mut hosts, &host(0), NOW);
+    hosts.offer(&host(1), NOW);
+    hosts.enqueue(&host(1), entity(0), NOW);
+    let started: Vec<_> = (0..2).filter_map(|_| hosts.start_next()).map(|(host, _)| host).collect();
+    assert_eq!(started, [host(0), host(1)]);
+}
+
+#[test]
+fn a_full_queue_that_moves_is_waited_for() {
+    let mut hosts = Hosts::new(50, 2_048);
+    assert_eq!(fill(&mut hosts, &host(0), NOW), (Offer::Wait, WAITING_PER_HOST));
+    assert_eq!(hosts.offer(&host(0), NOW + PATIENCE), Offer::Wait);
+    start_all(&mut hosts);
+    let later = NOW + PATIENCE / 2;
+    assert_eq!(fill(&mut hosts, &host(0), later), (Offer::Wait, 50), "what has begun makes room");
+}
+
+#[test]
+fn a_full_queue_that_stands_is_parked_until_it_was_read_to_its_end() {
+    let mut hosts = Hosts::new(50, 2_048);
+    let late = NOW + PATIENCE + Duration::from_millis(1);
+    fill(&mut hosts, &host(0), NOW);
+    assert_eq!(hosts.offer(&host(0), late), Offer::Park);
+    assert!(!hosts.wants_load(&host(0)), "there is no room yet");
+    for _ in 0..WAITING_PER_HOST {
+        start_all(&mut hosts);
+        hosts.ended(&host(0));
+    }
+    assert_eq!(hosts.offer(&host(0), late), Offer::Park, "those in the store come first");
+    assert!(hosts.wants_load(&host(0)));
+    assert!(!hosts.wants_load(&host(0)), "it is being read");
+    hosts.enqueue_loaded(&host(0), entity(0), late);
+    hosts.loaded(&host(0), true);
+    assert!(hosts.wants_load(&host(0)), "it goes on");
+    hosts.loaded(&host(0), false);
+    assert_eq!(hosts.offer(&host(0), late), Offer::Ready);
+}
+
+#[test]
+fn what_is_parked_while_the_parked_are_read_is_read_too() {
+    let ways: [fn(&mut Hosts); 2] =
+        [|hosts| hosts.note_parked(&host(0)), |hosts| assert_eq!(hosts.offer(&host(0), NOW), Offer::Park)];
+    for park in ways {
+        for more in [false, true] {
+            let mut hosts = Hosts::new(50, 2_048);
+            hosts.note_parked(&host(0));
+            assert!(hosts.wants_load(&host(0)));
+            park(&mut hosts);
+            hosts.loaded(&host(0), more);
+            assert!(hosts.wants_load(&host(0)), "the read may have been too early");
+            hosts.loaded(&host(0), false);
+            assert!(hosts.by_host.is_empty());
+        }
+    }
+}
+
+#[test]
+fn when_memory_is_full_events_are_parked_at_once() {
+    let mut hosts = Hosts::new(50, 2_048);
+    for number in 0..WAITING_IN_ALL {
+        assert_eq!(hosts.offer(&host(number), NOW), Offer::Ready, "{number}");
+    }
+    assert_eq!(hosts.offer(&host(WAITING_IN_ALL), NOW), Offer::Park);
+    assert!(!hosts.by_host.contains_key(&host(WAITING_IN_ALL)), "nothing of it is kept");
+}
+
+#[test]
+fn the_next_of_a_line_is_taken_in_as_long_as_its_host_moves() {
+    let mut hosts = Hosts::new(50, 2_048);
+    assert!(hosts.enqueue_next_in_line(&host(1), entity(0), NOW));
+    fill(&mut hosts, &host(0), NOW);
+    assert!(hosts.enqueue_next_in_line(&host(0), entity(1), NOW), "beyond the ceiling");
+    assert!(!hosts.enqueue_next_in_line(&host(0), entity(2), NOW + 2 * PATIENCE));
+    assert_eq!(hosts.by_host[&host(0)].waiting.len(), WAITING_PER_HOST + 1);
+}
+
+#[test]
+fn a_place_that_is_not_needed_leaves_nothing_behind() {
+    let mut hosts = Hosts::new(50, 2_048);
+    assert_eq!(hosts.offer(&host(0), NOW), Offer::Ready);
+    hosts.release_place(&host(0));
+    assert!(hosts.by_host.is_empty());
+    assert_eq!(hosts.waiting, 0);
+    assert!(!hosts.wants_load(&host(0)));
+}
+
+/// What a worker does to a host, as far as the rules allow it at that moment.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Offer,
+    Enqueue,
+    Release,
+    NextInLine,
+    StartNext,
+    End,
+    NoteParked,
+    WantLoad,
+    Load { events: usize, more: bool },
+    LetTimePass,
+}
+
+fn step() -> impl Strategy<Value = (usize, Step)> {
+    let step = prop_oneof![
+        6 => Just(Step::Offer),
+        5 => Just(Step::Enqueue),
+        1 => Just(Step::Release),
+        2 => Just(Step::NextInLine),
+        8 => Just(Step::StartNext),
+        5 => Just(Step::End),
+        1 => Just(Step::NoteParked),
+        2 => Just(Step::WantLoad),
+        2 => (0usize..4, any::<bool>()).prop_map(|(events, more)| Step::Load { events, more }),
+        1 => Just(Step::LetTimePass),
+    ];
+    (0usize..4, step)
+}
+
+#[derive(Default)]
+struct Expected {
+    reserved: usize,
+    waiting: VecDeque<Entity>,
+    in_flight: usize,
+    parked: bool,
+    loading: bool,
+}
+
+/// The counts as they have to be, beside those that are.
+struct World {
+    hosts: Hosts,
+    expected: [Expected; 4],
+    now: Duration,
+    events: usize,
+}
+
+impl World {
+    fn new(per_host: usize, in_all: usize) -> Self {
+        Self { hosts: Hosts::new(per_host, in_all), expected: Default::default(), now: NOW, events: 0 }
+    }
+
+    fn step(&mut self, number: usize, step: Step) {
+        let host = host(number);
+        let expected = &mut self.expected[number];
+        match step {
+            Step::Offer => match self.hosts.offer(&host, self.now) {
+                Offer::Ready => expected.reserved += 1,
+                Offer::Wait => {}
+                Offer::Park => expected.parked |= !expected.waiting.is_empty() || expected.loading,
+            },
+            Step::Enqueue if expected.reserved > 0 => {
+                expected.reserved -= 1;
+                let entity = self.new_event(number);
+                self.hosts.enqueue(&host, entity, self.now);
+            }
+            Step::Release if expected.reserved > 0 => {
+                expected.reserved -= 1;
+                self.hosts.release_place(&host);
+            }
+            Step::NextInLine => {
+                let entity = self.new_event(number);
+                if !self.hosts.enqueue_next_in_line(&host, entity, self.now) {
+                    let expected = &mut self.expected[number];
+                    expected.waiting.pop_back();
+                    expected.parked |= !expected.waiting.is_empty() || expected.loading;
+                }
+            }
+            Step::StartNext => drop(self.start_next()),
+            Step::End if expected.in_flight > 0 => {
+                expected.in_flight -= 1;
+                self.hosts.ended(&host);
+            }
+            Step::NoteParked => {
+                expected.parked = true;
+                self.hosts.note_parked(&host);
+            }
+            Step::WantLoad => {
+                if self.hosts.wants_load(&host) {
+                    assert!(expected.parked && !expected.loading);
+                    (expected.parked, expected.loading) = (false, true);
+                }
+            }
+            Step::Load { events, more } if expected.loading => {
+                (expected.parked, expected.loading) = (expected.parked || more, false);
+                for _ in 0..events {
+                    let entity = self.new_event(number);
+                    self.hosts.enqueue_loaded(&host, entity, self.now);
+                }
+                self.hosts.loaded(&host, more);
+            }
+            Step::LetTimePass => self.now += PATIENCE,
+            Step::Enqueue | Step::Release | Step::End | Step::Load { .. } => {}
+        }
+        self.check();
+    }
+
+    fn new_event(&mut self, number: usize) -> Entity {
+        self.events += 1;
+        let entity = entity(self.events);
+        self.expected[number].waiting.push_back(entity.clone());
+        entity
+    }
+
+    fn start_next(&mut self) -> Option<()> {
+        let Some((started, entity)) = self.hosts.start_next() else {
+            let full = self.hosts.in_flight() == self.hosts.in_all;
+            let all_busy = self.expected.iter().all(|host| host.waiting.is_empty() || host.in_flight > 0);
+            assert!(full || all_busy, "a host waits for nothing");
+            return None;
+        };
+        let number = (0..4).find(|number| host(*number) == started).expect("a host of ours");
+        let expected = &mut self.expected[number];
+        assert_eq!(expected.waiting.pop_front(), Some(entity), "first come, first served");
+        expected.in_flight += 1;
+        Some(())
+    }
+
+    fn check(&self) {
+        let in_flight: usize = self.expected.iter().map(|expected| expected.in_flight).sum();
+        assert_eq!(self.hosts.in_flight(), in_flight);
+        assert!(in_flight <= self.hosts.in_all, "{in_flight} in all");
+        let waiting: usize = self.expected.iter().map(|expected| expected.waiting.len() + expected.reserved).sum();
+        assert_eq!(self.hosts.waiting, waiting);
+        for (number, expected) in self.expected.iter().enumerate() {
+            assert!(expected.in_flight <= self.hosts.per_host, "{} to one host", expected.in_flight);
+            let idle = State::default();
+            let state = self.hosts.by_host.get(&host(number)).unwrap_or(&idle);
+            let counts = (state.reserved, state.waiting.len(), state.in_flight, state.reading != Reading::No);
+            let right = (expected.reserved, expected.waiting.len(), expected.in_flight, expected.loading);
+            assert_eq!(counts, right, "host {number}");
+        }
+    }
+
+    /// Everything ends: what waits is sent, what is parked is read, and then nothing is left.
+    fn bring_to_the_end(&mut self) {
+        for number in 0..4 {
+            while self.expected[number].reserved > 0 {
+                self.step(number, Step::Release);
+            }
+            self.step(number, Step::Load { events: 1, more: false });
+        }
+        while self.start_next().is_some() || self.expected.iter().any(|host| host.in_flight > 0) {
+            (0..4).for_each(|number| self.step(number, Step::End));
+        }
+        for number in 0..4 {
+            let parked = self.expected[number].parked;
+            self.step(number, Step::WantLoad);
+            assert_eq!(self.expected[number].loading, parked, "parked events are read");
+            self.step(number, Step::Load { events: 0, more: false });
+        }
+        assert!(self.hosts.by_host.is_empty() && self.hosts.turns.is_empty());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_caps_hold_and_nobody_is_stuck_whatever_happens(
+        per_host in 1usize..4,
+        in_all in 1usize..20,
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let mut world = World::new(per_host, in_all);
+        for (number, step) in steps {
+            world.step(number, step);
+        }
+        world.bring_to_the_end();
+    }
+}
