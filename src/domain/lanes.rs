@@ -110,6 +110,9 @@ impl<P> Lanes<P> {
 
     /// An event was read from the store because its turn has come: a retry that is due, or a place at its host. True:
     /// it is the head of a new lane, send it. False: its entity is at work already.
+    ///
+    /// Also for an attempt that a former owner left in flight, and then [`Self::start`] at once: without a lane, nobody
+    /// would read the line when the attempt is settled as the last.
     pub fn woken(&mut self, candidate: Candidate, place: P) -> bool {
         self.open(candidate, true, place)
     }

@@ -328,7 +328,7 @@ impl World {
         let entity = candidate.event.entity.clone();
         assert!(self.lanes.woken(candidate, self.place.clone()), "all lanes are gone");
         let candidate = self.lanes.start(&entity).expect("a new lane can start");
-        let change = if candidate.attempts < 5 { Change::Retry } else { Change::Fail };
+        let change = if candidate.attempts < 2 { Change::Retry } else { Change::Fail };
         self.commands.push(Command::Settle(candidate, change));
     }
 
