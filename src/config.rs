@@ -133,10 +133,10 @@ pub struct WorkerArgs {
     #[arg(long, env = "ONCEWARD_PARTITIONS", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub partitions: u16,
     /// The most requests at a time to one host
-    #[arg(long, env = "ONCEWARD_HOST_CONNECTIONS", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    #[arg(long, env = "ONCEWARD_HOST_CONNECTIONS", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=2_000))]
     pub host_connections: u16,
-    /// The most requests at a time to all hosts
-    #[arg(long, env = "ONCEWARD_MAX_IN_FLIGHT", default_value_t = 2_048, value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    /// The most requests at a time to all hosts; at least ten times --host-connections
+    #[arg(long, env = "ONCEWARD_MAX_IN_FLIGHT", default_value_t = 2_048, value_parser = clap::value_parser!(u16).range(10..=20_000))]
     pub max_in_flight: u16,
     /// Time for one attempt in all: connecting, sending and the answer
     #[arg(long, env = "ONCEWARD_ATTEMPT_TIMEOUT", default_value = "5s", value_parser = duration, value_name = "TIME")]
@@ -212,6 +212,14 @@ impl WorkerArgs {
         if self.drain_time < self.attempt_timeout {
             let (drain, timeout) = (show(self.drain_time), show(self.attempt_timeout));
             return Err(format!("--drain-time ({drain}) is shorter than --attempt-timeout ({timeout}): raise it"));
+        }
+        let least = u32::from(self.host_connections) * 10;
+        if u32::from(self.max_in_flight) < least {
+            let (connections, in_all) = (self.host_connections, self.max_in_flight);
+            return Err(format!(
+                "--max-in-flight is {in_all}: one host gets a tenth of it at most, so --host-connections \
+                 {connections} needs {least} or more"
+            ));
         }
         if self.retention < Duration::from_secs(60) {
             return Err(format!("--retention is {}: use 1min or more", show(self.retention)));

@@ -137,6 +137,11 @@ impl Dispatch {
             Written::TakenOver { lease, in_flight } => {
                 for event in in_flight {
                     let Some(candidate) = restore(&event) else { continue };
+                    // With a lane of its own, its line goes on if it was the last attempt.
+                    let entity = candidate.event.entity.clone();
+                    if self.lanes.woken(candidate.clone(), None) {
+                        self.lanes.start(&entity);
+                    }
                     let lease = lease.clone();
                     self.left.push_back(Ended { candidate, lease, outcome: Outcome::Unknown, took: None });
                 }
@@ -295,9 +300,10 @@ impl Dispatch {
     }
 
     fn unpark_if_wanted(&mut self, host: &Host) {
-        if self.hosts.lock().wants_load(host) {
+        let wanted = self.hosts.lock().wants_load(host);
+        if let Some(limit) = wanted {
             let leases = self.leases.values().cloned().collect();
-            self.outbox.push_back(Command::Unpark { host: host.clone(), leases });
+            self.outbox.push_back(Command::Unpark { host: host.clone(), limit, leases });
         }
     }
 }

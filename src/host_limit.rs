@@ -187,16 +187,22 @@ impl Hosts {
         self.by_host.entry(host.clone()).or_default().park();
     }
 
-    /// Whether it is time to read the host's parked events; if so, [`Self::loaded`] has to follow.
-    pub fn wants_load(&mut self, host: &Host) -> bool {
-        let Some(state) = self.by_host.get_mut(host) else { return false };
-        let wants =
-            state.parked && state.reading == Reading::No && state.waiting.len() + state.reserved < WAITING_PER_HOST / 4;
-        let room = WAITING_IN_ALL.saturating_sub(self.waiting) > WAITING_PER_HOST / 4 || state.waiting.is_empty();
-        if wants && room {
-            state.reading = Reading::Now;
+    /// How many of the host's parked events to read, if it is time to; then [`Self::loaded`] has to follow. It is time
+    /// when three quarters of the host's share of the memory are free.
+    pub fn wants_load(&mut self, host: &Host) -> Option<usize> {
+        let ceiling = share(WAITING_IN_ALL, self.waiting, WAITING_PER_HOST);
+        let state = self.by_host.get_mut(host)?;
+        let used = state.waiting.len() + state.reserved;
+        if ceiling == 0 && used == 0 && state.in_flight == 0 && state.reading == Reading::No {
+            // There is no room for anything of it now: it is forgotten until a sweep names it again.
+            self.by_host.remove(host);
+            return None;
         }
-        wants && room
+        if !state.parked || state.reading != Reading::No || ceiling == 0 || used > ceiling / 4 {
+            return None;
+        }
+        state.reading = Reading::Now;
+        Some(ceiling - used)
     }
 
     /// Parked events of the host were read; `more` says that others are left.

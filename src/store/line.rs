@@ -9,8 +9,6 @@ use crate::domain::event::{Entity, EventId, Host, Partition};
 pub const LINE_READ: i64 = 4;
 /// Bytes of body that one read takes, unless the first event alone has more.
 const LINE_READ_BYTES: i64 = 16 * 1024;
-/// Parked events of a host that one read takes.
-pub const PARKED_READ: i64 = 128;
 /// Bytes of body that one read of parked events takes, unless the first event alone has more.
 const PARKED_READ_BYTES: i64 = 4 * 1024 * 1024;
 
@@ -167,7 +165,7 @@ pub async fn wake(connection: &mut PgConnection, tokens: &[(EventId, u16)]) -> R
     Ok(events.into_iter().map(Woken::Due).chain(early).collect())
 }
 
-/// Reads some of a host's parked events and takes the mark from them; true if there may be more.
+/// Reads up to `limit` of a host's parked events and takes the mark from them; true if there may be more.
 ///
 /// # Errors
 /// sqlx's.
@@ -175,6 +173,7 @@ pub async fn unpark(
     connection: &mut PgConnection,
     partitions: &[i32],
     host: &Host,
+    limit: usize,
 ) -> Result<(Vec<StoredEvent>, bool), sqlx::Error> {
     let mut events: Vec<StoredEvent> = sqlx::query_as(concat!(
         "with chosen as (select event_id, sum(body_bytes) over (order by event_id) - body_bytes as bytes_before \
@@ -188,7 +187,7 @@ pub async fn unpark(
     ))
     .bind(partitions)
     .bind(host.as_str())
-    .bind(PARKED_READ)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .bind(PARKED_READ_BYTES)
     .fetch_all(connection)
     .await?;

@@ -75,6 +75,8 @@ pub enum Command {
     Unpark {
         /// The host.
         host: Host,
+        /// Events at most.
+        limit: usize,
         /// On all partitions that are looked at.
         leases: Vec<Arc<Lease>>,
     },
@@ -200,7 +202,7 @@ struct Batch {
     operations: Vec<(EventId, Verb, Arc<Lease>)>,
     fronts: Vec<(Entity, Arc<Lease>)>,
     wakes: Vec<(EventId, u16, Arc<Lease>)>,
-    unparks: Vec<(Host, Vec<Arc<Lease>>)>,
+    unparks: Vec<(Host, usize, Vec<Arc<Lease>>)>,
 }
 
 impl Batch {
@@ -220,7 +222,9 @@ impl Batch {
                     batch.wakes.push((id, attempts, lease));
                 }
                 Command::Park { id, lease } => batch.parks.push((id, lease)),
-                Command::Unpark { host, leases } if batch.unparks.len() < UNPARKS => batch.unparks.push((host, leases)),
+                Command::Unpark { host, limit, leases } if batch.unparks.len() < UNPARKS => {
+                    batch.unparks.push((host, limit, leases));
+                }
                 Command::Operate { id, verb, lease } => batch.operations.push((id, verb, lease)),
                 Command::TakeOver { lease } => batch.takeovers.push(lease),
                 beyond => rest.push(beyond),
@@ -235,7 +239,7 @@ impl Batch {
         let fronts = self.fronts.iter().map(|(_, lease)| lease);
         let others = self.parks.iter().map(|(_, lease)| lease).chain(self.starts.iter().map(|(_, lease)| lease));
         let wakes = self.wakes.iter().map(|(.., lease)| lease);
-        let unparks = self.unparks.iter().flat_map(|(_, leases)| leases);
+        let unparks = self.unparks.iter().flat_map(|(.., leases)| leases);
         let operations = self.operations.iter().map(|(.., lease)| lease);
         let reads = fronts.chain(wakes).chain(unparks);
         arrivals.chain(settlements).chain(others).chain(reads).chain(operations).chain(&self.takeovers)
@@ -251,7 +255,7 @@ impl Batch {
         self.wakes.retain(|(.., lease)| held(lease));
         self.takeovers.retain(held);
         self.operations.retain(|(.., lease)| held(lease));
-        for (_, leases) in &mut self.unparks {
+        for (.., leases) in &mut self.unparks {
             leases.retain(held);
         }
         let starts = std::mem::take(&mut self.starts);
@@ -430,9 +434,9 @@ async fn apply(
         let tokens: Vec<(EventId, u16)> = batch.wakes.iter().map(|(id, attempts, _)| (*id, *attempts)).collect();
         found.woken = line::wake(connection, &tokens).await?;
     }
-    for (host, leases) in &batch.unparks {
+    for (host, limit, leases) in &batch.unparks {
         let partitions: Vec<i32> = leases.iter().map(|lease| lease.partition.0).collect();
-        found.unparked.push(line::unpark(connection, &partitions, host).await?);
+        found.unparked.push(line::unpark(connection, &partitions, host, *limit).await?);
     }
     Ok(Some(found))
 }
@@ -465,7 +469,7 @@ fn report(batch: Batch, found: Found) -> Vec<Written> {
     }
     results.extend(found.fronts.into_iter().map(Written::Front));
     results.extend(found.woken.into_iter().map(Written::Woken));
-    for ((host, _), (events, more)) in batch.unparks.into_iter().zip(found.unparked) {
+    for ((host, ..), (events, more)) in batch.unparks.into_iter().zip(found.unparked) {
         results.push(Written::Unparked { host, events, more });
     }
     results

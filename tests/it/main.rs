@@ -20,3 +20,4 @@ mod outages;
 mod request;
 mod sequence;
 mod start;
+mod tidy;
