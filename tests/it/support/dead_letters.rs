@@ -113,7 +113,9 @@ impl DeadLetters {
         match tokio::time::timeout(time, waiting).await {
             Ok(Ok(_)) => self.taken(),
             Ok(Err(_)) => panic!("the consumer of dead letters ended"),
-            Err(_) => panic!("after {time:?} still waiting for {wanted} dead letters; came: {:#?}", self.taken()),
+            Err(elapsed) => {
+                panic!("after {time:?} still waiting for {wanted} dead letters; came: {:#?} ({elapsed})", self.taken())
+            }
         }
     }
 
@@ -123,7 +125,7 @@ impl DeadLetters {
         let mut count = self.count.clone();
         let waiting = count.wait_for(|_| found().is_some());
         let came = matches!(tokio::time::timeout(time, waiting).await, Ok(Ok(_)));
-        assert!(came, "after {time:?} still waiting for the dead letter {key}; came: {:#?}", self.taken());
+        assert!(came, "after {time:?} still waiting for the dead letter {key}; came: {:#?} ({elapsed})", self.taken());
         found().expect("it just came")
     }
 }
