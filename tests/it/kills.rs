@@ -17,9 +17,9 @@ const SEED: u64 = 6;
 /// Takeover waits for the dead worker's lease: a short one, so that the test ends soon.
 const SETTINGS: [&str; 10] = [
     "--lease",
-    "2s",
+    "3s",
     "--attempt-timeout",
-    "1s",
+    "2s",
     "--backoff-initial",
     "100ms",
     "--backoff-max",

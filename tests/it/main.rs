@@ -15,6 +15,7 @@ mod hosts;
 mod kills;
 mod memory;
 mod once;
+mod operator;
 mod order;
 mod outages;
 mod request;
