@@ -16,7 +16,7 @@ use crate::domain::event::{Entity, Event, EventId, Host, Partition};
 use crate::domain::lanes::{After, Candidate, Lanes};
 use crate::domain::verdict::{Decision, Outcome};
 use crate::handoff::{Announcement, Attempt, Ended, Notice};
-use crate::host_limit::shared::{HostLimit, Permit};
+use crate::host_limit::shared::{HostLimit, Permit, Place};
 use crate::store::lease::Lease;
 use crate::store::line::{Front, StoredEvent, Woken};
 use crate::store::operator::Verb;
@@ -39,11 +39,11 @@ pub struct Ports {
     pub announcements: mpsc::Sender<Announcement>,
 }
 
-/// A lane's place in memory: its share of the memory for bodies, if it was taken in with one.
-type Place = Option<OwnedSemaphorePermit>;
+/// What a lane takes up: a share of the memory for bodies, if its head was taken in with one.
+type Budget = Option<OwnedSemaphorePermit>;
 
 struct Dispatch {
-    lanes: Lanes<Place>,
+    lanes: Lanes<Budget>,
     hosts: Arc<HostLimit>,
     leases: HashMap<Partition, Arc<Lease>>,
     /// Commands on their way to the writer. Bounded by what they are about: lanes, hosts and wake-ups, each of which has
@@ -118,8 +118,8 @@ impl Dispatch {
 
     async fn follow(&mut self, result: Written, attempts: &mpsc::Sender<Attempt>) {
         match result {
-            Written::Recorded { candidate, head, others_open, park, budget } => {
-                self.recorded(candidate, head, others_open, park, budget);
+            Written::Recorded { candidate, head, others_open, place } => {
+                self.recorded(candidate, head, others_open, place);
             }
             Written::Started { candidate, lease } => {
                 if let Some(permit) = self.starting.remove(&candidate.id) {
@@ -128,7 +128,7 @@ impl Dispatch {
             }
             Written::NotStarted(candidate) => {
                 self.starting.remove(&candidate.id);
-                self.lanes.forget(&candidate.event.entity);
+                self.not_started(&candidate);
             }
             Written::Settled(settlement) => self.settled(&settlement),
             Written::Front(front) => self.front(front),
@@ -185,19 +185,17 @@ impl Dispatch {
         }
     }
 
-    fn recorded(&mut self, candidate: Candidate, head: bool, others_open: bool, park: bool, place: Place) {
-        let (host, entity) = (candidate.event.host.clone(), candidate.event.entity.clone());
+    fn recorded(&mut self, candidate: Candidate, head: bool, others_open: bool, place: Option<Place>) {
         if !head {
-            self.lanes.follower_admitted(candidate);
-        } else if park {
+            return self.lanes.follower_admitted(candidate);
+        }
+        let (host, entity) = (candidate.event.host.clone(), candidate.event.entity.clone());
+        let Some(mut place) = place else {
             self.hosts.lock().note_parked(&host);
             return self.unpark_if_wanted(&host);
-        } else if self.lanes.head_admitted(candidate, others_open, place) {
-            return self.hosts.lock().enqueue(&host, entity, clock::now());
-        }
-        if !park {
-            self.hosts.lock().release_place(&host);
-            self.hosts.room.notify_one();
+        };
+        if self.lanes.head_admitted(candidate, others_open, place.take_budget()) {
+            place.take_up(entity, clock::now());
         }
     }
 
@@ -230,6 +228,17 @@ impl Dispatch {
             Decision::Fail(_) => Announcement::DeadLetter(candidate.id),
         };
         let _ = self.announcements.try_send(announcement);
+    }
+
+    fn not_started(&mut self, candidate: &Candidate) {
+        let entity = &candidate.event.entity;
+        if !self.lanes.not_started(entity, candidate.id) {
+            return;
+        }
+        match self.leases.get(&candidate.event.partition).cloned() {
+            Some(lease) => self.outbox.push_back(Command::ReadFront { entity: entity.clone(), lease }),
+            None => drop(self.lanes.forget(entity)),
+        }
     }
 
     fn front(&mut self, front: Front) {

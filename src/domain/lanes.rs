@@ -173,6 +173,19 @@ impl<P> Lanes<P> {
         true
     }
 
+    /// The head's attempt did not begin, because the store has it otherwise than this lane. True: read the line anew, and
+    /// call [`Lanes::loaded`].
+    pub fn not_started(&mut self, entity: &Entity, id: EventId) -> bool {
+        let Some(lane) = self.lanes.get_mut(entity).filter(|lane| lane.head.id == id && lane.phase == Phase::Started)
+        else {
+            return false;
+        };
+        lane.behind.clear();
+        lane.behind_bytes = 0;
+        lane.phase = Phase::Loading;
+        true
+    }
+
     /// The entity waits for something that is not in memory: its lane goes, its line stays in the store.
     pub fn forget(&mut self, entity: &Entity) -> Option<P> {
         self.lanes.remove(entity).map(|lane| lane.place)

@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::Hosts;
-use crate::domain::event::Host;
+use crate::domain::event::{Entity, Host};
 
 /// All hosts behind one lock, held for the time of a few map look-ups and never over an await.
 pub struct HostLimit {
@@ -29,6 +31,12 @@ impl HostLimit {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The place in memory that [`Hosts::offer`] has reserved, with a share of the memory for bodies.
+    #[must_use]
+    pub fn place(self: &Arc<Self>, host: Host, budget: OwnedSemaphorePermit) -> Place {
+        Place { limit: self.clone(), host: Some(host), budget: Some(budget) }
+    }
+
     /// The permit for an attempt that [`Hosts::start_next`] has counted.
     #[must_use]
     pub fn permit(self: &Arc<Self>, host: Host) -> Permit {
@@ -46,5 +54,42 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.limit.lock().ended(&self.host);
         self.limit.turn.notify_one();
+    }
+}
+
+/// A place in memory for one event of a host: taken up, or given back on drop.
+pub struct Place {
+    limit: Arc<HostLimit>,
+    /// None once it is taken up.
+    host: Option<Host>,
+    budget: Option<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    /// The share of the memory for bodies, to be kept for longer than the place.
+    pub fn take_budget(&mut self) -> Option<OwnedSemaphorePermit> {
+        self.budget.take()
+    }
+
+    /// The entity waits here for its turn.
+    pub fn take_up(mut self, entity: Entity, now: Duration) {
+        if let Some(host) = self.host.take() {
+            self.limit.lock().enqueue(&host, entity, now);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(host) = self.host.take() {
+            self.limit.lock().release_place(&host);
+            self.limit.room.notify_one();
+        }
+    }
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Place").field(&self.host).finish()
     }
 }

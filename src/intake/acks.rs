@@ -16,7 +16,6 @@ use crate::broker::wire;
 use crate::domain::admission::Admission;
 use crate::domain::event::{Event, Partition};
 use crate::domain::poison::Poison;
-use crate::host_limit::shared::HostLimit;
 use crate::reconnect::Delays;
 use crate::store::admit::Admitted;
 
@@ -25,8 +24,8 @@ const DEAD_LETTERING: usize = 64;
 
 /// Messages that were taken in together.
 pub struct Batch {
-    /// Those that keep the contract; with true, without a place reserved at their host.
-    pub events: Vec<(Arc<Event>, bool)>,
+    /// Those that keep the contract.
+    pub events: Vec<Arc<Event>>,
     /// What became of them.
     pub admitted: oneshot::Receiver<Vec<Admitted>>,
     /// Those that break it.
@@ -53,8 +52,6 @@ pub struct Acks {
     pub publisher: Publisher,
     /// Its name.
     pub names: Names,
-    /// Places to give back.
-    pub hosts: Arc<HostLimit>,
 }
 
 impl Acks {
@@ -65,20 +62,10 @@ impl Acks {
     pub async fn run(self, mut batches: mpsc::Receiver<Batch>) -> Result<(), String> {
         while let Some(batch) = batches.recv().await {
             let Batch { events, admitted, mut poisoned, ackers } = batch;
-            let Ok(outcomes) = admitted.await else {
-                for (event, parked) in &events {
-                    self.release(event, *parked);
-                }
-                return Err("a partition has another owner".into());
-            };
-            for ((event, parked), outcome) in events.into_iter().zip(outcomes) {
-                match outcome.admission {
-                    Admission::Join { .. } => {}
-                    Admission::Duplicate => self.release(&event, parked),
-                    Admission::Reject(poison) => {
-                        self.release(&event, parked);
-                        poisoned.push(rejected(&event, poison));
-                    }
+            let outcomes = admitted.await.map_err(|_| "a partition has another owner".to_owned())?;
+            for (event, outcome) in events.iter().zip(outcomes) {
+                if let Admission::Reject(poison) = outcome.admission {
+                    poisoned.push(rejected(event, poison));
                 }
             }
             stream::iter(&poisoned).for_each_concurrent(DEAD_LETTERING, |poisoned| self.dead_letter(poisoned)).await;
@@ -88,13 +75,6 @@ impl Acks {
             }
         }
         Ok(())
-    }
-
-    fn release(&self, event: &Event, parked: bool) {
-        if !parked {
-            self.hosts.lock().release_place(&event.host);
-            self.hosts.room.notify_one();
-        }
     }
 
     /// Tries until the broker has confirmed it: only then is the message acknowledged.

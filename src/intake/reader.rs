@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use lapin::Acker;
 use lapin::message::Delivery;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::acks::{Batch, Poisoned};
 use super::session::{Deliveries, ready_now};
@@ -16,7 +16,7 @@ use crate::clock;
 use crate::domain::contract::{self, Terms};
 use crate::domain::event::{Event, Partition};
 use crate::host_limit::Offer;
-use crate::host_limit::shared::HostLimit;
+use crate::host_limit::shared::{HostLimit, Place};
 use crate::store::admit::Arrival;
 use crate::store::lease::Lease;
 use crate::store::writer::Command;
@@ -80,9 +80,9 @@ impl Reader {
         let body = message.body.clone();
         match contract::read(message, partition, &self.terms) {
             Ok(event) => {
-                let (park, budget) = self.find_place(gathered, &event).await?;
-                let arrival =
-                    Arrival { digest: event.digest(), event: Arc::new(event), lease: lease.clone(), park, budget };
+                let place = self.find_place(gathered, &event).await?;
+                let (digest, event) = (event.digest(), Arc::new(event));
+                let arrival = Arrival { event, digest, lease: lease.clone(), place };
                 gathered.arrivals.push(arrival);
             }
             Err(poison) => {
@@ -96,16 +96,12 @@ impl Reader {
 
     /// A place in memory for an event, or the decision that it waits in the store. Waits while the host's queue is full
     /// and moves; what was gathered before is recorded meanwhile.
-    async fn find_place(
-        &self,
-        gathered: &mut Gathered,
-        event: &Event,
-    ) -> Result<(bool, Option<OwnedSemaphorePermit>), String> {
+    async fn find_place(&self, gathered: &mut Gathered, event: &Event) -> Result<Option<Place>, String> {
         loop {
             let offer = self.hosts.lock().offer(&event.host, clock::now());
             match offer {
                 Offer::Ready => break,
-                Offer::Park => return Ok((true, None)),
+                Offer::Park => return Ok(None),
                 Offer::Wait => {
                     self.flush(gathered).await?;
                     let _ = tokio::time::timeout(LOOK_AGAIN, self.hosts.room.notified()).await;
@@ -113,11 +109,11 @@ impl Reader {
             }
         }
         let kib = u32::try_from(event.body.len().div_ceil(1_024)).unwrap_or(u32::MAX);
-        if let Ok(permit) = self.bodies.clone().try_acquire_many_owned(kib) {
-            return Ok((false, Some(permit)));
-        }
-        self.hosts.lock().release_place(&event.host);
-        Ok((true, None))
+        let Ok(budget) = self.bodies.clone().try_acquire_many_owned(kib) else {
+            self.hosts.lock().release_place(&event.host);
+            return Ok(None);
+        };
+        Ok(Some(self.hosts.place(event.host.clone(), budget)))
     }
 
     async fn flush(&self, gathered: &mut Gathered) -> Result<(), String> {
@@ -126,7 +122,7 @@ impl Reader {
             return Ok(());
         }
         let stopped = || "the worker stops".to_owned();
-        let events = arrivals.iter().map(|arrival| (arrival.event.clone(), arrival.park)).collect();
+        let events = arrivals.iter().map(|arrival| arrival.event.clone()).collect();
         let (reply, admitted) = oneshot::channel();
         if arrivals.is_empty() {
             let _ = reply.send(Vec::new());

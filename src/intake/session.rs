@@ -74,8 +74,7 @@ impl Session {
         stop: &CancellationToken,
     ) -> Result<(), String> {
         let (batches, recorded) = mpsc::channel(BATCHES);
-        let acks =
-            Acks { publisher: intake.publisher.clone(), names: intake.names.clone(), hosts: intake.hosts.clone() };
+        let acks = Acks { publisher: intake.publisher.clone(), names: intake.names.clone() };
         let mut acks = tokio::spawn(acks.run(recorded));
         let leases: HashMap<Partition, Arc<Lease>> =
             leases.iter().map(|lease| (lease.partition, lease.clone())).collect();

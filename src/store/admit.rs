@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use sqlx::PgConnection;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::lease::Lease;
 use crate::domain::admission::{self, Admission, FirstSequence, Line};
 use crate::domain::event::{Digest, Entity, Event, EventId, IdempotencyKey, Partition, Sequence};
+use crate::host_limit::shared::Place;
 
 /// The position of events without a number in their entity's line: before all numbers.
 pub const UNNUMBERED: i64 = -1;
@@ -22,10 +22,8 @@ pub struct Arrival {
     pub digest: Digest,
     /// On its partition.
     pub lease: Arc<Lease>,
-    /// There is no place for it in memory: if it is the head of its line, it waits in the store.
-    pub park: bool,
-    /// Its share of the memory for bodies.
-    pub budget: Option<OwnedSemaphorePermit>,
+    /// Its place in memory. Without one it waits in the store, if it is the head of its line.
+    pub place: Option<Place>,
 }
 
 /// What became of an arrival.
@@ -193,9 +191,9 @@ async fn insert(
     joining: &[usize],
 ) -> Result<HashMap<String, EventId>, sqlx::Error> {
     let events = || joining.iter().map(|&index| arrivals[index].event.as_ref());
-    let parked = joining
-        .iter()
-        .map(|&index| arrivals[index].park && matches!(decided[index].admission, Admission::Join { head: true, .. }));
+    let parked = joining.iter().map(|&index| {
+        arrivals[index].place.is_none() && matches!(decided[index].admission, Admission::Join { head: true, .. })
+    });
     let rows: Vec<(i64, String)> = sqlx::query_as(
         "with arrived as (select * from unnest($1::text[], $2::bytea[], $3::int4[], $4::text[], $5::int8[], \
          $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::bool[]) with ordinality as a (idempotency_key, \

@@ -51,6 +51,9 @@ pub async fn join(connection: &mut PgConnection, partitions: u16, exchange: &str
     if recorded_exchange != exchange {
         return Err(ClusterError::Exchange { recorded: recorded_exchange, asked: exchange.into() });
     }
+    sqlx::query("delete from writer_commit where at < clock_timestamp() - interval '1 day'")
+        .execute(&mut *connection)
+        .await?;
     sqlx::query("insert into partition (id) select generate_series(0, $1 - 1) on conflict do nothing")
         .bind(i32::from(partitions))
         .execute(connection)

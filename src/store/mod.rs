@@ -25,6 +25,9 @@ const POOL_SIZE: u32 = 4;
 /// How long a read waits for a connection.
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
 
+/// A connection that was cut leaves its transaction to the server, which has to give it up: it holds locks.
+const ABANDONED: [(&str, &str); 2] = [("idle_in_transaction_session_timeout", "10s"), ("tcp_user_timeout", "10s")];
+
 /// Where the database is.
 #[derive(Clone, Debug)]
 pub struct Database {
@@ -37,7 +40,10 @@ impl Database {
     /// # Errors
     /// sqlx's, for a URL that it can't read.
     pub fn new(url: &SecretUrl, name: &str) -> Result<Self, sqlx::Error> {
-        let options = PgConnectOptions::from_str(url.reveal())?.application_name(name).disable_statement_logging();
+        let options = PgConnectOptions::from_str(url.reveal())?
+            .application_name(name)
+            .options(ABANDONED)
+            .disable_statement_logging();
         Ok(Self { options })
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::admit::{self, Admitted, Arrival};
 use super::lease::{Lease, Member};
@@ -19,6 +19,7 @@ use super::{Database, is_transient};
 use crate::domain::admission::FirstSequence;
 use crate::domain::event::{Entity, EventId, Host};
 use crate::domain::lanes::Candidate;
+use crate::host_limit::shared::Place;
 use crate::reconnect::Delays;
 
 /// Commands that one transaction takes at most.
@@ -106,10 +107,8 @@ pub enum Written {
         head: bool,
         /// The entity had other open events.
         others_open: bool,
-        /// It has no place reserved at its host; if it is the head, it was recorded as parked.
-        park: bool,
-        /// Its share of the memory for bodies.
-        budget: Option<OwnedSemaphorePermit>,
+        /// Its place in memory. A head without one was recorded as parked.
+        place: Option<Place>,
     },
     /// An attempt may be sent; the candidate counts it.
     Started {
@@ -164,7 +163,8 @@ impl Writer {
         mut commands: mpsc::Receiver<Command>,
         written: mpsc::Sender<Written>,
     ) -> Result<(), sqlx::Error> {
-        let mut session = Session { writer: self, connection: None, delays: Delays::default(), unsettled: None };
+        let mut session =
+            Session { writer: self, connection: None, delays: Delays::default(), commits: 0, unsettled: None };
         let mut waiting: Vec<Command> = Vec::new();
         loop {
             let room = BATCH.saturating_sub(waiting.len());
@@ -289,8 +289,10 @@ struct Session {
     writer: Writer,
     connection: Option<PgConnection>,
     delays: Delays,
-    /// The transaction that was being committed when the connection broke.
-    unsettled: Option<String>,
+    /// Commits that were tried.
+    commits: i64,
+    /// The commit that was under way when the connection broke.
+    unsettled: Option<i64>,
 }
 
 impl Session {
@@ -325,8 +327,8 @@ impl Session {
             self.connection = Some(self.writer.database.connect().await?);
         }
         let Some(connection) = self.connection.as_mut() else { return Ok(Attempted::Fenced) };
-        if let Some(id) = self.unsettled.clone() {
-            let committed = was_committed(connection, &id).await?;
+        if let Some(number) = self.unsettled {
+            let committed = was_committed(connection, &self.writer.member, number).await?;
             self.unsettled = None;
             if let (true, Some(found)) = (committed, last.take()) {
                 return Ok(Attempted::Done(found));
@@ -338,42 +340,52 @@ impl Session {
             return Ok(Attempted::Done(Box::new(Found { unparked, ..Found::default() })));
         }
         let mut transaction = connection.begin().await?;
-        let (id, fenced) = fence(&mut transaction, &self.writer.member, batch).await?;
-        if fenced {
+        if fence(&mut transaction, &self.writer.member, batch).await? {
             return Ok(Attempted::Fenced);
         }
         let Some(found) = apply(&mut transaction, batch, self.writer.first_sequence).await? else {
             return Ok(Attempted::Collision);
         };
+        self.commits += 1;
+        mark(&mut transaction, &self.writer.member, self.commits).await?;
         *last = Some(Box::new(found));
-        self.unsettled = Some(id);
+        self.unsettled = Some(self.commits);
         transaction.commit().await?;
         self.unsettled = None;
         Ok(last.take().map_or(Attempted::Collision, Attempted::Done))
     }
 }
 
-/// Whether a transaction whose end is unknown was committed. It may still be running: then it is waited for.
-async fn was_committed(connection: &mut PgConnection, id: &str) -> Result<bool, sqlx::Error> {
-    loop {
-        let (status,): (Option<String>,) =
-            sqlx::query_as("select pg_xact_status($1::text::xid8)").bind(id).fetch_one(&mut *connection).await?;
-        match status.as_deref() {
-            Some("committed") => return Ok(true),
-            Some("in progress") => tokio::time::sleep(Duration::from_millis(50)).await,
-            _ => return Ok(false),
-        }
-    }
+/// Whether the commit whose end is unknown took place. If it is still under way, its lock is waited for.
+async fn was_committed(connection: &mut PgConnection, member: &Member, number: i64) -> Result<bool, sqlx::Error> {
+    let last: Option<(i64,)> = sqlx::query_as("select number from writer_commit where member = $1 for update")
+        .bind(member.id)
+        .fetch_optional(connection)
+        .await?;
+    Ok(last.is_some_and(|(last,)| last >= number))
 }
 
-/// Holds the leases of the batch until the commit, and marks those that have another owner or epoch. Gives the
-/// transaction's id, and whether any lease was lost.
-async fn fence(connection: &mut PgConnection, member: &Member, batch: &Batch) -> Result<(String, bool), sqlx::Error> {
+/// Numbers the commit.
+async fn mark(connection: &mut PgConnection, member: &Member, number: i64) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into writer_commit (member, number) values ($1, $2) \
+         on conflict (member) do update set number = excluded.number, at = clock_timestamp()",
+    )
+    .bind(member.id)
+    .bind(number)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Holds the leases of the batch until the commit, and marks those that have another owner or epoch. True if any lease
+/// was lost.
+async fn fence(connection: &mut PgConnection, member: &Member, batch: &Batch) -> Result<bool, sqlx::Error> {
     let leases: HashMap<_, _> = batch.leases().map(|lease| ((lease.partition, lease.epoch), lease)).collect();
     let (partitions, epochs): (Vec<i32>, Vec<i64>) =
         leases.keys().map(|(partition, epoch)| (partition.0, *epoch)).unzip();
-    let rows: Vec<(i32, i64, String)> = sqlx::query_as(
-        "select p.id, p.epoch, pg_current_xact_id()::text from partition p \
+    let held: Vec<(i32, i64)> = sqlx::query_as(
+        "select p.id, p.epoch from partition p \
          join unnest($1::int4[], $2::int8[]) as f (id, epoch) on p.id = f.id and p.epoch = f.epoch \
          where p.owner = $3 order by p.id for share of p",
     )
@@ -382,7 +394,7 @@ async fn fence(connection: &mut PgConnection, member: &Member, batch: &Batch) ->
     .bind(member.id)
     .fetch_all(connection)
     .await?;
-    let held: HashSet<(i32, i64)> = rows.iter().map(|(id, epoch, _)| (*id, *epoch)).collect();
+    let held: HashSet<(i32, i64)> = held.into_iter().collect();
     let mut fenced = false;
     for ((partition, epoch), lease) in leases {
         if !held.contains(&(partition.0, epoch)) {
@@ -390,7 +402,7 @@ async fn fence(connection: &mut PgConnection, member: &Member, batch: &Batch) ->
             fenced = true;
         }
     }
-    Ok((rows.into_iter().next().map(|(_, _, id)| id).unwrap_or_default(), fenced))
+    Ok(fenced)
 }
 
 /// Applies a batch: what ends first, then what comes in, then what begins, then what is read. None on a collision.
@@ -478,5 +490,5 @@ fn report(batch: Batch, found: Found) -> Vec<Written> {
 fn recorded(arrival: Arrival, outcome: &Admitted) -> Option<Written> {
     let crate::domain::admission::Admission::Join { head, others_open } = outcome.admission else { return None };
     let candidate = Candidate { id: outcome.id?, attempts: 0, event: arrival.event };
-    Some(Written::Recorded { candidate, head, others_open, park: arrival.park, budget: arrival.budget })
+    Some(Written::Recorded { candidate, head, others_open, place: arrival.place })
 }

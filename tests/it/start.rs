@@ -66,7 +66,7 @@ fn an_exchange_by_another_name_is_a_world_of_its_own() {
     test(Load::Shared, async |world| {
         let worker = Worker::start(world, &["--exchange", "orders"]).await;
         let receiver = Receiver::healthy().await;
-        let producer = Producer::connect(world).await.to_exchange("orders");
+        let producer = Producer::connect(world).await.through("orders");
         producer.publish(&Message::new("user-1", "named", &receiver.url())).await;
         receiver.wait_for_key(SOON, "named").await;
         worker.stop().await;

@@ -21,7 +21,9 @@ fn may_import(room: &str) -> Option<&'static [&'static str]> {
         "reconnect" => &["clock", "domain"],
         "config" => &["commands", "domain"],
         "host_limit" => &["domain"],
-        "broker" | "store" => &["clock", "config", "domain", "reconnect", "telemetry"],
+        "broker" => &["clock", "config", "domain", "reconnect", "telemetry"],
+        // An event on its way through the writer keeps its place at its host.
+        "store" => &["clock", "config", "domain", "host_limit", "reconnect", "telemetry"],
         "handoff" => &["broker", "domain", "host_limit", "store"],
         "commands" => &["broker", "clock", "config", "domain", "reconnect", "store", "telemetry"],
         stage if STAGES.contains(&stage) => {

@@ -18,6 +18,14 @@ create table partition (
     expires_at timestamptz
 ) with (fillfactor = 50);
 
+-- The last commit of each worker's writer: how it finds out, after a lost connection, whether a commit took place.
+-- The transaction's id would not do: after a crash, an id that was never written may be given out again.
+create table writer_commit (
+    member uuid primary key,
+    number bigint not null,
+    at timestamptz not null default clock_timestamp()
+) with (fillfactor = 10);
+
 -- Every event that was taken in, until its retention ends. Never updated.
 create table event (
     id bigint generated always as identity primary key,

@@ -113,7 +113,9 @@ impl DeadLetters {
         match tokio::time::timeout(time, waiting).await {
             Ok(Ok(_)) => self.taken(),
             Ok(Err(_)) => panic!("the consumer of dead letters ended"),
-            Err(_) => panic!("after {time:?} still waiting for {wanted} dead letters; came: {:#?}", self.taken()),
+            Err(elapsed) => {
+                panic!("after {time:?} still waiting for {wanted} dead letters; came: {:#?} ({elapsed})", self.taken())
+            }
         }
     }
 

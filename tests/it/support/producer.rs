@@ -85,7 +85,7 @@ impl Producer {
         Ok(Self { exchange: "events", channel, _connection: connection })
     }
 
-    pub fn to_exchange(self, exchange: &'static str) -> Self {
+    pub fn through(self, exchange: &'static str) -> Self {
         Self { exchange, ..self }
     }
 

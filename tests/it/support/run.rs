@@ -36,7 +36,7 @@ pub fn test_on_private_servers(load: Load, body: impl AsyncFnOnce(&World, &Serve
 pub async fn within<T>(time: Duration, what: impl Display, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(time, future).await {
         Ok(value) => value,
-        Err(_) => panic!("after {time:?} still waiting for {what}"),
+        Err(elapsed) => panic!("after {time:?} still waiting for {what} ({elapsed})"),
     }
 }
 
