@@ -13,6 +13,7 @@ const BODY_BYTES: usize = 1_600;
 const LIMIT_KIB: u64 = 300 * 1_024;
 const DEAD_HOSTS: usize = 20;
 const HANGING_HOSTS: usize = 5;
+const ENTITIES: usize = 5_000;
 /// Healthy events of one measurement.
 const HEALTHY: usize = 3_000;
 
@@ -38,12 +39,12 @@ fn two_hundred_thousand_waiting_events_cost_little_memory_and_hold_up_no_healthy
         let during = healthy_per_second(world, &receiver, "during").await;
         let again = healthy_per_second(world, &receiver, "again").await;
         let grown = worker.memory_kib("VmHWM") - at_rest;
-        worker.kill().await;
+        worker.stop().await;
 
         println!("healthy events a second: {before:.0} before, {during:.0} and {again:.0} during");
         println!("memory: {at_rest} KiB at rest, {grown} KiB more at most");
         assert!(grown < LIMIT_KIB, "{WAITING} waiting events cost {grown} KiB");
-        // Full speed, but for the processor time that the retries of twenty thousand heads of lines take: the test's
+        // Full speed, but for the processor time that the retries of thousands of heads of lines take: the test's
         // two cores also run the broker, the database, the producer and the receiver, all of them busy.
         let best = during.max(again);
         assert!(best > before / 2.0, "healthy events went at {best:.0} a second, not {before:.0}");
@@ -53,7 +54,7 @@ fn two_hundred_thousand_waiting_events_cost_little_memory_and_hold_up_no_healthy
     });
 }
 
-/// Half wait behind hosts that refuse, a quarter behind hosts that hang, a quarter behind gaps; five to an entity.
+/// Half wait behind hosts that refuse, a quarter behind hosts that hang, a quarter behind gaps.
 async fn publish_waiting(world: &World, hanging: &[String]) {
     let producers = (0..PRODUCERS).map(async |producer| {
         let connection = Producer::connect(world).await;
@@ -69,7 +70,7 @@ async fn publish_waiting(world: &World, hanging: &[String]) {
 }
 
 fn waiting(number: usize, hanging: &[String]) -> Message {
-    let (entity, place) = (number / 5, number % 5);
+    let (entity, place) = (number % ENTITIES, number / ENTITIES);
     let name = format!("waiting-{entity}");
     let key = format!("waiting-{entity}-{place}");
     let refusing = format!("http://127.0.1.{}:1/", entity / 4 % DEAD_HOSTS);

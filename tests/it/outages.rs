@@ -7,8 +7,8 @@ use tokio::sync::watch;
 use crate::support::Stop::{ByKill, Gently};
 use crate::support::Which::{Broker, Database as Postgres};
 use crate::support::{
-    Check, Database, Load, Log, Message, Producer, Receiver, Reply, Stop, Which, Worker, World, chance, pick,
-    test_on_private_servers,
+    Check, Database, Gate, Load, Log, Message, Producer, Receiver, Reply, SOON, Stop, Which, Worker, World, chance,
+    pick, test_on_private_servers,
 };
 
 const OUTAGE: Duration = Duration::from_secs(10);
@@ -47,6 +47,40 @@ fn both_servers_crash_and_the_broker_comes_back_first() {
 #[test]
 fn both_servers_crash_and_the_database_comes_back_first() {
     outage(&[Broker, Postgres], ByKill, &[Postgres, Broker]);
+}
+
+/// At its start the broker numbers the buckets of a consistent-hash exchange anew, in any order.
+#[test]
+fn order_holds_though_a_restarted_broker_deals_entities_to_other_partitions() {
+    test_on_private_servers(Load::Shared, async |world, servers| {
+        let gate = Gate::closed();
+        let behind = gate.clone();
+        let receiver = Receiver::new(move |_| Reply::ok().behind(&behind)).await;
+        let many = ["--partitions", "16", "--attempt-timeout", "60s", "--lease", "90s", "--drain-time", "60s"];
+        let worker = Worker::start(world, &many).await;
+        let part = |from: usize| -> Vec<Message> {
+            let numbers = from..from + 4 * ENTITIES;
+            let names = numbers.map(|n| (format!("entity-{}", n % ENTITIES), format!("event-{n}")));
+            names.map(|(entity, key)| Message::new(&entity, &key, &receiver.url())).collect()
+        };
+        let (first, second) = (part(0), part(4 * ENTITIES));
+        Producer::connect(world).await.publish_all(&first).await;
+        receiver.wait_for(SOON, "fifty open requests", |log| log.open == ENTITIES).await;
+        let database = Database::connect(world).await;
+        database.wait_for_recorded(SOON, 4 * 50).await;
+        servers.stop(Broker, Gently).await;
+        servers.start_again(Broker).await;
+        Producer::connect(world).await.publish_all(&second).await;
+        database.wait_for_recorded(Duration::from_secs(60), 8 * 50).await;
+        gate.open();
+        receiver.wait_for_delivered(Duration::from_secs(60), 8 * ENTITIES).await;
+        worker.stop().await;
+        Check::new(receiver.attempts(), 5).order(&database.lines().await).nothing_resent();
+        for (entity, keys) in database.lines().await {
+            let number = |key: &String| key.rsplit('-').next().and_then(|number| number.parse::<u32>().ok());
+            assert!(keys.is_sorted_by_key(number), "{entity}: all of its producer's events in order: {keys:?}");
+        }
+    });
 }
 
 fn outage(stopped: &'static [Which], how: Stop, started: &'static [Which]) {
@@ -91,8 +125,10 @@ async fn nothing_is_lost(world: &World, receiver: &Receiver, worker: &Worker, ke
     if tokio::time::timeout(Duration::from_secs(60), waiting).await.is_err() {
         let delivered = receiver.log().delivered.clone();
         let missing: Vec<_> = keys.iter().filter(|key| !delivered.contains(*key)).collect();
-        let known: Vec<_> = database.events().await.into_iter().filter(|event| event.state != "DELIVERED").collect();
-        panic!("{} of {} never arrived: {missing:?}; open: {known:#?}", missing.len(), keys.len());
+        let mut open = database.events().await;
+        open.retain(|event| event.state != "DELIVERED");
+        let (some, states) = (&missing[..missing.len().min(20)], &open[..open.len().min(5)]);
+        panic!("{} of {} never arrived, such as {some:?}; open, such as {states:#?}", missing.len(), keys.len());
     }
     worker.stop().await;
     let states = database.states().await;
