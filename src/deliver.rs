@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::redirect;
@@ -110,6 +110,10 @@ pub fn headers(event: &Event, attempt: u16) -> HeaderMap {
     let mut headers = event.headers.clone();
     if let Some(content_type) = &event.content_type {
         headers.insert(CONTENT_TYPE, content_type.clone());
+    }
+    if event.body.is_empty() {
+        // RFC 9110 §8.6: a POST without content says so. With content, the client sets the length.
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
     }
     let key = text(event.key.as_str());
     headers.insert(IDEMPOTENCY_KEY, key.clone());

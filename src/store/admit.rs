@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use super::lease::Lease;
 use crate::domain::admission::{self, Admission, FirstSequence, Line};
-use crate::domain::event::{Digest, Entity, Event, EventId, IdempotencyKey, Partition, Sequence};
+use crate::domain::event::{Digest, Entity, Event, EventId, IdempotencyKey, Sequence};
 use crate::host_limit::shared::Place;
 
 /// The position of events without a number in their entity's line: before all numbers.
@@ -53,7 +53,7 @@ pub async fn admit(
     let mut decided: Vec<Admitted> = Vec::with_capacity(arrivals.len());
     for arrival in arrivals {
         let event = &arrival.event;
-        let line = lines.entry((event.partition, event.entity.clone())).or_default();
+        let line = lines.entry(event.entity.clone()).or_default();
         let known = recorded.get(&event.key).copied();
         let admission = admission::admit(line, known, event.sequence, arrival.digest, first);
         if matches!(admission, Admission::Join { .. }) {
@@ -90,29 +90,26 @@ async fn recorded_digests(
     Ok(rows.into_iter().map(|(key, digest)| (key.into(), Digest(digest.try_into().unwrap_or_default()))).collect())
 }
 
-type Lines = HashMap<(Partition, Entity), Line>;
+type Lines = HashMap<Entity, Line>;
 
 /// What is recorded of the arrivals' entities.
 async fn lines(connection: &mut PgConnection, arrivals: &[&Arrival]) -> Result<Lines, sqlx::Error> {
     let mut lines: Lines = HashMap::new();
     for arrival in arrivals {
-        lines.entry((arrival.event.partition, arrival.event.entity.clone())).or_default();
+        lines.entry(arrival.event.entity.clone()).or_default();
     }
-    let (partitions, entities): (Vec<i32>, Vec<&str>) =
-        lines.keys().map(|(partition, entity)| (partition.0, entity.as_str())).unzip();
-    let rows: Vec<(i32, String, Option<i64>, Option<i64>)> = sqlx::query_as(
-        "select a.partition, a.entity, s.next_sequence, o.position \
-         from unnest($1::int4[], $2::text[]) as a (partition, entity) \
+    let entities: Vec<&str> = lines.keys().map(Entity::as_str).collect();
+    let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(
+        "select a.entity, s.next_sequence, o.position from unnest($1::text[]) as a (entity) \
          left join entity_sequence s on s.entity = a.entity \
-         left join lateral (select position from open_event o where o.partition = a.partition \
-         and o.entity = a.entity order by position, event_id limit 1) o on true",
+         left join lateral (select position from open_event o where o.entity = a.entity \
+         order by position, event_id limit 1) o on true",
     )
-    .bind(&partitions)
     .bind(&entities)
     .fetch_all(&mut *connection)
     .await?;
-    for (partition, entity, next, first_position) in rows {
-        let line = lines.entry((Partition(partition), entity.into())).or_default();
+    for (entity, next, first_position) in rows {
+        let line = lines.entry(entity.into()).or_default();
         line.next = next.map(Sequence);
         line.any_open = first_position.is_some();
         line.unnumbered_open = first_position == Some(UNNUMBERED);
@@ -127,28 +124,22 @@ async fn note_taken(
     arrivals: &[&Arrival],
     lines: &mut Lines,
 ) -> Result<(), sqlx::Error> {
-    let numbered = arrivals.iter().filter_map(|a| Some((a.event.partition, &a.event.entity, a.event.sequence?)));
-    let (mut partitions, mut entities, mut positions) = (Vec::new(), Vec::new(), Vec::new());
-    for (partition, entity, sequence) in numbered {
-        partitions.push(partition.0);
-        entities.push(entity.as_str());
-        positions.push(sequence.0);
-    }
+    let numbered = arrivals.iter().filter_map(|a| Some((a.event.entity.as_str(), a.event.sequence?.0)));
+    let (entities, positions): (Vec<&str>, Vec<i64>) = numbered.unzip();
     if positions.is_empty() {
         return Ok(());
     }
-    let rows: Vec<(i32, String, i64)> = sqlx::query_as(
-        "select o.partition, o.entity, o.position from open_event o \
-         join unnest($1::int4[], $2::text[], $3::int8[]) as a (partition, entity, position) \
-         on o.partition = a.partition and o.entity = a.entity and o.position = a.position",
+    let rows: Vec<(String, i64)> = sqlx::query_as(
+        "select o.entity, o.position from open_event o \
+         join unnest($1::text[], $2::int8[]) as a (entity, position) \
+         on o.entity = a.entity and o.position = a.position",
     )
-    .bind(partitions)
     .bind(entities)
     .bind(positions)
     .fetch_all(connection)
     .await?;
-    for (partition, entity, position) in rows {
-        lines.entry((Partition(partition), entity.into())).or_default().taken.insert(Sequence(position));
+    for (entity, position) in rows {
+        lines.entry(entity.into()).or_default().taken.insert(Sequence(position));
     }
     Ok(())
 }
@@ -163,8 +154,7 @@ async fn begin_numbering(
     let mut first: HashMap<&Entity, i64> = HashMap::new();
     for &index in joining {
         let event = &arrivals[index].event;
-        let line = lines.get(&(event.partition, event.entity.clone()));
-        if let (Some(_), Some(next)) = (event.sequence, line.and_then(|line| line.next)) {
+        if let (Some(_), Some(next)) = (event.sequence, lines.get(&event.entity).and_then(|line| line.next)) {
             first.insert(&event.entity, next.0);
         }
     }

@@ -66,24 +66,19 @@ struct FrontRow {
 ///
 /// # Errors
 /// sqlx's.
-pub async fn read_front(
-    connection: &mut PgConnection,
-    partition: Partition,
-    entity: &Entity,
-) -> Result<Front, sqlx::Error> {
+pub async fn read_front(connection: &mut PgConnection, entity: &Entity) -> Result<Front, sqlx::Error> {
     // A window over the narrow table chooses the rows before any body is read.
     let rows: Vec<FrontRow> = sqlx::query_as(concat!(
         "with front as (select event_id, row_number() over w as place, \
          sum(body_bytes) over w - body_bytes as bytes_before, lead(event_id) over w is not null as goes_on \
-         from (select * from open_event where partition = $1 and entity = $2 \
-         order by position, event_id limit $3 + 1) line window w as (order by position, event_id)) \
+         from (select * from open_event where entity = $1 \
+         order by position, event_id limit $2 + 1) line window w as (order by position, event_id)) \
          select o.state, o.position, s.next_sequence, f.goes_on, ",
         stored_columns!(),
         " from front f join open_event o using (event_id) join event e on e.id = o.event_id \
          left join entity_sequence s on s.entity = o.entity \
-         where f.place = 1 or (f.place <= $3 and f.bytes_before < $4) order by f.place"
+         where f.place = 1 or (f.place <= $2 and f.bytes_before < $3) order by f.place"
     ))
-    .bind(partition.0)
     .bind(entity.as_str())
     .bind(LINE_READ)
     .bind(LINE_READ_BYTES)
@@ -235,10 +230,10 @@ pub async fn left_in_flight(
 /// sqlx's.
 pub async fn park_heads(connection: &mut PgConnection, partition: Partition) -> Result<u64, sqlx::Error> {
     let parked = sqlx::query(
-        "update open_event o set parked = true from (select distinct on (entity) event_id, entity, position, state, \
-         parked from open_event where partition = $1 order by entity, position, event_id) h \
-         where o.event_id = h.event_id and h.state = 'PENDING' and not h.parked and (h.position = -1 or exists \
-         (select from entity_sequence s where s.entity = h.entity and s.next_sequence = h.position))",
+        "update open_event o set parked = true where o.partition = $1 and o.state = 'PENDING' and not o.parked \
+         and not exists (select from open_event p where p.entity = o.entity \
+         and (p.position, p.event_id) < (o.position, o.event_id)) and (o.position = -1 or exists \
+         (select from entity_sequence s where s.entity = o.entity and s.next_sequence = o.position))",
     )
     .bind(partition.0)
     .execute(connection)

@@ -88,8 +88,8 @@ pub struct Status {
 }
 
 /// The first in each entity's line, with what it waits for. A number that is not the entity's next one waits for it.
-const ENTITIES: &str = "with line as (select *, row_number() over (partition by partition, entity \
-    order by position, event_id) as place, count(*) over (partition by partition, entity) as open from open_event), \
+const ENTITIES: &str = "with line as (select *, row_number() over (partition by entity \
+    order by position, event_id) as place, count(*) over (partition by entity) as open from open_event), \
     head as (select l.*, s.next_sequence from line l left join entity_sequence s on s.entity = l.entity \
     where l.place = 1) \
     select entity, open, state, attempts, case \

@@ -439,8 +439,8 @@ async fn apply(
         let starts: Vec<(EventId, u16)> = batch.starts.iter().map(|(c, _)| (c.id, c.attempts)).collect();
         found.started = progress::start(connection, &starts).await?.into_iter().collect();
     }
-    for (entity, lease) in &batch.fronts {
-        found.fronts.push(line::read_front(connection, lease.partition, entity).await?);
+    for (entity, _) in &batch.fronts {
+        found.fronts.push(line::read_front(connection, entity).await?);
     }
     if !batch.wakes.is_empty() {
         let tokens: Vec<(EventId, u16)> = batch.wakes.iter().map(|(id, attempts, _)| (*id, *attempts)).collect();

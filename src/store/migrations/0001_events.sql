@@ -42,8 +42,9 @@ create table event (
     recorded_at timestamptz not null default clock_timestamp()
 );
 
--- Every event that is not final, in the order of its entity's line: those without a number first (position -1), then
--- by number. With --on-exhausted hold, a FAILED event stays here until an operator decides.
+-- Every event that is not final. The line of an entity goes over all partitions: a broker that restarts may deal its
+-- entities to other queues than before. In the line come those without a number first
+-- (position -1), then the others by number. With --on-exhausted hold, a FAILED event stays here until an operator decides.
 create table open_event (
     event_id bigint primary key,
     partition integer not null,
@@ -62,7 +63,8 @@ create table open_event (
     autovacuum_vacuum_scale_factor = 0.05,
     autovacuum_vacuum_cost_delay = 0
 );
-create index open_event_line on open_event (partition, entity, position, event_id);
+create index open_event_line on open_event (entity, position, event_id);
+create index open_event_partition on open_event (partition);
 create index open_event_due on open_event (partition, due_at) where due_at is not null and not parked;
 create index open_event_parked on open_event (partition, host, event_id) where parked;
 
