@@ -23,7 +23,7 @@ fn two_hundred_entities_arrive_in_the_order_in_which_they_were_recorded() {
         });
         let worker = Worker::start(world, &QUICK_RETRIES).await;
         publish_from(world, CONNECTIONS, &messages).await;
-        receiver.wait_for_delivered(Duration::from_secs(90), messages.len()).await;
+        receiver.wait_for_delivered(Duration::from_secs(300), messages.len()).await;
         worker.stop().await;
         let lines = Database::connect(world).await.lines().await;
         arrived(&receiver, &messages, &lines);
@@ -45,7 +45,7 @@ fn two_hundred_entities_arrive_in_the_order_of_their_numbers() {
         });
         let worker = Worker::start(world, &QUICK_RETRIES).await;
         publish_from(world, CONNECTIONS, &messages).await;
-        receiver.wait_for_delivered(Duration::from_secs(90), messages.len()).await;
+        receiver.wait_for_delivered(Duration::from_secs(300), messages.len()).await;
         worker.stop().await;
         let numbered = |attempt: &crate::support::Attempt| {
             let number = attempt.key.rsplit('-').next().and_then(|number| number.parse::<i64>().ok());
