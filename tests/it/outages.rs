@@ -121,7 +121,7 @@ fn outage(stopped: &'static [Which], how: Stop, started: &'static [Which]) {
 async fn nothing_is_lost(world: &World, receiver: &Receiver, worker: &Worker, keys: &[String]) {
     let database = Database::connect(world).await;
     let all = |log: &Log| keys.iter().all(|key| log.delivered.contains(key));
-    let waiting = receiver.wait_for(Duration::from_secs(90), "every confirmed event", all);
+    let waiting = receiver.wait_for(Duration::from_secs(240), "every confirmed event", all);
     if tokio::time::timeout(Duration::from_secs(180), waiting).await.is_err() {
         let delivered = receiver.log().delivered.clone();
         let missing: Vec<_> = keys.iter().filter(|key| !delivered.contains(*key)).collect();
