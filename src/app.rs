@@ -8,9 +8,9 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::broker::probe;
 use crate::broker::publisher::Publisher;
 use crate::broker::topology::{Names, TopologyError};
+use crate::broker::{Heartbeat, probe};
 use crate::config::{OnExhausted, WorkerArgs};
 use crate::dispatch::{self, Ports};
 use crate::host_limit::shared::HostLimit;
@@ -20,7 +20,7 @@ use crate::reconnect::Delays;
 use crate::rescue::Rescue;
 use crate::settle::{Announcer, Judge};
 use crate::store::cluster::{self, ClusterError};
-use crate::store::lease::Member;
+use crate::store::members::Member;
 use crate::store::writer::Writer;
 use crate::store::{self, Database};
 use crate::{deliver, settle};
@@ -35,6 +35,8 @@ const NOTICES: usize = 1_024;
 const ATTEMPTS: usize = 1_024;
 /// Announcements that wait for the broker; what finds no room is found by a sweep.
 const ANNOUNCEMENTS: usize = 4_096;
+/// How long a worker that starts waits for the broker before it takes its share of the partitions.
+const REACH_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why the worker stopped.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +83,7 @@ pub enum WorkerError {
 pub async fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
     args.validate().map_err(WorkerError::Setting)?;
     let mut signals = Signals::new().map_err(WorkerError::Signal)?;
-    let database = Database::new(&args.database.database_url, "onceward worker")?;
+    let database = Database::new(&args.database.database_url, "onceward worker")?.give_up_within(args.lease);
     tokio::select! {
         prepared = prepare(args, &database) => prepared?,
         () = signals.next() => return Ok(()),
@@ -146,7 +148,7 @@ struct Worker {
     ownership: JoinHandle<()>,
     /// Nothing new begins.
     stop: CancellationToken,
-    /// The publisher and the leases go too.
+    /// The publisher goes, too.
     end: CancellationToken,
 }
 
@@ -155,8 +157,9 @@ impl Worker {
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
         let names = Names::new(&args.broker.exchange);
         let pool = database.pool();
-        let member = Member { id: Uuid::new_v4(), name: format!("pid {}", std::process::id()) };
-        let hosts = HostLimit::new(args.host_connections.into(), args.max_in_flight.into());
+        let member = Member { id: Uuid::new_v4(), name: args.name(), host_cap: args.host_connections };
+        // None before this worker has its share of the cap.
+        let hosts = HostLimit::new(0, args.max_in_flight.into());
         let client = deliver::client(args.host_connections.into(), args.attempt_timeout)?;
         let judge = Judge {
             policy: args.policy(),
@@ -173,9 +176,11 @@ impl Worker {
         let (announcements, to_announce) = mpsc::channel(ANNOUNCEMENTS);
         let (owned, ours) = watch::channel(Vec::new());
 
+        let reached = CancellationToken::new();
         let writer =
-            Writer { database, member: member.clone(), first_sequence: args.first_sequence() }.run(to_write, written);
-        let ownership = Ownership { pool: pool.clone(), member, lease: args.lease, notices: notices.clone(), owned };
+            Writer { database: database.clone(), member: member.clone(), first_sequence: args.first_sequence() }
+                .run(to_write, written);
+        let ownership = Ownership { database, member, lease: args.lease, hosts: hosts.clone(), owned };
         let intake = Intake {
             url: args.broker.amqp_url.clone(),
             names: names.clone(),
@@ -186,16 +191,19 @@ impl Worker {
             publisher: publisher.clone(),
             hosts: hosts.clone(),
             owned: ours.clone(),
+            heartbeat: Heartbeat::under(args.lease),
+            reached: reached.clone(),
         };
         let rescue = Rescue {
             pool: pool.clone(),
-            owned: ours,
+            owned: ours.clone(),
             notices,
             announcements: announcements.clone(),
             retention: args.retention,
         };
         let ports = Ports {
             written: from_writer,
+            owned: ours,
             notices: noticed,
             commands: commands.clone(),
             attempts,
@@ -212,7 +220,7 @@ impl Worker {
             writer: tokio::spawn(writer),
             announcer: tokio::spawn(announcer.run(to_announce)),
             publisher: tokio::spawn(keep_publishing),
-            ownership: tokio::spawn(ownership.run(end.clone())),
+            ownership: tokio::spawn(join(ownership, reached, stop.clone())),
             stop,
             end,
         })
@@ -254,11 +262,18 @@ impl Worker {
         self.writer.await??;
         self.dispatch.await?;
         self.announcer.await?;
+        self.ownership.await?;
         self.end.cancel();
         self.publisher.await?;
-        self.ownership.await?;
         Ok(())
     }
+}
+
+/// A worker that reaches the broker only after it has taken partitions would leave them waiting. But a broker that is
+/// away must not keep it from what is recorded already.
+async fn join(ownership: Ownership, reached: CancellationToken, stop: CancellationToken) {
+    let _ = tokio::time::timeout(REACH_WITHIN, stop.run_until_cancelled(reached.cancelled())).await;
+    ownership.run(stop).await;
 }
 
 /// SIGTERM and SIGINT.

@@ -130,9 +130,9 @@ pub struct WorkerArgs {
     #[allow(missing_docs)]
     pub database: DatabaseArgs,
     /// Partitions of the exchange; fixed when the topology is first declared
-    #[arg(long, env = "ONCEWARD_PARTITIONS", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, env = "ONCEWARD_PARTITIONS", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub partitions: u16,
-    /// The most requests at a time to one host
+    /// The most requests at a time to one host, over all workers together; the least that any of them has holds
     #[arg(long, env = "ONCEWARD_HOST_CONNECTIONS", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=2_000))]
     pub host_connections: u16,
     /// The most requests at a time to all hosts; at least ten times --host-connections
@@ -177,7 +177,10 @@ pub struct WorkerArgs {
     /// How long finished events and their keys are kept; a key that comes again later is a new event
     #[arg(long, env = "ONCEWARD_RETENTION", default_value = "7days", value_parser = duration, value_name = "TIME")]
     pub retention: Duration,
-    /// How long a worker that died keeps its partitions; longer than an attempt and twice a heartbeat
+    /// The name that other workers, status and logs show [default: HOSTNAME:PID]
+    #[arg(long, env = "ONCEWARD_NAME", value_name = "NAME")]
+    pub name: Option<String>,
+    /// How long a worker that died keeps its partitions; longer than an attempt
     #[arg(long, env = "ONCEWARD_LEASE", default_value = "15s", value_parser = duration, value_name = "TIME")]
     pub lease: Duration,
 }
@@ -225,6 +228,13 @@ impl WorkerArgs {
             return Err(format!("--retention is {}: use 1min or more", show(self.retention)));
         }
         Ok(())
+    }
+
+    /// What this worker is called.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let default = || format!("{}:{}", gethostname::gethostname().to_string_lossy(), std::process::id());
+        self.name.clone().unwrap_or_else(default)
     }
 
     /// The settings of the verdict on an attempt.

@@ -1,7 +1,11 @@
 //! One attempt is one HTTP request.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::{Duration, UNIX_EPOCH};
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -12,10 +16,11 @@ use tokio_util::task::TaskTracker;
 use crate::clock;
 use crate::domain::event::Event;
 use crate::domain::lanes::Candidate;
+use crate::domain::lease::may_send;
 use crate::domain::trace_context;
 use crate::domain::verdict::Outcome;
 use crate::handoff::{Attempt, Ended};
-use crate::store::lease::Lease;
+use crate::store::lease::Held;
 
 /// The most of an answer's body that is read, so that its connection can be used again; more closes the connection.
 const ANSWER_LIMIT: usize = 64 * 1024;
@@ -52,30 +57,95 @@ pub async fn run(
 }
 
 async fn one(attempt: Attempt, client: reqwest::Client, timeout: Duration, ended: mpsc::Sender<Ended>) {
-    let Attempt { candidate, lease, permit } = attempt;
-    if !wait_for_cover(&lease, timeout).await {
+    let Attempt { candidate, held, permit } = attempt;
+    let (outcome, took) = match wait_for_cover(&held, timeout).await {
+        Cover::Until(deadline) => {
+            let begun = deadline - timeout;
+            let outcome = until(deadline, send(&client, &candidate, deadline)).await;
+            let late = || Outcome::NoResponse(format!("no answer within {}", humantime::format_duration(timeout)));
+            (outcome.unwrap_or_else(late), Some(clock::now().saturating_sub(begun)))
+        }
+        Cover::Lapsed => (Outcome::Unknown, None),
         // Another owner has taken over, and settles what was recorded here.
-        return;
-    }
-    let begun = clock::now();
-    let outcome = match tokio::time::timeout(timeout, send(&client, &candidate, begun + timeout)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Outcome::NoResponse(format!("no answer within {}", humantime::format_duration(timeout))),
+        Cover::Lost => return,
     };
-    let took = clock::now().saturating_sub(begun);
     drop(permit);
-    let _ = ended.send(Ended { candidate, lease, outcome, took: Some(took) }).await;
+    let _ = ended.send(Ended { candidate, held, outcome, took }).await;
 }
 
-/// An attempt starts only if its deadline lies within the lease. False: the lease is lost.
-async fn wait_for_cover(lease: &Lease, timeout: Duration) -> bool {
-    while !lease.covers(clock::now() + timeout) {
-        if lease.is_lost() {
-            return false;
+/// Whether an attempt may begin.
+enum Cover {
+    /// It has to be over by this moment of the monotonic clock.
+    Until(Duration),
+    /// The leases ended and were taken again: this attempt's permit may be somebody else's by now.
+    Lapsed,
+    /// The lease is lost.
+    Lost,
+}
+
+/// An attempt starts only if its deadline lies within the lease.
+async fn wait_for_cover(held: &Held, timeout: Duration) -> Cover {
+    let lapses = held.lapses();
+    loop {
+        let deadline = clock::now() + timeout;
+        if held.covers(deadline) {
+            return if held.lapses() == lapses { Cover::Until(deadline) } else { Cover::Lapsed };
+        }
+        if held.is_lost() {
+            return Cover::Lost;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    true
+}
+
+/// Runs an attempt until its deadline. Looks at the clock before each step: after a pause of the whole process, what was
+/// about to be sent is not sent any more.
+async fn until<T>(deadline: Duration, attempt: impl Future<Output = T>) -> Option<T> {
+    let attempt = async {
+        let mut attempt = pin!(attempt);
+        poll_fn(|context| {
+            if may_send(clock::now(), deadline) { attempt.as_mut().poll(context).map(Some) } else { Poll::Ready(None) }
+        })
+        .await
+    };
+    tokio::time::timeout(deadline.saturating_sub(clock::now()), attempt).await.ok().flatten()
+}
+
+/// An event's body, that goes out only before the attempt's deadline.
+///
+/// The HTTP client hands requests to a task of their connection, which may run much later if the process is paused in
+/// between. It asks for the body right before it writes, and an error then closes the connection with nothing written.
+struct Payload {
+    body: Bytes,
+    sent: bool,
+    deadline: Duration,
+}
+
+impl http_body::Body for Payload {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, std::io::Error>>> {
+        if self.sent {
+            return Poll::Ready(None);
+        }
+        if !may_send(clock::now(), self.deadline) {
+            return Poll::Ready(Some(Err(std::io::Error::other("the attempt's time is over"))));
+        }
+        self.sent = true;
+        Poll::Ready(Some(Ok(http_body::Frame::data(std::mem::take(&mut self.body)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.sent || self.body.is_empty()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.body.len() as u64)
+    }
 }
 
 /// The client for all attempts: no redirects, no cookies, no retries of its own.
@@ -96,8 +166,8 @@ pub fn client(per_host: usize, timeout: Duration) -> Result<reqwest::Client, req
 
 async fn send(client: &reqwest::Client, candidate: &Candidate, deadline: Duration) -> Outcome {
     let event = &candidate.event;
-    let request =
-        client.post(event.destination.clone()).headers(headers(event, candidate.attempts)).body(event.body.clone());
+    let payload = reqwest::Body::wrap(Payload { body: event.body.clone(), sent: false, deadline });
+    let request = client.post(event.destination.clone()).headers(headers(event, candidate.attempts)).body(payload);
     match request.send().await {
         Ok(response) => answer(response, deadline).await,
         Err(error) => Outcome::NoResponse(explain(&error)),

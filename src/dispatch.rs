@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::delay::Token;
@@ -17,7 +17,7 @@ use crate::domain::lanes::{After, Candidate, Lanes};
 use crate::domain::verdict::{Decision, Outcome};
 use crate::handoff::{Announcement, Attempt, Ended, Notice};
 use crate::host_limit::shared::{HostLimit, Permit, Place};
-use crate::store::lease::Lease;
+use crate::store::lease::{Held, Lease};
 use crate::store::line::{Front, StoredEvent, Woken};
 use crate::store::operator::Verb;
 use crate::store::progress::Settlement;
@@ -27,6 +27,8 @@ use crate::store::writer::{Command, Written};
 pub struct Ports {
     /// What was written, in the order of the commits.
     pub written: mpsc::Receiver<Written>,
+    /// The leases that are ours.
+    pub owned: watch::Receiver<Vec<Arc<Lease>>>,
     /// What else there is to look at.
     pub notices: mpsc::Receiver<Notice>,
     /// To the writer.
@@ -58,7 +60,7 @@ struct Dispatch {
 
 /// Runs until `stop`, and then until every attempt that was recorded is settled.
 pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
-    let Ports { mut written, mut notices, commands, attempts, ended, announcements } = ports;
+    let Ports { mut written, mut owned, mut notices, commands, attempts, ended, announcements } = ports;
     let mut dispatch = Dispatch {
         lanes: Lanes::default(),
         hosts: hosts.clone(),
@@ -82,6 +84,7 @@ pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
                 permit.send(left);
             }
             Some(result) = written.recv() => dispatch.follow(result, &attempts).await,
+            Ok(()) = owned.changed() => dispatch.follow_leases(&owned.borrow_and_update()),
             Some(notice) = notices.recv(), if dispatch.outbox.len() < OUTBOX_FULL => dispatch.look_at(notice),
             () = hosts.turn.notified() => {}
             else => break,
@@ -104,6 +107,8 @@ impl Dispatch {
                 self.starting.remove(&candidate.id);
             }
         }
+        // The next owner finds them in flight, as we did.
+        self.left.clear();
         while !self.starting.is_empty() {
             let Some(result) = written.recv().await else { return };
             self.follow(result, &attempts).await;
@@ -121,9 +126,9 @@ impl Dispatch {
             Written::Recorded { candidate, head, others_open, place } => {
                 self.recorded(candidate, head, others_open, place);
             }
-            Written::Started { candidate, lease } => {
+            Written::Started { candidate, held } => {
                 if let Some(permit) = self.starting.remove(&candidate.id) {
-                    let _ = attempts.send(Attempt { candidate, lease, permit }).await;
+                    let _ = attempts.send(Attempt { candidate, held, permit }).await;
                 }
             }
             Written::NotStarted(candidate) => {
@@ -134,7 +139,8 @@ impl Dispatch {
             Written::Front(front) => self.front(front),
             Written::Woken(woken) => self.woken(woken),
             Written::Unparked { host, events, more } => self.unparked(&host, events, more),
-            Written::TakenOver { lease, in_flight } => {
+            Written::Gathered { entities, hosts } => self.gathered(&entities, &hosts),
+            Written::TakenOver { held, in_flight } => {
                 for event in in_flight {
                     let Some(candidate) = restore(&event) else { continue };
                     // With a lane of its own, its line goes on if it was the last attempt.
@@ -142,23 +148,34 @@ impl Dispatch {
                     if self.lanes.woken(candidate.clone(), None) {
                         self.lanes.start(&entity);
                     }
-                    let lease = lease.clone();
-                    self.left.push_back(Ended { candidate, lease, outcome: Outcome::Unknown, took: None });
+                    let held = held.clone();
+                    self.left.push_back(Ended { candidate, held, outcome: Outcome::Unknown, took: None });
                 }
+            }
+        }
+    }
+
+    /// New leases are taken over; what hangs on those that are gone is forgotten.
+    fn follow_leases(&mut self, owned: &[Arc<Lease>]) {
+        let is_owned = |lease: &Arc<Lease>| owned.iter().any(|other| Arc::ptr_eq(lease, other));
+        let gone: Vec<Partition> =
+            self.leases.extract_if(|_, lease| !is_owned(lease)).map(|(partition, _)| partition).collect();
+        for partition in gone {
+            self.lanes.forget_partition(partition);
+        }
+        for lease in owned {
+            if self.leases.contains_key(&lease.partition) {
+                continue;
+            }
+            if let Some(held) = lease.hold() {
+                self.leases.insert(lease.partition, lease.clone());
+                self.outbox.push_back(Command::TakeOver { held });
             }
         }
     }
 
     fn look_at(&mut self, notice: Notice) {
         match notice {
-            Notice::Owned(lease) => {
-                self.leases.insert(lease.partition, lease.clone());
-                self.outbox.push_back(Command::TakeOver { lease });
-            }
-            Notice::Lost(partition) => {
-                self.leases.remove(&partition);
-                self.lanes.forget_partition(partition);
-            }
             Notice::Due(partition, token) => self.wake(partition, token),
             Notice::Overdue(partition, entity, token) => {
                 if self.lanes.head(&entity).is_none() {
@@ -169,19 +186,43 @@ impl Dispatch {
                 self.hosts.lock().note_parked(&host);
                 self.unpark_if_wanted(&host);
             }
+            Notice::Strays => {
+                let held = self.hold_all();
+                self.outbox.push_back(Command::Gather { held });
+            }
             Notice::Operate(partition, id, verb) => self.operate(partition, id, verb),
         }
     }
 
+    /// Proof for one piece of work; none if the partition is not ours (any more).
+    fn hold(&self, partition: Partition) -> Option<Held> {
+        self.leases.get(&partition).and_then(|lease| lease.hold())
+    }
+
+    fn hold_all(&self) -> Vec<Held> {
+        self.leases.values().filter_map(|lease| lease.hold()).collect()
+    }
+
     fn wake(&mut self, partition: Partition, token: Token) {
-        if let Some(lease) = self.leases.get(&partition).cloned() {
-            self.outbox.push_back(Command::Wake { id: token.id, attempts: token.attempts, lease });
+        if let Some(held) = self.hold(partition) {
+            self.outbox.push_back(Command::Wake { id: token.id, attempts: token.attempts, held });
         }
     }
 
     fn operate(&mut self, partition: Partition, id: EventId, verb: Verb) {
-        if let Some(lease) = self.leases.get(&partition).cloned() {
-            self.outbox.push_back(Command::Operate { id, verb, lease });
+        if let Some(held) = self.hold(partition) {
+            self.outbox.push_back(Command::Operate { id, verb, held });
+        }
+    }
+
+    /// Lines that are at work go on to what was gathered; heads without a lane were parked.
+    fn gathered(&mut self, entities: &[Entity], hosts: &[Host]) {
+        for entity in entities {
+            self.lanes.goes_on(entity);
+        }
+        for host in hosts {
+            self.hosts.lock().note_parked(host);
+            self.unpark_if_wanted(host);
         }
     }
 
@@ -209,8 +250,8 @@ impl Dispatch {
         match self.lanes.finished(entity, id) {
             After::Send => self.send_head(entity),
             After::Load => {
-                let (entity, lease) = (entity.clone(), settlement.lease.clone());
-                self.outbox.push_back(Command::ReadFront { entity, lease });
+                let (entity, held) = (entity.clone(), settlement.held.clone());
+                self.outbox.push_back(Command::ReadFront { entity, held });
             }
             After::Gone => {}
         }
@@ -225,7 +266,7 @@ impl Dispatch {
                 let token = Token { id: candidate.id, attempts: candidate.attempts };
                 Announcement::Wake(candidate.event.partition, token, delay)
             }
-            Decision::Fail(_) => Announcement::DeadLetter(candidate.id),
+            Decision::Fail(_) => Announcement::DeadLetter(candidate.id, settlement.held.clone()),
         };
         let _ = self.announcements.try_send(announcement);
     }
@@ -235,8 +276,8 @@ impl Dispatch {
         if !self.lanes.not_started(entity, candidate.id) {
             return;
         }
-        match self.leases.get(&candidate.event.partition).cloned() {
-            Some(lease) => self.outbox.push_back(Command::ReadFront { entity: entity.clone(), lease }),
+        match self.hold(candidate.event.partition) {
+            Some(held) => self.outbox.push_back(Command::ReadFront { entity: entity.clone(), held }),
             None => drop(self.lanes.forget(entity)),
         }
     }
@@ -286,8 +327,8 @@ impl Dispatch {
             return;
         }
         self.lanes.forget(entity);
-        if let Some(lease) = self.leases.get(&event.partition).cloned() {
-            self.outbox.push_back(Command::Park { id, lease });
+        if let Some(held) = self.hold(event.partition) {
+            self.outbox.push_back(Command::Park { id, held });
         }
     }
 
@@ -299,20 +340,20 @@ impl Dispatch {
             self.hosts.room.notify_one();
             self.unpark_if_wanted(&host);
             let Some(candidate) = self.lanes.start(&entity) else { continue };
-            let Some(lease) = self.leases.get(&candidate.event.partition).cloned() else {
+            let Some(held) = self.hold(candidate.event.partition) else {
                 self.lanes.forget(&entity);
                 continue;
             };
             self.starting.insert(candidate.id, permit);
-            self.outbox.push_back(Command::Start { candidate, lease });
+            self.outbox.push_back(Command::Start { candidate, held });
         }
     }
 
     fn unpark_if_wanted(&mut self, host: &Host) {
         let wanted = self.hosts.lock().wants_load(host);
         if let Some(limit) = wanted {
-            let leases = self.leases.values().cloned().collect();
-            self.outbox.push_back(Command::Unpark { host: host.clone(), limit, leases });
+            let held = self.hold_all();
+            self.outbox.push_back(Command::Unpark { host: host.clone(), limit, held });
         }
     }
 }

@@ -1,6 +1,5 @@
 //! What the stages hand to each other. They never import one another; [`crate::app`] connects them by bounded channels.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::delay::Token;
@@ -8,22 +7,20 @@ use crate::domain::event::{Entity, EventId, Host, Partition};
 use crate::domain::lanes::Candidate;
 use crate::domain::verdict::Outcome;
 use crate::host_limit::shared::Permit;
-use crate::store::lease::Lease;
+use crate::store::lease::Held;
 use crate::store::operator::Verb;
 
 /// For dispatch: something that it has to look at.
 #[derive(Debug)]
 pub enum Notice {
-    /// A partition is ours from now on.
-    Owned(Arc<Lease>),
-    /// A partition is not ours any more.
-    Lost(Partition),
     /// A token came out of the delay ladder.
     Due(Partition, Token),
     /// A retry's time is over, and perhaps its token was lost.
     Overdue(Partition, Entity, Token),
     /// The store holds parked events of a host.
     Parked(Host),
+    /// Events of our lines came in by other workers' queues.
+    Strays,
     /// An operator's decision.
     Operate(Partition, EventId, Verb),
 }
@@ -33,7 +30,7 @@ pub struct Attempt {
     /// The event; its attempts count this one.
     pub candidate: Candidate,
     /// On its partition.
-    pub lease: Arc<Lease>,
+    pub held: Held,
     /// Its place at the host.
     pub permit: Permit,
 }
@@ -43,7 +40,7 @@ pub struct Ended {
     /// The event.
     pub candidate: Candidate,
     /// On its partition.
-    pub lease: Arc<Lease>,
+    pub held: Held,
     /// What came of it.
     pub outcome: Outcome,
     /// From its beginning to the end of the answer; none if nobody knows.
@@ -56,5 +53,5 @@ pub enum Announcement {
     /// A retry: wake us after the delay.
     Wake(Partition, Token, Duration),
     /// A FAILED event is in the outbox.
-    DeadLetter(EventId),
+    DeadLetter(EventId, Held),
 }

@@ -91,6 +91,23 @@ impl Hosts {
         Self { per_host, in_all, by_host: HashMap::new(), turns: VecDeque::new(), waiting: 0, in_flight: 0 }
     }
 
+    /// Sets how many attempts at a time one host may have. What is in flight beyond a smaller number runs out.
+    pub fn set_per_host(&mut self, per_host: usize) {
+        let raised = per_host > self.per_host;
+        self.per_host = per_host;
+        if raised {
+            // Hosts that had all they could get left the round.
+            let hosts: Vec<Host> = self.by_host.keys().cloned().collect();
+            hosts.iter().for_each(|host| self.give_turn(host));
+        }
+    }
+
+    /// The most attempts that any one host has in flight.
+    #[must_use]
+    pub fn most_in_flight(&self) -> usize {
+        self.by_host.values().map(|state| state.in_flight).max().unwrap_or(0)
+    }
+
     /// Attempts in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -2,14 +2,17 @@
 //! in over the same connection.
 
 pub mod acks;
+pub mod consumer;
 pub mod reader;
 pub mod session;
 
 use std::sync::Arc;
 
+use lapin::Connection;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::Heartbeat;
 use crate::broker::publisher::Publisher;
 use crate::broker::topology::{Names, TopologyError};
 use crate::config::SecretUrl;
@@ -41,8 +44,12 @@ pub struct Intake {
     pub publisher: Publisher,
     /// Places at hosts.
     pub hosts: Arc<HostLimit>,
-    /// The partitions that are ours.
+    /// The leases that are ours.
     pub owned: watch::Receiver<Vec<Arc<Lease>>>,
+    /// Signs of life on the connection.
+    pub heartbeat: Heartbeat,
+    /// Told when the broker was reached for the first time, with everything declared.
+    pub reached: CancellationToken,
 }
 
 impl Intake {
@@ -56,18 +63,17 @@ impl Intake {
         let mut declared = false;
         let mut away = false;
         while !stop.is_cancelled() {
-            let leases = self.owned.borrow_and_update().clone();
-            if leases.is_empty() {
-                let _ = stop.run_until_cancelled(self.owned.changed()).await;
-                continue;
-            }
-            let ended = match stop.run_until_cancelled(self.open(&leases, &mut declared)).await {
+            let ended = match stop.run_until_cancelled(self.open(&mut declared)).await {
                 None => break,
-                Some(Ok(session)) => {
+                Some(Ok(connection)) => {
                     delays.reset();
                     away = false;
-                    tracing::info!(partitions = leases.len(), "ready: consuming");
-                    session.run(&mut self, &leases, &bodies, &stop).await
+                    self.reached.cancel();
+                    let ended = session::run(&connection, &mut self, &bodies, &stop).await;
+                    let _ = connection.close(200, "stopped".into()).await;
+                    // A queue may be gone: declare everything again, for it may be the whole broker that is new.
+                    declared = false;
+                    ended
                 }
                 Some(Err(error)) if error.is_permanent() => return Err(error),
                 Some(Err(error)) => Err(error.to_string()),
@@ -83,19 +89,13 @@ impl Intake {
         Ok(())
     }
 
-    async fn open(&self, leases: &[Arc<Lease>], declared: &mut bool) -> Result<session::Session, TopologyError> {
-        let failed = |what: &str, error| TopologyError::Broker { what: what.into(), error };
-        let connection =
-            crate::broker::connect(&self.url, "onceward consumer").await.map_err(|e| failed("a connection", e))?;
+    async fn open(&self, declared: &mut bool) -> Result<Connection, TopologyError> {
+        let opened = crate::broker::connect(&self.url, "onceward consumer", self.heartbeat).await;
+        let connection = opened.map_err(|error| TopologyError::Broker { what: "a connection".into(), error })?;
         if !*declared {
             crate::broker::topology::declare(&connection, &self.names, self.partitions).await?;
             *declared = true;
         }
-        let opened = session::Session::open(connection, &self.names, leases).await;
-        opened.map_err(|error| {
-            // A queue is gone: declare everything again, for it may be the whole broker that is new.
-            *declared = false;
-            failed("a consumer", error)
-        })
+        Ok(connection)
     }
 }

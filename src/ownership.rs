@@ -1,90 +1,324 @@
-//! Keeps the leases: renews them, takes what is free, and tells what is ours.
+//! Keeps this worker's place among the others: its leases, its share of the cap on a host, and which partitions it takes
+//! and gives up. What should be whose is decided in [`crate::domain::shares`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
-use tokio::sync::{mpsc, watch};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use sqlx::PgConnection;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::handoff::Notice;
-use crate::store::lease::{self, Lease, Member, Validity};
+use crate::domain::event::Partition;
+use crate::domain::lease::counts_until;
+use crate::domain::shares::{self, Plan};
+use crate::host_limit::shared::HostLimit;
+use crate::reconnect::Delays;
+use crate::store::Database;
+use crate::store::lease::{Lease, Standing};
+use crate::store::members::{self, Member};
 
-/// How often a worker looks for free partitions while others hold some.
-const LOOK_FOR_FREE: Duration = Duration::from_millis(500);
+/// How often a worker looks at the others, whether or not it was told of a change.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often a worker that has to give back a part of its share looks whether that is free.
+const LOOK_AT_SHARE: Duration = Duration::from_millis(10);
+/// A lease is renewed when this part of it is over: soon enough for three tries.
+const RENEW_PART: u32 = 4;
 
-/// The leases of one worker.
+/// The place of one worker among the others.
 pub struct Ownership {
-    /// Reads and writes of the leases.
-    pub pool: PgPool,
+    /// A connection of its own: nothing else in the worker can hold up a renewal.
+    pub database: Database,
     /// Who we are.
     pub member: Member,
     /// How long a lease holds without renewal.
     pub lease: Duration,
-    /// To dispatch.
-    pub notices: mpsc::Sender<Notice>,
-    /// To intake and rescue.
+    /// Where the share of the cap applies.
+    pub hosts: Arc<HostLimit>,
+    /// To dispatch, intake and rescue: all leases that are not given back yet.
     pub owned: watch::Sender<Vec<Arc<Lease>>>,
 }
 
 impl Ownership {
-    /// Renews until `stop`; then gives all partitions back.
+    /// Takes part until `stop`; then gives every partition back as soon as nothing is at work under its lease.
     pub async fn run(self, stop: CancellationToken) {
-        let validity = Validity::default();
-        let mut standing_by = false;
-        let _ = stop
-            .run_until_cancelled(async {
-                loop {
-                    let asked = clock::now();
-                    match self.turn(&validity, &mut standing_by).await {
-                        Ok(complete) => {
-                            let pause = if complete { self.lease / 3 } else { LOOK_FOR_FREE.min(self.lease / 3) };
-                            tokio::time::sleep(pause.saturating_sub(clock::now().saturating_sub(asked))).await;
-                        }
-                        Err(error) => {
-                            tracing::debug!(%error, "the leases could not be renewed");
-                            tokio::time::sleep(LOOK_FOR_FREE.min(self.lease / 10)).await;
-                        }
+        let told = Notify::new();
+        let pool = self.database.pool();
+        let listening = async {
+            let mut delays = Delays::default();
+            loop {
+                // Unheard, changes are found by looking.
+                if let Ok(mut listener) = members::listen(&pool).await {
+                    delays.reset();
+                    while listener.recv().await.is_ok() {
+                        told.notify_one();
                     }
                 }
-            })
-            .await;
-        if let Err(error) = lease::release(&self.pool, &self.member).await {
-            tracing::warn!(%error, "the leases could not be given back; they end by themselves");
+                delays.wait().await;
+            }
+        };
+        let keeping = async {
+            let mut keeper = Keeper::new(&self);
+            let mut pause = Duration::ZERO;
+            loop {
+                tokio::select! {
+                    () = stop.cancelled(), if !keeper.leaving => keeper.begin_to_leave(),
+                    () = told.notified() => {}
+                    () = keeper.standing.fenced() => {}
+                    Some(lease) = keeper.closing.next() => keeper.note_unused(&lease),
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = keeper.turn().await;
+                if keeper.leaving && keeper.has_nothing_left() {
+                    return keeper.leave().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = keeping => {}
+            () = listening => {}
+        }
+    }
+}
+
+/// The state of a worker's place.
+struct Keeper<'a> {
+    us: &'a Ownership,
+    connection: Option<PgConnection>,
+    standing: Standing,
+    /// When the last renewal that succeeded was asked for.
+    renewed: Option<Duration>,
+    /// The share of the cap that the database has for us.
+    host_share: u16,
+    /// Leases that were closed, until nothing is at work under them.
+    closing: FuturesUnordered<BoxFuture<'static, Arc<Lease>>>,
+    /// Partitions and epochs under which nothing is at work (any more): to be given back.
+    unused: Vec<(Partition, i64)>,
+    leaving: bool,
+    told_leaving: bool,
+    standing_by: bool,
+    /// The number of partitions after the last turn, and as it was last logged.
+    owned_before: usize,
+    owned_told: usize,
+}
+
+impl<'a> Keeper<'a> {
+    fn new(us: &'a Ownership) -> Self {
+        Self {
+            us,
+            connection: None,
+            standing: Standing::default(),
+            renewed: None,
+            host_share: 0,
+            closing: FuturesUnordered::new(),
+            unused: Vec::new(),
+            leaving: false,
+            told_leaving: false,
+            standing_by: false,
+            owned_before: 0,
+            owned_told: 0,
         }
     }
 
-    /// One renewal and one look for free partitions. True if all partitions are ours.
-    async fn turn(&self, validity: &Validity, standing_by: &mut bool) -> Result<bool, sqlx::Error> {
+    /// One look at the others, and what follows from it. Gives the time until the next one.
+    async fn turn(&mut self) -> Duration {
+        let within = self.us.lease / RENEW_PART;
+        let mut connection = match self.connection.take() {
+            Some(connection) => Some(connection),
+            None => tokio::time::timeout(within, self.us.database.connect()).await.ok().and_then(Result::ok),
+        };
+        let pause = match connection.as_mut() {
+            None => LOOK.min(self.us.lease / 10),
+            Some(open) => match tokio::time::timeout(within, self.step(open)).await {
+                Ok(Ok(pause)) => pause,
+                failed => {
+                    tracing::debug!(?failed, "the leases could not be looked after; it is tried again");
+                    connection = None;
+                    LOOK.min(self.us.lease / 10)
+                }
+            },
+        };
+        self.connection = connection;
+        self.tell_owned();
+        pause
+    }
+
+    /// Once it has come to rest: partitions come and go one by one.
+    fn tell_owned(&mut self) {
+        let owned = self.owned().len();
+        if owned == self.owned_before && owned != self.owned_told {
+            tracing::info!(partitions = owned, before = self.owned_told, "partitions owned");
+            self.owned_told = owned;
+        }
+        self.owned_before = owned;
+    }
+
+    async fn step(&mut self, connection: &mut PgConnection) -> Result<Duration, sqlx::Error> {
+        let since_renewed = self.renewed.map(|renewed| clock::now().saturating_sub(renewed));
+        if since_renewed.is_none_or(|since| since >= self.us.lease / RENEW_PART) {
+            self.renew(connection).await?;
+        }
+        self.forget_lost(Lease::is_lost);
+        self.give_back(connection).await?;
+        if self.leaving {
+            if !self.told_leaving {
+                members::begin_to_leave(connection, &self.us.member).await?;
+                self.told_leaving = true;
+            }
+            return Ok(LOOK);
+        }
+        let view = members::view(connection, &self.us.member).await?;
+        // Not among them: the lease has ended; the next renewal joins again.
+        let Some(me) = view.me else {
+            self.renewed = None;
+            return Ok(Duration::ZERO);
+        };
+        let plan = shares::plan(me, &view.peers, &view.owners);
+        self.tell_standing_by(&plan, view.peers.len());
+        let pause = self.adjust_share(connection, plan.host_share, shares::host_cap(&view.peers)).await?;
+        self.close(|lease| plan.give_up.contains(&lease.partition.0));
+        if !plan.claim.is_empty() {
+            let claimed = members::claim(connection, &self.us.member, self.us.lease, &plan.claim).await?;
+            self.take_up(&claimed);
+        }
+        Ok(pause)
+    }
+
+    async fn renew(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let asked = clock::now();
-        let held = lease::renew(&self.pool, &self.member, self.lease).await?;
-        validity.extend(asked + self.lease);
-        let mut leases = self.owned.borrow().clone();
-        for lost in leases.extract_if(.., |lease| lease.is_lost() || !held.contains(&(lease.partition, lease.epoch))) {
-            lost.lose();
-            tracing::warn!(partition = %lost.partition, "the partition has another owner");
-            let _ = self.notices.send(Notice::Lost(lost.partition)).await;
+        let renewed = members::renew(connection, &self.us.member, self.us.lease).await?;
+        // Before the leases count again: what is not ours any more, and what we may not have open any more.
+        self.forget_lost(|lease| !renewed.held.contains(&(lease.partition, lease.epoch)));
+        let first = self.renewed.is_none();
+        if first || renewed.host_share < self.host_share || self.standing.has_lapsed(clock::now()) {
+            self.host_share = renewed.host_share;
+            self.us.hosts.set_per_host(renewed.host_share);
+            self.standing.lapse();
         }
-        let claimed = lease::claim(&self.pool, &self.member, self.lease, validity).await?;
-        for lease in &claimed {
-            let _ = self.notices.send(Notice::Owned(lease.clone())).await;
+        self.standing.extend(counts_until(asked, self.us.lease));
+        self.renewed = Some(asked);
+        // A claim whose answer was lost: nothing is at work under it.
+        let known: Vec<_> = self.owned().iter().map(|lease| (lease.partition, lease.epoch)).collect();
+        self.unused.extend(renewed.held.into_iter().filter(|held| !known.contains(held)));
+        if first {
+            members::forget_gone(connection).await?;
+            members::tell(connection).await?;
         }
-        let changed = !claimed.is_empty() || leases.len() != self.owned.borrow().len();
-        leases.extend(claimed);
-        if changed {
-            tracing::info!(partitions = leases.len(), "partitions owned");
-            self.owned.send_replace(leases);
+        Ok(())
+    }
+
+    /// Shrinks before others grow: a smaller share is told only when nothing is open beyond it, and a larger one is no
+    /// more than what the others leave.
+    async fn adjust_share(
+        &mut self,
+        connection: &mut PgConnection,
+        target: u16,
+        cap: u16,
+    ) -> Result<Duration, sqlx::Error> {
+        self.us.hosts.set_per_host(target.min(self.host_share));
+        if target < self.host_share {
+            if self.us.hosts.most_in_flight() > target.into() {
+                return Ok(LOOK_AT_SHARE);
+            }
+            members::lower_share(connection, &self.us.member, target).await?;
+            self.host_share = target;
+        } else if target > self.host_share {
+            let raised = members::raise_share(connection, &self.us.member, target, cap).await?;
+            if raised > self.host_share {
+                self.host_share = raised;
+                self.us.hosts.set_per_host(raised);
+                members::tell(connection).await?;
+                return Ok(Duration::ZERO);
+            }
         }
-        let others = lease::held_by_others(&self.pool, &self.member).await?;
-        if let Some((partitions, wait)) = others
-            && !*standing_by
-        {
-            let ends_in =
-                humantime::format_duration(Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(0)));
-            tracing::info!(partitions, %ends_in, "another worker has partitions; standing by for them");
+        Ok(LOOK)
+    }
+
+    fn owned(&self) -> watch::Ref<'_, Vec<Arc<Lease>>> {
+        self.us.owned.borrow()
+    }
+
+    /// Closes leases: what is at work under them goes on, and then they are given back.
+    fn close(&self, which: impl Fn(&Lease) -> bool) {
+        for lease in self.owned().iter().filter(|lease| !lease.is_closed() && which(lease)) {
+            lease.close();
+            let lease = lease.clone();
+            self.closing.push(Box::pin(async move {
+                lease.unused().await;
+                lease
+            }));
         }
-        *standing_by = others.is_some();
-        Ok(others.is_none())
+    }
+
+    /// Whatever else is unused by now is given back with it.
+    fn note_unused(&mut self, first: &Lease) {
+        self.unused.push((first.partition, first.epoch));
+        while let Some(Some(lease)) = self.closing.next().now_or_never() {
+            self.unused.push((lease.partition, lease.epoch));
+        }
+    }
+
+    /// Gives back what nothing is at work under any more.
+    async fn give_back(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if self.unused.is_empty() {
+            return Ok(());
+        }
+        members::release(connection, &self.us.member, &self.unused).await?;
+        let unused = std::mem::take(&mut self.unused);
+        self.us.owned.send_modify(|owned| owned.retain(|lease| !unused.contains(&(lease.partition, lease.epoch))));
+        members::tell(connection).await
+    }
+
+    /// Drops what another owner has.
+    fn forget_lost(&self, is_lost: impl Fn(&Lease) -> bool) {
+        let lost: Vec<Arc<Lease>> = self.owned().iter().filter(|lease| is_lost(lease)).cloned().collect();
+        if lost.is_empty() {
+            return;
+        }
+        for lease in &lost {
+            lease.lose();
+            tracing::warn!(partition = %lease.partition, "the partition has another owner");
+        }
+        self.us.owned.send_modify(|owned| owned.retain(|lease| !lease.is_lost()));
+    }
+
+    fn take_up(&self, claimed: &[(Partition, i64)]) {
+        let leases = claimed.iter().map(|(partition, epoch)| self.standing.lease(*partition, *epoch));
+        self.us.owned.send_modify(|owned| owned.extend(leases));
+    }
+
+    fn tell_standing_by(&mut self, plan: &Plan, workers: usize) {
+        let stands_by = plan.host_share == 0;
+        if stands_by && !self.standing_by {
+            tracing::info!(
+                workers,
+                "standing by: each worker needs a partition (--partitions) and a connection to a host (--host-connections)"
+            );
+        }
+        self.standing_by = stands_by;
+    }
+
+    fn begin_to_leave(&mut self) {
+        self.leaving = true;
+        self.close(|_| true);
+    }
+
+    /// Everything is given back; or nothing is at work any more, and the database is away.
+    fn has_nothing_left(&self) -> bool {
+        self.owned().is_empty() || (self.connection.is_none() && self.closing.is_empty())
+    }
+
+    async fn leave(&mut self) {
+        let within = self.us.lease / RENEW_PART;
+        let left = match self.connection.as_mut() {
+            Some(connection) => tokio::time::timeout(within, members::leave(connection, &self.us.member)).await,
+            None => return tracing::warn!("the database is away: what is left of the leases ends by itself"),
+        };
+        if let Ok(Err(error)) = left {
+            tracing::warn!(%error, "the worker could not sign off; the others see it when its lease has ended");
+        }
     }
 }

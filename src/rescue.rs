@@ -1,6 +1,7 @@
 //! Finds what a crash, a lost message or a full channel left: overdue retries, parked events whose host has room, dead
 //! letters that were not published, and events whose retention has ended.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::delay::Token;
 use crate::domain::event::{EventId, Partition};
 use crate::handoff::{Announcement, Notice};
-use crate::store::lease::Lease;
+use crate::store::lease::{Held, Lease};
 use crate::store::line::{self, Overdue};
-use crate::store::{outbox, retention};
+use crate::store::{outbox, retention, stray};
 
 /// The pause between two sweeps.
 const EVERY: Duration = Duration::from_secs(1);
@@ -43,7 +44,7 @@ pub struct Rescue {
 impl Rescue {
     /// Sweeps until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let retain = expire(self.pool.clone(), self.retention);
+        let retain = expire(self.pool.clone(), self.owned.clone(), self.retention);
         let sweep = async {
             loop {
                 if let Err(error) = self.sweep().await {
@@ -61,14 +62,28 @@ impl Rescue {
     }
 
     async fn sweep(&mut self) -> Result<(), sqlx::Error> {
-        let partitions: Vec<i32> = self.owned.borrow_and_update().iter().map(|lease| lease.partition.0).collect();
+        let held: HashMap<i32, Held> = {
+            let owned = self.owned.borrow_and_update();
+            owned.iter().filter_map(|lease| Some((lease.partition.0, lease.hold()?))).collect()
+        };
+        let partitions: Vec<i32> = held.keys().copied().collect();
         if partitions.is_empty() {
             return Ok(());
         }
         let mut connection = self.pool.acquire().await?;
         let overdue = line::overdue(&mut connection, &partitions, LATE_MS, AT_MOST).await?;
         let hosts = line::parked_hosts(&mut connection, &partitions, HOSTS).await?;
+        let strays = stray::any(&mut connection, &partitions).await?;
         drop(connection);
+        let left = outbox::left_behind(&self.pool, &partitions, LATE_MS, AT_MOST).await?;
+        for (id, partition) in left {
+            // What finds no room is found again.
+            if let Some(held) = held.get(&partition) {
+                let _ = self.announcements.try_send(Announcement::DeadLetter(id, held.clone()));
+            }
+        }
+        // Waiting for dispatch must not hold up a handover.
+        drop(held);
         for Overdue { event_id, attempts, partition, entity } in overdue {
             let token = Token { id: EventId(event_id), attempts: u16::try_from(attempts).unwrap_or_default() };
             let notice = Notice::Overdue(Partition(partition), entity.into(), token);
@@ -77,17 +92,24 @@ impl Rescue {
         for host in hosts {
             let _ = self.notices.send(Notice::Parked(host)).await;
         }
-        for id in outbox::left_behind(&self.pool, &partitions, LATE_MS, AT_MOST).await? {
-            let _ = self.announcements.send(Announcement::DeadLetter(id)).await;
+        if strays {
+            let _ = self.notices.send(Notice::Strays).await;
         }
         Ok(())
     }
 }
 
-/// Deletes what has expired. Several workers may do so at once.
-async fn expire(pool: PgPool, after: Duration) {
+/// Deletes what has expired. The owner of the first partition does so for all.
+async fn expire(pool: PgPool, owned: watch::Receiver<Vec<Arc<Lease>>>, after: Duration) {
     loop {
-        match retention::sweep(&pool, after).await {
+        let first = owned.borrow().iter().find(|lease| lease.partition == Partition(0)).and_then(|lease| lease.hold());
+        let deleted = match &first {
+            Some(_held) => retention::sweep(&pool, after).await,
+            None => Ok(0),
+        };
+        // The pause must not hold up a handover.
+        drop(first);
+        match deleted {
             Ok(deleted) if i64::try_from(deleted) == Ok(retention::BATCH) => tokio::task::yield_now().await,
             Ok(_) => tokio::time::sleep(RETENTION_EVERY).await,
             Err(error) => {

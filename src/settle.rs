@@ -13,9 +13,11 @@ use crate::broker::delay::{self, Due};
 use crate::broker::publisher::{Publisher, with_headers};
 use crate::broker::topology::Names;
 use crate::broker::wire;
+use crate::clock;
 use crate::domain::event::{EventId, Partition};
 use crate::domain::verdict::Policy;
 use crate::handoff::{Announcement, Ended};
+use crate::store::lease::Held;
 use crate::store::outbox::{self, DeadLetter};
 use crate::store::progress::Settlement;
 use crate::store::writer::Command;
@@ -38,10 +40,10 @@ impl Judge {
     /// What is recorded of an attempt that has ended.
     #[must_use]
     pub fn settlement(&self, ended: Ended) -> Settlement {
-        let Ended { candidate, lease, outcome, took } = ended;
+        let Ended { candidate, held, outcome, took } = ended;
         let seed = self.seed.hash_one((candidate.id, candidate.attempts));
         let decision = self.policy.judge(candidate.attempts, &outcome, seed);
-        Settlement { candidate, lease, outcome, decision, took, hold: self.hold }
+        Settlement { candidate, held, outcome, decision, took, hold: self.hold }
     }
 }
 
@@ -78,7 +80,7 @@ impl Announcer {
             Announcement::Wake(partition, token, delay) => {
                 self.send_due(partition, &Due::Wake(token), delay).await;
             }
-            Announcement::DeadLetter(id) => self.dead_letter(id).await,
+            Announcement::DeadLetter(id, held) => self.dead_letter(id, &held).await,
         }
     }
 
@@ -91,7 +93,11 @@ impl Announcer {
         }
     }
 
-    async fn dead_letter(&self, id: EventId) {
+    async fn dead_letter(&self, id: EventId, held: &Held) {
+        if !held.covers(clock::now()) {
+            // Whoever owns the partition finds it in the outbox.
+            return;
+        }
         let letter = match outbox::unpublished_one(&self.pool, id).await {
             Ok(Some(letter)) => letter,
             Ok(None) => return,
@@ -104,7 +110,7 @@ impl Announcer {
         match self.publisher.store(&exchange, &letter.entity, properties, &letter.body).await {
             Ok(()) => {
                 tracing::info!(event = %id, reason = letter.reason, attempts = letter.attempts, "dead letter");
-                if let Err(error) = outbox::mark_published(&self.pool, id).await {
+                if let Err(error) = outbox::mark_published(&self.pool, id, held).await {
                     tracing::warn!(%error, event = %id, "a dead letter may be published a second time");
                 }
             }

@@ -6,6 +6,8 @@ pub mod publisher;
 pub mod topology;
 pub mod wire;
 
+use std::time::Duration;
+
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 
@@ -17,14 +19,32 @@ use crate::config::SecretUrl;
 ///
 /// # Errors
 /// lapin's, if the broker can't be reached or refuses.
-pub async fn connect(url: &SecretUrl, name: &str) -> Result<Connection, lapin::Error> {
+pub async fn connect(url: &SecretUrl, name: &str, heartbeat: Heartbeat) -> Result<Connection, lapin::Error> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let invalid = |error: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, error);
     let mut uri: AMQPUri = url.reveal().parse().map_err(invalid)?;
-    uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+    uri.query.heartbeat.get_or_insert(heartbeat.0);
     Connection::connect_uri(uri, properties).await
 }
 
-/// Well under the lease: the broker gives a partition's messages to its next owner only after it has seen that the
-/// former one's connection is dead. `?heartbeat=` in the URL overrides it.
-const HEARTBEAT_SECONDS: u16 = 5;
+/// Seconds between two signs of life; `?heartbeat=` in the URL overrides it.
+#[derive(Clone, Copy, Debug)]
+pub struct Heartbeat(u16);
+
+impl Heartbeat {
+    /// The most that is used.
+    const LONGEST: u16 = 5;
+
+    /// Well under the lease: the broker gives a partition's messages to its next owner only after it has seen that the
+    /// former one's connection is dead, which takes it up to two heartbeats.
+    #[must_use]
+    pub fn under(lease: Duration) -> Self {
+        Self(u16::try_from(lease.as_secs() / 3).unwrap_or(u16::MAX).clamp(1, Self::LONGEST))
+    }
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self(Self::LONGEST)
+    }
+}

@@ -11,6 +11,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::Heartbeat;
 use crate::config::SecretUrl;
 use crate::reconnect::Delays;
 
@@ -144,7 +145,7 @@ async fn stay_connected(url: SecretUrl, sender: watch::Sender<Option<Arc<Link>>>
 }
 
 async fn open(url: &SecretUrl) -> Result<(Connection, Link), lapin::Error> {
-    let connection = super::connect(url, "onceward publisher").await?;
+    let connection = super::connect(url, "onceward publisher", Heartbeat::default()).await?;
     let mut careful = Vec::with_capacity(CAREFUL_CHANNELS);
     for _ in 0..CAREFUL_CHANNELS {
         careful.push(Mutex::new(confirming(&connection).await?));

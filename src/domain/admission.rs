@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::event::{Digest, Sequence};
+use super::event::{Digest, Partition, Sequence};
 use super::poison::Poison;
 
 /// Which number an entity's line begins with.
@@ -21,8 +21,9 @@ pub struct Line {
     pub next: Option<Sequence>,
     /// Whether the entity has an open event without a number.
     pub unnumbered_open: bool,
-    /// Whether the entity has any open event.
-    pub any_open: bool,
+    /// The partition of the entity's open events; none if it has no open event. All of them are in one: whoever owns it
+    /// keeps their order.
+    pub home: Option<Partition>,
     /// Those numbers of open events that this transaction asked for.
     pub taken: HashSet<Sequence>,
 }
@@ -36,6 +37,8 @@ pub enum Admission {
         head: bool,
         /// The entity has other open events.
         others_open: bool,
+        /// Where its line is: the partition that it came by, unless the entity has open events elsewhere.
+        home: Partition,
     },
     /// It is recorded already: nothing to do.
     Duplicate,
@@ -50,6 +53,7 @@ pub fn admit(
     sequence: Option<Sequence>,
     digest: Digest,
     first: FirstSequence,
+    came_by: Partition,
 ) -> Admission {
     if let Some(earlier) = recorded {
         return if earlier == digest {
@@ -59,23 +63,22 @@ pub fn admit(
         };
     }
     match sequence {
-        None => line.join_unnumbered(),
-        Some(sequence) => line.join_numbered(sequence, first),
+        None => line.join_unnumbered(came_by),
+        Some(sequence) => line.join_numbered(sequence, first, came_by),
     }
 }
 
 impl Line {
-    fn join_unnumbered(&mut self) -> Admission {
+    fn join_unnumbered(&mut self, came_by: Partition) -> Admission {
         if self.next.is_some() {
             return Admission::Reject(Poison::Unnumbered);
         }
-        let others_open = self.any_open;
-        self.any_open = true;
+        let others_open = self.home.is_some();
         self.unnumbered_open = true;
-        Admission::Join { head: !others_open, others_open }
+        Admission::Join { head: !others_open, others_open, home: *self.home.get_or_insert(came_by) }
     }
 
-    fn join_numbered(&mut self, sequence: Sequence, first: FirstSequence) -> Admission {
+    fn join_numbered(&mut self, sequence: Sequence, first: FirstSequence, came_by: Partition) -> Admission {
         let next = self.next.unwrap_or(match first {
             FirstSequence::One => Sequence(1),
             FirstSequence::Any => sequence,
@@ -86,11 +89,11 @@ impl Line {
         if !self.taken.insert(sequence) {
             return Admission::Reject(Poison::SequenceTaken(sequence));
         }
-        let others_open = self.any_open;
+        let others_open = self.home.is_some();
         self.next = Some(next);
-        self.any_open = true;
+        let home = *self.home.get_or_insert(came_by);
         // Events from before the entity began to number them go first.
-        Admission::Join { head: sequence == next && !self.unnumbered_open, others_open }
+        Admission::Join { head: sequence == next && !self.unnumbered_open, others_open, home }
     }
 }
 
@@ -101,28 +104,30 @@ mod tests {
     const A: Digest = Digest([1; 32]);
     const B: Digest = Digest([2; 32]);
 
+    const HERE: Partition = Partition(3);
+
     fn join(head: bool, others_open: bool) -> Admission {
-        Admission::Join { head, others_open }
+        Admission::Join { head, others_open, home: HERE }
     }
 
     fn numbered(line: &mut Line, sequence: i64, first: FirstSequence) -> Admission {
-        admit(line, None, Some(Sequence(sequence)), A, first)
+        admit(line, None, Some(Sequence(sequence)), A, first, HERE)
     }
 
     #[test]
     fn the_same_key_is_a_duplicate_only_with_the_same_content() {
         let line = &mut Line::default();
-        assert_eq!(admit(line, Some(A), None, A, FirstSequence::One), Admission::Duplicate);
+        assert_eq!(admit(line, Some(A), None, A, FirstSequence::One, HERE), Admission::Duplicate);
         let conflict = Admission::Reject(Poison::Conflict { earlier: A, now: B });
-        assert_eq!(admit(line, Some(A), None, B, FirstSequence::One), conflict);
-        assert!(!line.any_open, "neither joins the line");
+        assert_eq!(admit(line, Some(A), None, B, FirstSequence::One, HERE), conflict);
+        assert!(line.home.is_none(), "neither joins the line");
     }
 
     #[test]
     fn without_numbers_the_first_arrival_is_the_head() {
         let line = &mut Line::default();
-        assert_eq!(admit(line, None, None, A, FirstSequence::One), join(true, false));
-        assert_eq!(admit(line, None, None, A, FirstSequence::One), join(false, true));
+        assert_eq!(admit(line, None, None, A, FirstSequence::One, HERE), join(true, false));
+        assert_eq!(admit(line, None, None, A, FirstSequence::One, HERE), join(false, true));
     }
 
     #[test]
@@ -157,12 +162,23 @@ mod tests {
     #[test]
     fn an_entity_that_uses_numbers_refuses_events_without() {
         let line = &mut Line { next: Some(Sequence(2)), ..Line::default() };
-        assert_eq!(admit(line, None, None, A, FirstSequence::One), Admission::Reject(Poison::Unnumbered));
+        assert_eq!(admit(line, None, None, A, FirstSequence::One, HERE), Admission::Reject(Poison::Unnumbered));
     }
 
     #[test]
     fn an_entity_that_begins_to_number_sends_the_older_events_first() {
-        let line = &mut Line { unnumbered_open: true, any_open: true, ..Line::default() };
+        let line = &mut Line { unnumbered_open: true, home: Some(HERE), ..Line::default() };
         assert_eq!(numbered(line, 1, FirstSequence::One), join(false, true));
+    }
+
+    #[test]
+    fn an_event_joins_its_entitys_line_wherever_that_is() {
+        let elsewhere = Partition(8);
+        let line = &mut Line::default();
+        assert_eq!(admit(line, None, None, A, FirstSequence::One, HERE), join(true, false));
+        assert_eq!(admit(line, None, None, A, FirstSequence::One, elsewhere), join(false, true));
+        let line = &mut Line { home: Some(elsewhere), next: Some(Sequence(4)), ..Line::default() };
+        let fills_the_gap = Admission::Join { head: true, others_open: true, home: elsewhere };
+        assert_eq!(numbered(line, 4, FirstSequence::One), fills_the_gap);
     }
 }

@@ -108,6 +108,13 @@ impl<P> Lanes<P> {
         }
     }
 
+    /// The store holds more of this entity's line than its lane was told of.
+    pub fn goes_on(&mut self, entity: &Entity) {
+        if let Some(lane) = self.lanes.get_mut(entity) {
+            lane.more = true;
+        }
+    }
+
     /// An event was read from the store because its turn has come: a retry that is due, or a place at its host. True:
     /// it is the head of a new lane, send it. False: its entity is at work already.
     ///

@@ -31,6 +31,18 @@ impl HostLimit {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sets how many attempts at a time one host may have here: this worker's share of the cap.
+    pub fn set_per_host(&self, per_host: u16) {
+        self.lock().set_per_host(per_host.into());
+        self.turn.notify_one();
+    }
+
+    /// The most attempts that any one host has in flight here.
+    #[must_use]
+    pub fn most_in_flight(&self) -> usize {
+        self.lock().most_in_flight()
+    }
+
     /// The place in memory that [`Hosts::offer`] has reserved, with a share of the memory for bodies.
     #[must_use]
     pub fn place(self: &Arc<Self>, host: Host, budget: OwnedSemaphorePermit) -> Place {

@@ -1,6 +1,5 @@
 //! Acknowledgements, after the commit and in its order.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use crate::broker::publisher::{Publisher, with_headers};
 use crate::broker::topology::Names;
 use crate::broker::wire;
 use crate::domain::admission::Admission;
-use crate::domain::event::{Event, Partition};
+use crate::domain::event::Event;
 use crate::domain::poison::Poison;
 use crate::reconnect::Delays;
 use crate::store::admit::Admitted;
@@ -30,8 +29,8 @@ pub struct Batch {
     pub admitted: oneshot::Receiver<Vec<Admitted>>,
     /// Those that break it.
     pub poisoned: Vec<Poisoned>,
-    /// The last message of each partition.
-    pub ackers: HashMap<Partition, Acker>,
+    /// Of the last message.
+    pub last: Acker,
 }
 
 /// A message that goes to the dead-letter exchange instead of its destination.
@@ -46,7 +45,7 @@ pub struct Poisoned {
     pub poison: Poison,
 }
 
-/// The acknowledging end of a session.
+/// The acknowledging end of a consumer.
 pub struct Acks {
     /// To the dead-letter exchange.
     pub publisher: Publisher,
@@ -61,7 +60,7 @@ impl Acks {
     /// Why the session has to end: messages that are not acknowledged come again.
     pub async fn run(self, mut batches: mpsc::Receiver<Batch>) -> Result<(), String> {
         while let Some(batch) = batches.recv().await {
-            let Batch { events, admitted, mut poisoned, ackers } = batch;
+            let Batch { events, admitted, mut poisoned, last } = batch;
             let outcomes = admitted.await.map_err(|_| "a partition has another owner".to_owned())?;
             for (event, outcome) in events.iter().zip(outcomes) {
                 if let Admission::Reject(poison) = outcome.admission {
@@ -69,10 +68,7 @@ impl Acks {
                 }
             }
             stream::iter(&poisoned).for_each_concurrent(DEAD_LETTERING, |poisoned| self.dead_letter(poisoned)).await;
-            for acker in ackers.into_values() {
-                let options = BasicAckOptions { multiple: true };
-                acker.ack(options).await.map_err(|error| error.to_string())?;
-            }
+            last.ack(BasicAckOptions { multiple: true }).await.map_err(|error| error.to_string())?;
         }
         Ok(())
     }

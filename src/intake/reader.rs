@@ -1,24 +1,22 @@
 //! From deliveries to batches of arrivals for the writer.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use lapin::Acker;
 use lapin::message::Delivery;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::acks::{Batch, Poisoned};
-use super::session::{Deliveries, ready_now};
+use super::consumer::Deliveries;
 use crate::broker::wire;
 use crate::clock;
 use crate::domain::contract::{self, Terms};
-use crate::domain::event::{Event, Partition};
+use crate::domain::event::Event;
 use crate::host_limit::Offer;
 use crate::host_limit::shared::{HostLimit, Place};
 use crate::store::admit::Arrival;
-use crate::store::lease::Lease;
+use crate::store::lease::Held;
 use crate::store::writer::Command;
 
 /// Messages that one batch holds at most.
@@ -36,8 +34,8 @@ pub struct Reader {
     pub hosts: Arc<HostLimit>,
     /// Memory for bodies, in KiB.
     pub bodies: Arc<Semaphore>,
-    /// The partitions that are consumed.
-    pub leases: HashMap<Partition, Arc<Lease>>,
+    /// On the partition that is consumed.
+    pub held: Held,
     /// To the acknowledgements, in the order of the writer's commands.
     pub batches: mpsc::Sender<Batch>,
 }
@@ -46,43 +44,36 @@ pub struct Reader {
 struct Gathered {
     arrivals: Vec<Arrival>,
     poisoned: Vec<Poisoned>,
-    ackers: HashMap<Partition, Acker>,
+    last: Option<Acker>,
 }
 
 impl Reader {
-    /// Runs until the connection breaks.
+    /// Runs until the connection breaks: never ends well.
     ///
     /// # Errors
     /// Why it broke.
     pub async fn run(self, mut deliveries: Deliveries) -> Result<(), String> {
-        while let Some((partition, delivery)) = deliveries.next().await {
+        loop {
             let mut gathered = Gathered::default();
-            self.take(&mut gathered, partition, delivery).await?;
+            let delivery = deliveries.next().await?;
+            self.take(&mut gathered, delivery).await?;
             for _ in 1..BATCH {
-                let Some((partition, delivery)) = ready_now(&mut deliveries) else { break };
-                self.take(&mut gathered, partition, delivery).await?;
+                let Some(delivery) = deliveries.ready_now() else { break };
+                self.take(&mut gathered, delivery?).await?;
             }
             self.flush(&mut gathered).await?;
         }
-        Err("the broker cancelled the consumers".into())
     }
 
-    async fn take(
-        &self,
-        gathered: &mut Gathered,
-        partition: Partition,
-        delivery: lapin::Result<Delivery>,
-    ) -> Result<(), String> {
-        let delivery = delivery.map_err(|error| error.to_string())?;
-        let Some(lease) = self.leases.get(&partition) else { return Ok(()) };
+    async fn take(&self, gathered: &mut Gathered, delivery: Delivery) -> Result<(), String> {
         let Delivery { routing_key, properties, data, acker, .. } = delivery;
         let message = wire::message(routing_key.as_str(), &properties, data);
         let body = message.body.clone();
-        match contract::read(message, partition, &self.terms) {
+        match contract::read(message, self.held.partition(), &self.terms) {
             Ok(event) => {
                 let place = self.find_place(gathered, &event).await?;
                 let (digest, event) = (event.digest(), Arc::new(event));
-                let arrival = Arrival { event, digest, lease: lease.clone(), place };
+                let arrival = Arrival { event, digest, held: self.held.clone(), place };
                 gathered.arrivals.push(arrival);
             }
             Err(poison) => {
@@ -90,7 +81,7 @@ impl Reader {
                 gathered.poisoned.push(Poisoned { routing_key, properties, body, poison });
             }
         }
-        gathered.ackers.insert(partition, acker);
+        gathered.last = Some(acker);
         Ok(())
     }
 
@@ -117,10 +108,8 @@ impl Reader {
     }
 
     async fn flush(&self, gathered: &mut Gathered) -> Result<(), String> {
-        let Gathered { arrivals, poisoned, ackers } = std::mem::take(gathered);
-        if ackers.is_empty() {
-            return Ok(());
-        }
+        let Gathered { arrivals, poisoned, last } = std::mem::take(gathered);
+        let Some(last) = last else { return Ok(()) };
         let stopped = || "the worker stops".to_owned();
         let events = arrivals.iter().map(|arrival| arrival.event.clone()).collect();
         let (reply, admitted) = oneshot::channel();
@@ -129,7 +118,7 @@ impl Reader {
         } else {
             self.commands.send(Command::Admit { arrivals, reply }).await.map_err(|_| stopped())?;
         }
-        let batch = Batch { events, admitted, poisoned, ackers };
+        let batch = Batch { events, admitted, poisoned, last };
         self.batches.send(batch).await.map_err(|_| stopped())
     }
 }

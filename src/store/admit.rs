@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use sqlx::PgConnection;
 
-use super::lease::Lease;
+use super::lease::Held;
+use super::stray;
 use crate::domain::admission::{self, Admission, FirstSequence, Line};
-use crate::domain::event::{Digest, Entity, Event, EventId, IdempotencyKey, Sequence};
+use crate::domain::event::{Digest, Entity, Event, EventId, IdempotencyKey, Partition, Sequence};
 use crate::host_limit::shared::Place;
 
 /// The position of events without a number in their entity's line: before all numbers.
@@ -20,8 +21,8 @@ pub struct Arrival {
     pub event: Arc<Event>,
     /// Of its content.
     pub digest: Digest,
-    /// On its partition.
-    pub lease: Arc<Lease>,
+    /// On the partition that it came by.
+    pub held: Held,
     /// Its place in memory. Without one it waits in the store, if it is the head of its line.
     pub place: Option<Place>,
 }
@@ -48,6 +49,7 @@ pub async fn admit(
     arrivals: &[&Arrival],
     first: FirstSequence,
 ) -> Result<Result<Vec<Admitted>, Collision>, sqlx::Error> {
+    lock_new_lines(connection, arrivals).await?;
     let mut recorded = recorded_digests(connection, arrivals).await?;
     let mut lines = lines(connection, arrivals).await?;
     let mut decided: Vec<Admitted> = Vec::with_capacity(arrivals.len());
@@ -55,7 +57,7 @@ pub async fn admit(
         let event = &arrival.event;
         let line = lines.entry(event.entity.clone()).or_default();
         let known = recorded.get(&event.key).copied();
-        let admission = admission::admit(line, known, event.sequence, arrival.digest, first);
+        let admission = admission::admit(line, known, event.sequence, arrival.digest, first, event.partition);
         if matches!(admission, Admission::Join { .. }) {
             recorded.insert(event.key.clone(), arrival.digest);
         }
@@ -71,10 +73,49 @@ pub async fn admit(
     if ids.len() != joining.len() {
         return Ok(Err(Collision));
     }
-    for index in joining {
+    for &index in &joining {
         decided[index].id = ids.get(arrivals[index].event.key.as_str()).copied();
     }
+    note_strays(connection, arrivals, &decided).await?;
     Ok(Ok(decided))
+}
+
+/// The partition that an arrival's line is in.
+fn home_of(arrival: &Arrival, decided: &Admitted) -> Partition {
+    match decided.admission {
+        Admission::Join { home, .. } => home,
+        Admission::Duplicate | Admission::Reject(_) => arrival.event.partition,
+    }
+}
+
+async fn note_strays(
+    connection: &mut PgConnection,
+    arrivals: &[&Arrival],
+    decided: &[Admitted],
+) -> Result<(), sqlx::Error> {
+    let strays = arrivals.iter().zip(decided).filter_map(|(arrival, admitted)| {
+        let home = home_of(arrival, admitted);
+        (home != arrival.event.partition).then_some((admitted.id?.0, home.0, arrival.event.entity.as_str()))
+    });
+    stray::note(connection, &strays.collect::<Vec<_>>()).await
+}
+
+/// Locks the entities that have no open event in the partition that they came by, until the commit: another worker may
+/// be about to open a line for the same entity, or to empty the one that it has elsewhere. An entity that has open events
+/// here needs no lock: nobody else can make them final.
+async fn lock_new_lines(connection: &mut PgConnection, arrivals: &[&Arrival]) -> Result<(), sqlx::Error> {
+    let events = || arrivals.iter().map(|arrival| &arrival.event);
+    sqlx::query(
+        // In one order, so that no two workers wait for each other.
+        "select count(pg_advisory_xact_lock(number)) from (select distinct hashtextextended(a.entity, 0) as number \
+         from unnest($1::text[], $2::int4[]) as a (entity, partition) where not exists (select from open_event o \
+         where o.entity = a.entity and o.partition = a.partition) order by number offset 0) new",
+    )
+    .bind(events().map(|event| event.entity.as_str()).collect::<Vec<_>>())
+    .bind(events().map(|event| event.partition.0).collect::<Vec<_>>())
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 async fn recorded_digests(
@@ -99,19 +140,19 @@ async fn lines(connection: &mut PgConnection, arrivals: &[&Arrival]) -> Result<L
         lines.entry(arrival.event.entity.clone()).or_default();
     }
     let entities: Vec<&str> = lines.keys().map(Entity::as_str).collect();
-    let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(
-        "select a.entity, s.next_sequence, o.position from unnest($1::text[]) as a (entity) \
+    let rows: Vec<(String, Option<i64>, Option<i64>, Option<i32>)> = sqlx::query_as(
+        "select a.entity, s.next_sequence, o.position, o.partition from unnest($1::text[]) as a (entity) \
          left join entity_sequence s on s.entity = a.entity \
-         left join lateral (select position from open_event o where o.entity = a.entity \
+         left join lateral (select position, partition from open_event o where o.entity = a.entity \
          order by position, event_id limit 1) o on true",
     )
     .bind(&entities)
     .fetch_all(&mut *connection)
     .await?;
-    for (entity, next, first_position) in rows {
+    for (entity, next, first_position, partition) in rows {
         let line = lines.entry(entity.into()).or_default();
         line.next = next.map(Sequence);
-        line.any_open = first_position.is_some();
+        line.home = partition.map(Partition);
         line.unnumbered_open = first_position == Some(UNNUMBERED);
     }
     note_taken(connection, arrivals, &mut lines).await?;
@@ -199,7 +240,7 @@ async fn insert(
     )
     .bind(events().map(|event| event.key.as_str()).collect::<Vec<_>>())
     .bind(joining.iter().map(|&index| arrivals[index].digest.0.as_slice()).collect::<Vec<_>>())
-    .bind(events().map(|event| event.partition.0).collect::<Vec<_>>())
+    .bind(joining.iter().map(|&index| home_of(arrivals[index], &decided[index]).0).collect::<Vec<_>>())
     .bind(events().map(|event| event.entity.as_str()).collect::<Vec<_>>())
     .bind(events().map(|event| event.sequence.map_or(UNNUMBERED, |s| s.0)).collect::<Vec<_>>())
     .bind(events().map(|event| event.destination.as_str()).collect::<Vec<_>>())

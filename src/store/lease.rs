@@ -1,149 +1,177 @@
-//! Leases: who may work on which partition, until when.
-//!
-//! Expiry is by the database's clock. A worker measures its own lease with the monotonic clock, from *before* it asked,
-//! so its own view ends no later than the database's.
+//! Leases in this process: who may work on which partition, until when, and what is still at work under each.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sqlx::PgPool;
-use uuid::Uuid;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::domain::event::Partition;
+use crate::domain::lease::may_begin;
 
-/// A worker, as the leases know it: new at each start.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// Unique for each start of a worker.
-    pub id: Uuid,
-    /// For people: host and process.
-    pub name: String,
-}
-
-/// A lease on a partition. Every write of an owner carries it, and changes nothing under an older epoch.
+/// A lease on a partition.
 #[derive(Debug)]
 pub struct Lease {
     /// The partition.
     pub partition: Partition,
     /// Grows with every change of owner.
     pub epoch: i64,
-    /// Milliseconds of the monotonic clock; shared by all leases of the member, which are renewed as one.
-    valid_until: Arc<AtomicU64>,
-    lost: AtomicBool,
+    standing: Standing,
+    /// Nothing begins under it any more. Left only by the lease's end.
+    closed: CancellationToken,
+    /// Another owner has taken over. Never left.
+    lost: CancellationToken,
+    work: TaskTracker,
 }
 
 impl Lease {
-    /// Whether the lease still holds at `moment` of the monotonic clock. An attempt starts only if its deadline does.
+    /// Proof that the lease is held, for one piece of work. None if nothing may begin any more.
     #[must_use]
-    pub fn covers(&self, moment: Duration) -> bool {
-        !self.is_lost() && moment.as_millis() <= u128::from(self.valid_until.load(Ordering::Acquire))
+    pub fn hold(self: &Arc<Self>) -> Option<Held> {
+        // Taken before the look: whoever closes the lease sees the one or the other.
+        let work = self.work.token();
+        (!self.closed.is_cancelled()).then(|| Held { lease: self.clone(), _work: work })
+    }
+
+    /// Lets nothing new begin; what is at work goes on.
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// Waits until the lease is closed.
+    pub async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// Whether nothing may begin any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
+    /// Waits until every [`Held`] is given back. For a closed lease.
+    pub async fn unused(&self) {
+        self.work.close();
+        self.work.wait().await;
     }
 
     /// Whether another owner has taken over.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
+        self.lost.is_cancelled()
     }
 
-    /// Marks the lease as lost: found by a renewal, or by a fenced write.
+    /// Marks the lease as lost: found by a renewal, or by a fenced write. Whoever keeps the leases is told.
     pub fn lose(&self) {
-        self.lost.store(true, Ordering::Release);
+        self.lost.cancel();
+        self.close();
+        self.standing.0.fenced.notify_one();
     }
 }
 
-/// How long the member's leases hold, as the member knows it.
-#[derive(Clone, Debug, Default)]
-pub struct Validity(Arc<AtomicU64>);
+/// Proof that a lease was held when a piece of work began. Every write of an owner carries it; a lease that is given up
+/// in peace is released only when all of them are given back.
+#[derive(Clone, Debug)]
+pub struct Held {
+    lease: Arc<Lease>,
+    _work: TaskTrackerToken,
+}
 
-impl Validity {
-    /// Renewed: they hold until this moment of the monotonic clock.
-    pub fn extend(&self, until: Duration) {
-        self.0.store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
+impl Held {
+    /// The partition.
+    #[must_use]
+    pub fn partition(&self) -> Partition {
+        self.lease.partition
     }
 
-    fn lease(&self, partition: i32, epoch: i64) -> Arc<Lease> {
+    /// The epoch that the database has to have for a write.
+    #[must_use]
+    pub fn epoch(&self) -> i64 {
+        self.lease.epoch
+    }
+
+    /// The lease itself.
+    #[must_use]
+    pub fn lease(&self) -> &Arc<Lease> {
+        &self.lease
+    }
+
+    /// How often the leases had ended before they were renewed. Who waits for a renewal and sees this change has waited
+    /// for too long.
+    #[must_use]
+    pub fn lapses(&self) -> u64 {
+        self.lease.standing.0.lapses.load(Ordering::Acquire)
+    }
+
+    /// Whether an attempt that has to be over at `deadline` of the monotonic clock may begin.
+    #[must_use]
+    pub fn covers(&self, deadline: Duration) -> bool {
+        !self.is_lost() && may_begin(deadline, self.lease.standing.counts_until())
+    }
+
+    /// Whether another owner has taken over.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lease.is_lost()
+    }
+
+    /// A write was fenced.
+    pub fn lose(&self) {
+        self.lease.lose();
+    }
+}
+
+/// What all leases of one member have in common: they are renewed as one.
+#[derive(Clone, Debug, Default)]
+pub struct Standing(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Microseconds of the monotonic clock.
+    counts_until: AtomicU64,
+    lapses: AtomicU64,
+    fenced: Notify,
+}
+
+impl Standing {
+    /// Whether the leases have ended, by the monotonic clock.
+    #[must_use]
+    pub fn has_lapsed(&self, now: Duration) -> bool {
+        now > self.counts_until()
+    }
+
+    /// Renewed after they had ended: what waited for it has to begin again.
+    pub fn lapse(&self) {
+        self.0.lapses.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Renewed: the leases count until this moment of the monotonic clock.
+    pub fn extend(&self, until: Duration) {
+        self.0.counts_until.store(u64::try_from(until.as_micros()).unwrap_or(u64::MAX), Ordering::Release);
+    }
+
+    fn counts_until(&self) -> Duration {
+        Duration::from_micros(self.0.counts_until.load(Ordering::Acquire))
+    }
+
+    /// Waits until a lease was found to be lost.
+    pub async fn fenced(&self) {
+        self.0.fenced.notified().await;
+    }
+
+    /// A lease that the database has granted.
+    #[must_use]
+    pub fn lease(&self, partition: Partition, epoch: i64) -> Arc<Lease> {
         Arc::new(Lease {
-            partition: Partition(partition),
+            partition,
             epoch,
-            valid_until: self.0.clone(),
-            lost: AtomicBool::new(false),
+            standing: self.clone(),
+            closed: CancellationToken::new(),
+            lost: CancellationToken::new(),
+            work: TaskTracker::new(),
         })
     }
-}
-
-/// Renews all leases of the member. Gives those (partition, epoch) that it still has.
-///
-/// # Errors
-/// sqlx's.
-pub async fn renew(pool: &PgPool, member: &Member, lease: Duration) -> Result<Vec<(Partition, i64)>, sqlx::Error> {
-    let rows: Vec<(i32, i64)> = sqlx::query_as(
-        // Locked in the order in which the writer's fence does.
-        "with ours as (select id from partition where owner = $1 order by id for update) \
-         update partition p set expires_at = clock_timestamp() + $2 * interval '1 ms' from ours \
-         where p.id = ours.id returning p.id, p.epoch",
-    )
-    .bind(member.id)
-    .bind(millis(lease))
-    .fetch_all(pool)
-    .await?;
-    Ok(rows.into_iter().map(|(id, epoch)| (Partition(id), epoch)).collect())
-}
-
-/// Takes every partition whose owner has left or let its lease end.
-///
-/// # Errors
-/// sqlx's.
-pub async fn claim(
-    pool: &PgPool,
-    member: &Member,
-    lease: Duration,
-    validity: &Validity,
-) -> Result<Vec<Arc<Lease>>, sqlx::Error> {
-    let rows: Vec<(i32, i64)> = sqlx::query_as(
-        "update partition set owner = $1, owner_name = $2, epoch = epoch + 1, acquired_at = clock_timestamp(), \
-         expires_at = clock_timestamp() + $3 * interval '1 ms' \
-         where id in (select id from partition where owner is null or expires_at < clock_timestamp() \
-         order by id for update skip locked) \
-         returning id, epoch",
-    )
-    .bind(member.id)
-    .bind(&member.name)
-    .bind(millis(lease))
-    .fetch_all(pool)
-    .await?;
-    let mut leases: Vec<_> = rows.into_iter().map(|(id, epoch)| validity.lease(id, epoch)).collect();
-    leases.sort_by_key(|lease| lease.partition);
-    Ok(leases)
-}
-
-/// The earliest end of another member's lease, as a wait from now; none if all are ours.
-///
-/// # Errors
-/// sqlx's.
-pub async fn held_by_others(pool: &PgPool, member: &Member) -> Result<Option<(i64, Duration)>, sqlx::Error> {
-    let (held, wait): (i64, Option<f64>) = sqlx::query_as(
-        "select count(*), extract(epoch from min(expires_at) - clock_timestamp())::float8 from partition \
-         where owner <> $1",
-    )
-    .bind(member.id)
-    .fetch_one(pool)
-    .await?;
-    Ok(wait.map(|seconds| (held, Duration::from_secs_f64(seconds.max(0.0)))))
-}
-
-/// Gives all partitions back, so that another worker can go on at once.
-///
-/// # Errors
-/// sqlx's; then the leases end by themselves.
-pub async fn release(pool: &PgPool, member: &Member) -> Result<(), sqlx::Error> {
-    sqlx::query("update partition set owner = null, owner_name = null, expires_at = null where owner = $1")
-        .bind(member.id)
-        .execute(pool)
-        .await
-        .map(drop)
-}
-
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

@@ -5,11 +5,13 @@ pub mod admit;
 pub mod cluster;
 pub mod lease;
 pub mod line;
+pub mod members;
 pub mod operator;
 pub mod outbox;
 pub mod progress;
 pub mod retention;
 pub mod status;
+pub mod stray;
 pub mod writer;
 
 use std::str::FromStr as _;
@@ -20,13 +22,13 @@ use sqlx::{ConnectOptions as _, PgConnection};
 
 use crate::config::SecretUrl;
 
-/// Reads beside the writer: leases, sweeps, dead letters, status.
+/// Reads beside the writer and the leases: sweeps, dead letters.
 const POOL_SIZE: u32 = 4;
 /// How long a read waits for a connection.
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A connection that was cut leaves its transaction to the server, which has to give it up: it holds locks.
-const ABANDONED: [(&str, &str); 2] = [("idle_in_transaction_session_timeout", "10s"), ("tcp_user_timeout", "10s")];
+const ABANDONED_AFTER: Duration = Duration::from_secs(10);
 
 /// Where the database is.
 #[derive(Clone, Debug)]
@@ -40,11 +42,17 @@ impl Database {
     /// # Errors
     /// sqlx's, for a URL that it can't read.
     pub fn new(url: &SecretUrl, name: &str) -> Result<Self, sqlx::Error> {
-        let options = PgConnectOptions::from_str(url.reveal())?
-            .application_name(name)
-            .options(ABANDONED)
-            .disable_statement_logging();
-        Ok(Self { options })
+        let options = PgConnectOptions::from_str(url.reveal())?.application_name(name).disable_statement_logging();
+        Ok(Self { options }.give_up_within(ABANDONED_AFTER))
+    }
+
+    /// For a worker with leases of this length: its abandoned transactions end well before them, or the next owner could
+    /// not take its partitions.
+    #[must_use]
+    pub fn give_up_within(self, lease: Duration) -> Self {
+        let millis = (lease * 2 / 3).min(ABANDONED_AFTER).as_millis().to_string();
+        let names = ["idle_in_transaction_session_timeout", "tcp_user_timeout"];
+        Self { options: self.options.options(names.map(|name| (name, &millis))) }
     }
 
     /// A connection of one's own.

@@ -36,12 +36,19 @@ async fn redrive(connection: &mut PgConnection, id: EventId) -> Result<(), sqlx:
     .execute(&mut *connection)
     .await?
     .rows_affected();
+    // As for an arrival: its entity's line may be elsewhere by now, or about to be.
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended(entity, 0)) from event where id = $1")
+        .bind(id.0)
+        .execute(&mut *connection)
+        .await?;
     let passed = sqlx::query(
-        "with again as (delete from final_event where event_id = $1 and state = 'FAILED' returning event_id) \
-         insert into open_event (event_id, partition, entity, position, host, body_bytes) \
-         select e.id, e.partition, e.entity, $2, h.host, octet_length(e.body) from again a join event e \
+        "with again as (delete from final_event where event_id = $1 and state = 'FAILED' returning event_id), \
+         opened as (insert into open_event (event_id, partition, entity, position, host, body_bytes) \
+         select e.id, coalesce((select o.partition from open_event o where o.entity = e.entity limit 1), e.partition), \
+         e.entity, $2, h.host, octet_length(e.body) from again a join event e \
          on e.id = a.event_id, lateral (select coalesce((regexp_match(e.destination, \
-         '^[a-z]+://(?:[^/?#@]*@)?([^/?#]*)'))[1], '') as host) h",
+         '^[a-z]+://(?:[^/?#@]*@)?([^/?#]*)'))[1], '') as host) h returning event_id, partition, entity) \
+         insert into stray (event_id, partition, entity) select event_id, partition, entity from opened",
     )
     .bind(id.0)
     .bind(UNNUMBERED)

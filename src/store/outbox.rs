@@ -2,6 +2,7 @@
 
 use sqlx::{FromRow, PgPool};
 
+use super::lease::Held;
 use crate::domain::event::EventId;
 
 /// A FAILED event, whole.
@@ -45,7 +46,8 @@ pub async fn unpublished_one(pool: &PgPool, id: EventId) -> Result<Option<DeadLe
     .await
 }
 
-/// Dead letters that have waited for more than `late_ms`: a crash or a lost connection left them.
+/// Dead letters that have waited for more than `late_ms`: a crash or a lost connection left them. With the
+/// partition of each.
 ///
 /// # Errors
 /// sqlx's.
@@ -54,9 +56,9 @@ pub async fn left_behind(
     partitions: &[i32],
     late_ms: i64,
     limit: i64,
-) -> Result<Vec<EventId>, sqlx::Error> {
-    let rows: Vec<(i64,)> = sqlx::query_as(
-        "select event_id from dead_letter where published_at is null and partition = any($1) \
+) -> Result<Vec<(EventId, i32)>, sqlx::Error> {
+    let rows: Vec<(i64, i32)> = sqlx::query_as(
+        "select event_id, partition from dead_letter where published_at is null and partition = any($1) \
          and failed_at < clock_timestamp() - $2 * interval '1 ms' order by event_id limit $3",
     )
     .bind(partitions)
@@ -64,17 +66,22 @@ pub async fn left_behind(
     .bind(limit)
     .fetch_all(pool)
     .await?;
-    Ok(rows.into_iter().map(|(id,)| EventId(id)).collect())
+    Ok(rows.into_iter().map(|(id, partition)| (EventId(id), partition)).collect())
 }
 
-/// The broker has confirmed it.
+/// The broker has confirmed it. Changes nothing if the partition has another owner.
 ///
 /// # Errors
 /// sqlx's; then it is published a second time.
-pub async fn mark_published(pool: &PgPool, id: EventId) -> Result<(), sqlx::Error> {
-    sqlx::query("update dead_letter set published_at = clock_timestamp() where event_id = $1")
-        .bind(id.0)
-        .execute(pool)
-        .await
-        .map(drop)
+pub async fn mark_published(pool: &PgPool, id: EventId, held: &Held) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update dead_letter d set published_at = clock_timestamp() from partition p \
+         where d.event_id = $1 and p.id = $2 and p.epoch = $3 and p.owner is not null",
+    )
+    .bind(id.0)
+    .bind(held.partition().0)
+    .bind(held.epoch())
+    .execute(pool)
+    .await
+    .map(drop)
 }

@@ -1,12 +1,11 @@
 //! Starts and settlements: an event's way through its states.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgConnection;
 
 use super::admit::UNNUMBERED;
-use super::lease::Lease;
+use super::lease::Held;
 use crate::domain::event::EventId;
 use crate::domain::lanes::Candidate;
 use crate::domain::lifecycle::State;
@@ -21,7 +20,7 @@ pub struct Settlement {
     /// The event; its attempts count the one that is settled.
     pub candidate: Candidate,
     /// On its partition.
-    pub lease: Arc<Lease>,
+    pub held: Held,
     /// What came of the attempt.
     pub outcome: Outcome,
     /// What is done about it.

@@ -9,21 +9,28 @@ use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use super::admit::{self, Admitted, Arrival};
-use super::lease::{Lease, Member};
+use super::lease::Held;
 use super::line::{self, Front, StoredEvent, Woken};
+use super::members::Member;
 use super::operator::{self, Verb};
 use super::progress::{self, Settlement};
+use super::stray::{self, Gathered};
 use super::{Database, is_transient};
-use crate::domain::admission::FirstSequence;
+use crate::domain::admission::{Admission, FirstSequence};
 use crate::domain::event::{Entity, EventId, Host};
 use crate::domain::lanes::Candidate;
+use crate::domain::lease::is_current;
 use crate::host_limit::shared::Place;
 use crate::reconnect::Delays;
 
 /// Commands that one transaction takes at most.
 const BATCH: usize = 1_024;
+/// Arrivals that one transaction takes at most. Each may hold a lock on its entity until the commit, and the database has
+/// room for a few thousand of all workers together.
+const ARRIVALS: usize = 512;
 /// Reads of lines that one transaction takes at most; each brings at most 16 KiB, or one event.
 const FRONTS: usize = 64;
 /// Reads of parked events that one transaction takes at most; each brings at most 4 MiB, or one event.
@@ -45,7 +52,7 @@ pub enum Command {
         /// The event, with the attempts begun so far.
         candidate: Candidate,
         /// On its partition.
-        lease: Arc<Lease>,
+        held: Held,
     },
     /// Record what came of an attempt.
     Settle(Settlement),
@@ -54,7 +61,7 @@ pub enum Command {
         /// Whose line.
         entity: Entity,
         /// On its partition.
-        lease: Arc<Lease>,
+        held: Held,
     },
     /// Look whether an event's next attempt is due.
     Wake {
@@ -63,14 +70,14 @@ pub enum Command {
         /// Attempts begun so far.
         attempts: u16,
         /// On its partition.
-        lease: Arc<Lease>,
+        held: Held,
     },
     /// Let an event wait for its host in the store.
     Park {
         /// The event.
         id: EventId,
         /// On its partition.
-        lease: Arc<Lease>,
+        held: Held,
     },
     /// Read parked events of a host.
     Unpark {
@@ -79,7 +86,7 @@ pub enum Command {
         /// Events at most.
         limit: usize,
         /// On all partitions that are looked at.
-        leases: Vec<Arc<Lease>>,
+        held: Vec<Held>,
     },
     /// Carry out an operator's decision on a FAILED event.
     Operate {
@@ -88,12 +95,17 @@ pub enum Command {
         /// What is decided.
         verb: Verb,
         /// On its partition.
-        lease: Arc<Lease>,
+        held: Held,
+    },
+    /// Look for events of our lines that came in by other partitions' queues.
+    Gather {
+        /// On all partitions that are looked at.
+        held: Vec<Held>,
     },
     /// Take over a partition: see what its former owner left.
     TakeOver {
         /// On the partition.
-        lease: Arc<Lease>,
+        held: Held,
     },
 }
 
@@ -115,7 +127,7 @@ pub enum Written {
         /// The event.
         candidate: Candidate,
         /// On its partition.
-        lease: Arc<Lease>,
+        held: Held,
     },
     /// An attempt may not be sent: the event is not where it was thought to be, or the lease is lost.
     NotStarted(Candidate),
@@ -134,10 +146,18 @@ pub enum Written {
         /// There may be more.
         more: bool,
     },
+    /// These entities' lines go on with events that came in by other partitions' queues; those that were heads are parked
+    /// at these hosts.
+    Gathered {
+        /// Whose lines.
+        entities: Vec<Entity>,
+        /// Where something was parked.
+        hosts: Vec<Host>,
+    },
     /// A partition was taken over; its former owner left these attempts in flight.
     TakenOver {
         /// On the partition.
-        lease: Arc<Lease>,
+        held: Held,
         /// The attempts.
         in_flight: Vec<StoredEvent>,
     },
@@ -196,70 +216,82 @@ impl Writer {
 struct Batch {
     settlements: Vec<Settlement>,
     admissions: Vec<(Vec<Arrival>, oneshot::Sender<Vec<Admitted>>)>,
-    parks: Vec<(EventId, Arc<Lease>)>,
-    starts: Vec<(Candidate, Arc<Lease>)>,
-    takeovers: Vec<Arc<Lease>>,
-    operations: Vec<(EventId, Verb, Arc<Lease>)>,
-    fronts: Vec<(Entity, Arc<Lease>)>,
-    wakes: Vec<(EventId, u16, Arc<Lease>)>,
-    unparks: Vec<(Host, usize, Vec<Arc<Lease>>)>,
+    parks: Vec<(EventId, Held)>,
+    starts: Vec<(Candidate, Held)>,
+    takeovers: Vec<Held>,
+    operations: Vec<(EventId, Verb, Held)>,
+    fronts: Vec<(Entity, Held)>,
+    wakes: Vec<(EventId, u16, Held)>,
+    unparks: Vec<(Host, usize, Vec<Held>)>,
+    gathers: Vec<Vec<Held>>,
 }
 
 impl Batch {
     /// Sorts commands by kind; those beyond the limits of one transaction are given back.
     fn gather(commands: Vec<Command>) -> (Self, Vec<Command>) {
         let mut batch = Self::default();
-        let mut rest = Vec::new();
+        let (mut rest, mut full) = (Vec::new(), false);
         for command in commands {
             match command {
-                Command::Admit { arrivals, reply } => batch.admissions.push((arrivals, reply)),
-                Command::Start { candidate, lease } => batch.starts.push((candidate, lease)),
+                Command::Admit { arrivals, reply } if !full && batch.arrivals() + arrivals.len() <= ARRIVALS => {
+                    batch.admissions.push((arrivals, reply));
+                }
+                Command::Start { candidate, held } => batch.starts.push((candidate, held)),
                 Command::Settle(settlement) => batch.settlements.push(settlement),
-                Command::ReadFront { entity, lease } if batch.fronts.len() < FRONTS => {
-                    batch.fronts.push((entity, lease));
+                Command::ReadFront { entity, held } if batch.fronts.len() < FRONTS => {
+                    batch.fronts.push((entity, held));
                 }
-                Command::Wake { id, attempts, lease } if batch.wakes.len() < FRONTS => {
-                    batch.wakes.push((id, attempts, lease));
+                Command::Wake { id, attempts, held } if batch.wakes.len() < FRONTS => {
+                    batch.wakes.push((id, attempts, held));
                 }
-                Command::Park { id, lease } => batch.parks.push((id, lease)),
-                Command::Unpark { host, limit, leases } if batch.unparks.len() < UNPARKS => {
-                    batch.unparks.push((host, limit, leases));
+                Command::Park { id, held } => batch.parks.push((id, held)),
+                Command::Unpark { host, limit, held } if batch.unparks.len() < UNPARKS => {
+                    batch.unparks.push((host, limit, held));
                 }
-                Command::Operate { id, verb, lease } => batch.operations.push((id, verb, lease)),
-                Command::TakeOver { lease } => batch.takeovers.push(lease),
-                beyond => rest.push(beyond),
+                Command::Operate { id, verb, held } => batch.operations.push((id, verb, held)),
+                Command::Gather { held } => batch.gathers.push(held),
+                Command::TakeOver { held } => batch.takeovers.push(held),
+                beyond => {
+                    // Arrivals stay in their order: behind one that has to wait, all wait.
+                    full |= matches!(beyond, Command::Admit { .. });
+                    rest.push(beyond);
+                }
             }
         }
         (batch, rest)
     }
 
-    fn leases(&self) -> impl Iterator<Item = &Arc<Lease>> {
-        let arrivals = self.admissions.iter().flat_map(|(arrivals, _)| arrivals).map(|arrival| &arrival.lease);
-        let settlements = self.settlements.iter().map(|settlement| &settlement.lease);
-        let fronts = self.fronts.iter().map(|(_, lease)| lease);
-        let others = self.parks.iter().map(|(_, lease)| lease).chain(self.starts.iter().map(|(_, lease)| lease));
-        let wakes = self.wakes.iter().map(|(.., lease)| lease);
-        let unparks = self.unparks.iter().flat_map(|(.., leases)| leases);
-        let operations = self.operations.iter().map(|(.., lease)| lease);
-        let reads = fronts.chain(wakes).chain(unparks);
+    fn arrivals(&self) -> usize {
+        self.admissions.iter().map(|(arrivals, _)| arrivals.len()).sum()
+    }
+
+    fn held(&self) -> impl Iterator<Item = &Held> {
+        let arrivals = self.admissions.iter().flat_map(|(arrivals, _)| arrivals).map(|arrival| &arrival.held);
+        let settlements = self.settlements.iter().map(|settlement| &settlement.held);
+        let fronts = self.fronts.iter().map(|(_, held)| held);
+        let others = self.parks.iter().map(|(_, held)| held).chain(self.starts.iter().map(|(_, held)| held));
+        let wakes = self.wakes.iter().map(|(.., held)| held);
+        let looks = self.unparks.iter().map(|(.., held)| held).chain(&self.gathers).flatten();
+        let operations = self.operations.iter().map(|(.., held)| held);
+        let reads = fronts.chain(wakes).chain(looks);
         arrivals.chain(settlements).chain(others).chain(reads).chain(operations).chain(&self.takeovers)
     }
 
     /// Drops what is under a lost lease. Starts are told, because a permit hangs on each.
     fn drop_lost(&mut self) -> Vec<Written> {
-        let held = |lease: &Arc<Lease>| !lease.is_lost();
-        self.settlements.retain(|settlement| held(&settlement.lease));
-        self.admissions.retain(|(arrivals, _)| arrivals.iter().all(|arrival| held(&arrival.lease)));
-        self.parks.retain(|(_, lease)| held(lease));
-        self.fronts.retain(|(_, lease)| held(lease));
-        self.wakes.retain(|(.., lease)| held(lease));
-        self.takeovers.retain(held);
-        self.operations.retain(|(.., lease)| held(lease));
-        for (.., leases) in &mut self.unparks {
-            leases.retain(held);
+        let kept = |held: &Held| !held.is_lost();
+        self.settlements.retain(|settlement| kept(&settlement.held));
+        self.admissions.retain(|(arrivals, _)| arrivals.iter().all(|arrival| kept(&arrival.held)));
+        self.parks.retain(|(_, held)| kept(held));
+        self.fronts.retain(|(_, held)| kept(held));
+        self.wakes.retain(|(.., held)| kept(held));
+        self.takeovers.retain(kept);
+        self.operations.retain(|(.., held)| kept(held));
+        for looked_at in self.unparks.iter_mut().map(|(.., held)| held).chain(&mut self.gathers) {
+            looked_at.retain(kept);
         }
         let starts = std::mem::take(&mut self.starts);
-        let (kept, lost): (Vec<_>, Vec<_>) = starts.into_iter().partition(|(_, lease)| held(lease));
+        let (kept, lost): (Vec<_>, Vec<_>) = starts.into_iter().partition(|(_, held)| kept(held));
         self.starts = kept;
         lost.into_iter().map(|(candidate, _)| Written::NotStarted(candidate)).collect()
     }
@@ -275,6 +307,7 @@ struct Found {
     fronts: Vec<Front>,
     woken: Vec<Woken>,
     unparked: Vec<(Vec<StoredEvent>, bool)>,
+    gathered: Vec<Gathered>,
 }
 
 enum Attempted {
@@ -334,7 +367,7 @@ impl Session {
                 return Ok(Attempted::Done(found));
             }
         }
-        if batch.leases().next().is_none() {
+        if batch.held().next().is_none() {
             // Nothing is ours any more. Whoever asked for parked events is told that there are none.
             let unparked = batch.unparks.iter().map(|_| (Vec::new(), false)).collect();
             return Ok(Attempted::Done(Box::new(Found { unparked, ..Found::default() })));
@@ -381,24 +414,18 @@ async fn mark(connection: &mut PgConnection, member: &Member, number: i64) -> Re
 /// Holds the leases of the batch until the commit, and marks those that have another owner or epoch. True if any lease
 /// was lost.
 async fn fence(connection: &mut PgConnection, member: &Member, batch: &Batch) -> Result<bool, sqlx::Error> {
-    let leases: HashMap<_, _> = batch.leases().map(|lease| ((lease.partition, lease.epoch), lease)).collect();
-    let (partitions, epochs): (Vec<i32>, Vec<i64>) =
-        leases.keys().map(|(partition, epoch)| (partition.0, *epoch)).unzip();
-    let held: Vec<(i32, i64)> = sqlx::query_as(
-        "select p.id, p.epoch from partition p \
-         join unnest($1::int4[], $2::int8[]) as f (id, epoch) on p.id = f.id and p.epoch = f.epoch \
-         where p.owner = $3 order by p.id for share of p",
-    )
-    .bind(partitions)
-    .bind(epochs)
-    .bind(member.id)
-    .fetch_all(connection)
-    .await?;
-    let held: HashSet<(i32, i64)> = held.into_iter().collect();
+    let partitions: HashSet<i32> = batch.held().map(|held| held.partition().0).collect();
+    let rows: Vec<(i32, Option<Uuid>, i64)> =
+        sqlx::query_as("select id, owner, epoch from partition where id = any($1) order by id for share")
+            .bind(partitions.into_iter().collect::<Vec<_>>())
+            .fetch_all(connection)
+            .await?;
+    let recorded: HashMap<i32, (Option<Uuid>, i64)> = rows.into_iter().map(|(id, o, epoch)| (id, (o, epoch))).collect();
     let mut fenced = false;
-    for ((partition, epoch), lease) in leases {
-        if !held.contains(&(partition.0, epoch)) {
-            lease.lose();
+    for held in batch.held() {
+        let (owner, epoch) = recorded.get(&held.partition().0).copied().unwrap_or_default();
+        if !is_current((owner.as_ref(), epoch), (&member.id, held.epoch())) {
+            held.lose();
             fenced = true;
         }
     }
@@ -412,9 +439,9 @@ async fn apply(
     first: FirstSequence,
 ) -> Result<Option<Found>, sqlx::Error> {
     let mut found = Found::default();
-    for lease in &batch.takeovers {
-        line::park_heads(connection, lease.partition).await?;
-        found.in_flight.push(line::left_in_flight(connection, lease.partition).await?);
+    for held in &batch.takeovers {
+        line::park_heads(connection, held.partition()).await?;
+        found.in_flight.push(line::left_in_flight(connection, held.partition()).await?);
     }
     if !batch.settlements.is_empty() {
         let settlements: Vec<&Settlement> = batch.settlements.iter().collect();
@@ -427,9 +454,12 @@ async fn apply(
             Err(admit::Collision) => return Ok(None),
         }
     }
-    for (id, verb, lease) in &batch.operations {
+    for (id, verb, held) in &batch.operations {
         operator::carry_out(connection, *id, *verb).await?;
-        line::park_heads(connection, lease.partition).await?;
+        line::park_heads(connection, held.partition()).await?;
+    }
+    for held in &batch.gathers {
+        found.gathered.push(stray::gather(connection, &numbers(held)).await?);
     }
     if !batch.parks.is_empty() {
         let ids: Vec<EventId> = batch.parks.iter().map(|(id, _)| *id).collect();
@@ -446,18 +476,21 @@ async fn apply(
         let tokens: Vec<(EventId, u16)> = batch.wakes.iter().map(|(id, attempts, _)| (*id, *attempts)).collect();
         found.woken = line::wake(connection, &tokens).await?;
     }
-    for (host, limit, leases) in &batch.unparks {
-        let partitions: Vec<i32> = leases.iter().map(|lease| lease.partition.0).collect();
-        found.unparked.push(line::unpark(connection, &partitions, host, *limit).await?);
+    for (host, limit, held) in &batch.unparks {
+        found.unparked.push(line::unpark(connection, &numbers(held), host, *limit).await?);
     }
     Ok(Some(found))
+}
+
+fn numbers(held: &[Held]) -> Vec<i32> {
+    held.iter().map(|held| held.partition().0).collect()
 }
 
 /// What followers are told of a committed batch, in the order in which it was applied.
 fn report(batch: Batch, found: Found) -> Vec<Written> {
     let mut results = Vec::new();
-    for (lease, in_flight) in batch.takeovers.into_iter().zip(found.in_flight) {
-        results.push(Written::TakenOver { lease, in_flight });
+    for (held, in_flight) in batch.takeovers.into_iter().zip(found.in_flight) {
+        results.push(Written::TakenOver { held, in_flight });
     }
     for settlement in batch.settlements {
         if found.settled.contains(&settlement.candidate.id) {
@@ -471,10 +504,12 @@ fn report(batch: Batch, found: Found) -> Vec<Written> {
         // Nobody listens any more if the broker's connection is gone: the messages come again, as duplicates.
         let _ = reply.send(outcomes);
     }
-    for (mut candidate, lease) in batch.starts {
+    results
+        .extend(found.gathered.into_iter().map(|Gathered { entities, hosts }| Written::Gathered { entities, hosts }));
+    for (mut candidate, held) in batch.starts {
         results.push(if found.started.contains(&candidate.id) {
             candidate.attempts += 1;
-            Written::Started { candidate, lease }
+            Written::Started { candidate, held }
         } else {
             Written::NotStarted(candidate)
         });
@@ -488,7 +523,12 @@ fn report(batch: Batch, found: Found) -> Vec<Written> {
 }
 
 fn recorded(arrival: Arrival, outcome: &Admitted) -> Option<Written> {
-    let crate::domain::admission::Admission::Join { head, others_open } = outcome.admission else { return None };
-    let candidate = Candidate { id: outcome.id?, attempts: 0, event: arrival.event };
+    let Admission::Join { head, others_open, home } = outcome.admission else { return None };
+    let mut event = arrival.event;
+    if event.partition != home {
+        // Its line is another partition's. That may be ours, too; if it is not, there is no lane for it here.
+        Arc::make_mut(&mut event).partition = home;
+    }
+    let candidate = Candidate { id: outcome.id?, attempts: 0, event };
     Some(Written::Recorded { candidate, head, others_open, place: arrival.place })
 }

@@ -158,9 +158,9 @@ impl World {
             let candidate = candidate(entity.as_str(), id.0, *sequence, *bytes);
             let sequence = sequence.map(Sequence);
             let expected = self.expected(entity, sequence, id);
-            let admission = admit(&mut facts, None, sequence, digest, self.first);
+            let admission = admit(&mut facts, None, sequence, digest, self.first, partition_of(entity));
             assert_eq!(admission, expected, "{entity} {sequence:?}");
-            let Admission::Join { head, others_open } = admission else { continue };
+            let Admission::Join { head, others_open, home: _ } = admission else { continue };
             self.store.keys.push((entity.clone(), sequence, digest));
             if let Some(next) = facts.next {
                 self.store.next.insert(entity.clone(), next);
@@ -195,7 +195,7 @@ impl World {
         }
         let starts = next.is_some() || sequence.is_none() || sequence == start;
         let head = starts && self.store.is_next(entity, (sequence, id));
-        Admission::Join { head, others_open: line.is_some_and(|line| !line.is_empty()) }
+        Admission::Join { head, others_open: line.is_some_and(|line| !line.is_empty()), home: partition_of(entity) }
     }
 
     fn come_again(&mut self, which: usize, same: bool) {
@@ -206,7 +206,7 @@ impl World {
         let (entity, sequence, earlier) = self.store.keys[number].clone();
         let now = digest(number, same);
         let mut facts = self.store.facts(&entity, &[]);
-        let admission = admit(&mut facts, Some(earlier), sequence, now, self.first);
+        let admission = admit(&mut facts, Some(earlier), sequence, now, self.first, partition_of(&entity));
         let expected = if same { Admission::Duplicate } else { Admission::Reject(Poison::Conflict { earlier, now }) };
         assert_eq!(admission, expected);
     }

@@ -68,7 +68,7 @@ impl Store {
         Line {
             next: self.next.get(entity).copied(),
             unnumbered_open: positions.first() == Some(&None),
-            any_open: !positions.is_empty(),
+            home: (!positions.is_empty()).then(|| super::partition_of(entity)),
             taken: positions.into_iter().flatten().filter(|sequence| asked.contains(sequence)).collect(),
         }
     }

@@ -1,0 +1,88 @@
+//! Events of an entity that came in by another partition's queue than the one that its line is in.
+//!
+//! A broker that restarts may number the buckets of its consistent-hash exchange anew, and deal an entity to another queue
+//! than before. The line stays where it is until it is empty; whoever takes such an event in leaves a note here for the
+//! line's owner.
+
+use std::collections::HashSet;
+
+use sqlx::PgConnection;
+
+use crate::domain::event::{Entity, Host};
+
+/// Notes that one look takes at most.
+const AT_MOST: i64 = 1_000;
+
+/// Whether there are notes for the owner of these partitions.
+///
+/// # Errors
+/// sqlx's.
+pub async fn any(connection: &mut PgConnection, partitions: &[i32]) -> Result<bool, sqlx::Error> {
+    let (any,): (bool,) = sqlx::query_as("select exists (select from stray where partition = any($1))")
+        .bind(partitions)
+        .fetch_one(connection)
+        .await?;
+    Ok(any)
+}
+
+/// What a look has found.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// Whose lines go on.
+    pub entities: Vec<Entity>,
+    /// Hosts of heads that were parked.
+    pub hosts: Vec<Host>,
+}
+
+/// Takes the notes for the owner of these partitions, and parks every PENDING head of those lines: whatever is not at
+/// work in memory is then found host by host.
+///
+/// # Errors
+/// sqlx's.
+pub async fn gather(connection: &mut PgConnection, partitions: &[i32]) -> Result<Gathered, sqlx::Error> {
+    let taken: Vec<(String,)> = sqlx::query_as(
+        "delete from stray where event_id in (select event_id from stray where partition = any($1) \
+         order by event_id limit $2) returning entity",
+    )
+    .bind(partitions)
+    .bind(AT_MOST)
+    .fetch_all(&mut *connection)
+    .await?;
+    let entities: HashSet<String> = taken.into_iter().map(|(entity,)| entity).collect();
+    let parked: Vec<(String,)> = sqlx::query_as(
+        "update open_event o set parked = true where o.entity = any($1) and o.partition = any($2) \
+         and o.state = 'PENDING' and not o.parked \
+         and not exists (select from open_event p where p.entity = o.entity \
+         and (p.position, p.event_id) < (o.position, o.event_id)) and (o.position = -1 or exists \
+         (select from entity_sequence s where s.entity = o.entity and s.next_sequence = o.position)) returning o.host",
+    )
+    .bind(entities.iter().map(String::as_str).collect::<Vec<_>>())
+    .bind(partitions)
+    .fetch_all(connection)
+    .await?;
+    let hosts: HashSet<String> = parked.into_iter().map(|(host,)| host).collect();
+    Ok(Gathered {
+        entities: entities.into_iter().map(Entity::from).collect(),
+        hosts: hosts.into_iter().map(Host::from).collect(),
+    })
+}
+
+/// Leaves a note for each of the events: (event, its line's partition, entity).
+///
+/// # Errors
+/// sqlx's.
+pub async fn note(connection: &mut PgConnection, events: &[(i64, i32, &str)]) -> Result<(), sqlx::Error> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into stray (event_id, partition, entity) select * from unnest($1::int8[], $2::int4[], $3::text[]) \
+         on conflict do nothing",
+    )
+    .bind(events.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
+    .bind(events.iter().map(|(_, partition, _)| *partition).collect::<Vec<_>>())
+    .bind(events.iter().map(|(.., entity)| *entity).collect::<Vec<_>>())
+    .execute(connection)
+    .await
+    .map(drop)
+}
