@@ -61,6 +61,7 @@ pub async fn run(args: &StatusArgs) -> Result<(), StatusError> {
 
 fn render(status: &Status) -> String {
     let mut text = String::new();
+    text += &section("Workers", &members(status));
     text += &section("Partitions", &partitions(status));
     text += &section("Open events", &states(status));
     if !status.busiest.is_empty() {
@@ -90,9 +91,35 @@ fn table(header: &[&str], numbers: &[usize]) -> Table {
     table
 }
 
+fn members(status: &Status) -> Table {
+    let header = ["worker", "state", "since", "lease ends in", "requests to a host", "partitions", "open", "in flight"];
+    let mut table = table(&header, &[2, 3, 4, 5, 6, 7]);
+    for row in &status.members {
+        table.add_row([
+            row.name.clone(),
+            row.state.clone(),
+            time(row.since_seconds),
+            ends_in(row.lease_seconds),
+            row.host_share.to_string(),
+            row.partitions.to_string(),
+            row.open.to_string(),
+            row.in_flight.to_string(),
+        ]);
+    }
+    if status.members.is_empty() {
+        table.add_row(["nobody"]);
+    }
+    table
+}
+
+fn ends_in(seconds: f64) -> String {
+    if seconds < 0.0 { format!("ended {} ago", time(-seconds)) } else { time(seconds) }
+}
+
 /// Partitions that follow each other under one owner are shown as one row.
 fn partitions(status: &Status) -> Table {
-    let mut table = table(&["partitions", "owner", "lease ends in", "open events"], &[2, 3]);
+    let mut table =
+        table(&["partitions", "owner", "since", "lease ends in", "open events", "in flight"], &[2, 3, 4, 5]);
     for group in status.partitions.chunk_by(|a, b| a.owner == b.owner) {
         let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
         let range = if group.len() == 1 {
@@ -100,11 +127,19 @@ fn partitions(status: &Status) -> Table {
         } else {
             format!("{}–{}", first.partition, last.partition)
         };
-        let lease = first.lease_seconds.map_or("–".into(), |seconds| {
-            if seconds < 0.0 { format!("ended {} ago", time(-seconds)) } else { time(seconds) }
-        });
+        let none = || "–".to_owned();
+        // The last of them to come.
+        let since = group.iter().filter_map(|partition| partition.since_seconds).reduce(f64::min);
         let open: i64 = group.iter().map(|partition| partition.open).sum();
-        table.add_row([range, first.owner.clone().unwrap_or("nobody".into()), lease, open.to_string()]);
+        let in_flight: i64 = group.iter().map(|partition| partition.in_flight).sum();
+        table.add_row([
+            range,
+            first.owner.clone().unwrap_or("nobody".into()),
+            since.map_or_else(none, time),
+            first.lease_seconds.map_or_else(none, ends_in),
+            open.to_string(),
+            in_flight.to_string(),
+        ]);
     }
     table
 }

@@ -120,7 +120,7 @@ fn settings_at_their_limits_are_accepted() {
         &["--lease=7500ms", "--drain-time=5s", "--retention=1min"],
         &["--partitions=1", "--host-connections=1", "--max-in-flight=10", "--max-attempts=1"],
         &[
-            "--partitions=1024",
+            "--partitions=1000",
             "--host-connections=2000",
             "--max-in-flight=20000",
             "--backoff-factor=1",
@@ -136,7 +136,7 @@ fn settings_at_their_limits_are_accepted() {
 #[test]
 fn a_value_that_cannot_be_read_is_refused_with_advice() {
     let table = [
-        ("--partitions=0", "1..=1024"),
+        ("--partitions=0", "1..=1000"),
         ("--host-connections=0", "1..=2000"),
         ("--max-in-flight=20001", "10..=20000"),
         ("--max-attempts=0", "1..=1000"),

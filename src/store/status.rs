@@ -6,6 +6,27 @@ use sqlx::{FromRow, PgConnection};
 use crate::domain::event::{EventId, Partition};
 use crate::domain::lifecycle::State;
 
+/// A worker.
+#[derive(Clone, Debug, FromRow, Serialize)]
+pub struct MemberRow {
+    /// Its name.
+    pub name: String,
+    /// `works`, `stands by`, `leaves`, or `gone` if its lease has ended without a word.
+    pub state: String,
+    /// Seconds since it came.
+    pub since_seconds: f64,
+    /// Seconds until its lease ends; negative if it has.
+    pub lease_seconds: f64,
+    /// Requests that it may have open to one host.
+    pub host_share: i32,
+    /// Partitions that it owns.
+    pub partitions: i64,
+    /// Open events in them.
+    pub open: i64,
+    /// Attempts in flight.
+    pub in_flight: i64,
+}
+
 /// A partition and its owner.
 #[derive(Clone, Debug, FromRow, Serialize)]
 pub struct PartitionRow {
@@ -15,10 +36,14 @@ pub struct PartitionRow {
     pub owner: Option<String>,
     /// How often the owner has changed.
     pub epoch: i64,
+    /// Seconds since the owner has it.
+    pub since_seconds: Option<f64>,
     /// Seconds until the lease ends; negative if it has.
     pub lease_seconds: Option<f64>,
     /// Open events.
     pub open: i64,
+    /// Attempts in flight.
+    pub in_flight: i64,
 }
 
 /// Open events of one state.
@@ -71,6 +96,8 @@ pub struct HostRow {
 /// Everything.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
+    /// All workers, the first to come first.
+    pub members: Vec<MemberRow>,
     /// All partitions.
     pub partitions: Vec<PartitionRow>,
     /// Open events by state.
@@ -106,10 +133,14 @@ const ENTITIES: &str = "with line as (select *, row_number() over (partition by 
 /// # Errors
 /// sqlx's.
 pub async fn read(connection: &mut PgConnection, limit: i64) -> Result<Status, sqlx::Error> {
+    let members = members(connection).await?;
     let partitions = sqlx::query_as(
         "select p.id as partition, p.owner_name as owner, p.epoch, \
-         extract(epoch from p.expires_at - clock_timestamp())::float8 as lease_seconds, \
-         (select count(*) from open_event o where o.partition = p.id) as open from partition p order by p.id",
+         extract(epoch from clock_timestamp() - case when p.owner is not null then p.acquired_at end)::float8 \
+         as since_seconds, extract(epoch from p.expires_at - clock_timestamp())::float8 as lease_seconds, \
+         coalesce(o.open, 0) as open, coalesce(o.in_flight, 0) as in_flight from partition p left join ( \
+         select partition, count(*) as open, count(*) filter (where state = 'IN_FLIGHT') as in_flight \
+         from open_event group by partition) o on o.partition = p.id order by p.id",
     )
     .fetch_all(&mut *connection)
     .await?;
@@ -142,7 +173,23 @@ pub async fn read(connection: &mut PgConnection, limit: i64) -> Result<Status, s
         sqlx::query_as("select count(*), count(*) filter (where published_at is null) from dead_letter")
             .fetch_one(connection)
             .await?;
-    Ok(Status { partitions, states, busiest, blocked, hosts, failed, unpublished })
+    Ok(Status { members, partitions, states, busiest, blocked, hosts, failed, unpublished })
+}
+
+async fn members(connection: &mut PgConnection) -> Result<Vec<MemberRow>, sqlx::Error> {
+    sqlx::query_as(
+        "select m.name, case when m.expires_at <= clock_timestamp() then 'gone' when m.leaving then 'leaves' \
+         when m.host_share = 0 then 'stands by' else 'works' end as state, \
+         extract(epoch from clock_timestamp() - m.joined_at)::float8 as since_seconds, \
+         extract(epoch from m.expires_at - clock_timestamp())::float8 as lease_seconds, m.host_share, \
+         count(p.id) as partitions, coalesce(sum(o.open), 0)::int8 as open, \
+         coalesce(sum(o.in_flight), 0)::int8 as in_flight \
+         from member m left join partition p on p.owner = m.id left join ( \
+         select partition, count(*) as open, count(*) filter (where state = 'IN_FLIGHT') as in_flight \
+         from open_event group by partition) o on o.partition = p.id group by m.id order by m.joined_at, m.id",
+    )
+    .fetch_all(connection)
+    .await
 }
 
 /// The event with this key, its partition and its state.

@@ -18,6 +18,7 @@ mod once;
 mod operator;
 mod order;
 mod outages;
+mod replicas;
 mod request;
 mod sequence;
 mod start;

@@ -66,4 +66,40 @@ impl Database {
         };
         within(time, format_args!("{count} recorded events"), asking).await;
     }
+
+    /// How many partitions each owner has, by its name; nobody is the empty name.
+    pub async fn owners(&self) -> BTreeMap<String, i64> {
+        let sql = "select coalesce(owner_name, ''), count(*) from partition group by 1";
+        let rows: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(&self.0).await.expect("the partitions");
+        rows.into_iter().collect()
+    }
+
+    /// Waits until so many owners have all partitions in even shares.
+    pub async fn wait_for_even_shares(&self, time: Duration, owners: usize) {
+        let asking = async {
+            loop {
+                let shares = self.owners().await;
+                let (least, most) = (shares.values().min().copied(), shares.values().max().copied());
+                let even = least.zip(most).is_some_and(|(least, most)| most - least <= 1);
+                if shares.len() == owners && even && !shares.contains_key("") {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within(time, format_args!("even shares of {owners} owners"), asking).await;
+    }
+
+    /// How often partitions have changed their owner.
+    pub async fn changes_of_owner(&self) -> i64 {
+        let sql = "select sum(epoch)::int8 from partition";
+        sqlx::query_scalar(sql).fetch_one(&self.0).await.expect("the partitions")
+    }
+
+    /// The partition of each entity's events; those of an entity that moved are left out.
+    pub async fn partitions_of_entities(&self) -> BTreeMap<String, i32> {
+        let sql = "select entity, min(partition) from event group by entity having min(partition) = max(partition)";
+        let rows: Vec<(String, i32)> = sqlx::query_as(sql).fetch_all(&self.0).await.expect("the events");
+        rows.into_iter().collect()
+    }
 }
