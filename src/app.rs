@@ -161,11 +161,7 @@ impl Worker {
         // None before this worker has its share of the cap.
         let hosts = HostLimit::new(0, args.max_in_flight.into());
         let client = deliver::client(args.host_connections.into(), args.attempt_timeout)?;
-        let judge = Judge {
-            policy: args.policy(),
-            hold: args.on_exhausted == OnExhausted::Hold,
-            seed: std::hash::RandomState::new(),
-        };
+        let judge = judge(args);
         let (publisher, keep_publishing) = Publisher::new(args.broker.amqp_url.clone(), end.clone());
 
         let (commands, to_write) = mpsc::channel(COMMANDS);
@@ -267,6 +263,11 @@ impl Worker {
         self.publisher.await?;
         Ok(())
     }
+}
+
+fn judge(args: &WorkerArgs) -> Judge {
+    let hold = args.on_exhausted == OnExhausted::Hold;
+    Judge { policy: args.policy(), hold, seed: std::hash::RandomState::new() }
 }
 
 /// A worker that reaches the broker only after it has taken partitions would leave them waiting. But a broker that is

@@ -41,6 +41,10 @@ pub enum Command {
     Status(crate::commands::status::StatusArgs),
     /// Send FAILED events again, or skip one that its entity waits for
     Redrive(crate::commands::redrive::RedriveArgs),
+    /// Test the promises on your own servers, and write a report
+    Verify(Box<crate::commands::verify::VerifyArgs>),
+    /// Print a report of verify, or compare two
+    Report(crate::commands::report::ReportArgs),
 }
 
 /// A URL that may hold a password: it is never printed.
@@ -293,11 +297,20 @@ fn status_range(part: &str) -> Result<RangeInclusive<u16>, String> {
 /// More would overflow the clocks that a time is added to.
 const LONGEST: Duration = Duration::from_secs(3_650 * 86_400);
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads a time.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(time) if time > LONGEST => Err("use 3650days or less".into()),
         Ok(time) => Ok(time),
         Err(error) => Err(format!("{error}: write a number and a unit, such as 500ms, 5s or 2min")),
+    }
+}
+
+/// Reads a share in percent.
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("write a number from 0 to 100".into()),
     }
 }
 

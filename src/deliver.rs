@@ -59,8 +59,7 @@ pub async fn run(
 async fn one(attempt: Attempt, client: reqwest::Client, timeout: Duration, ended: mpsc::Sender<Ended>) {
     let Attempt { candidate, held, permit } = attempt;
     let (outcome, took) = match wait_for_cover(&held, timeout).await {
-        Cover::Until(deadline) => {
-            let begun = deadline - timeout;
+        Cover::Until { begun, deadline } => {
             let outcome = until(deadline, send(&client, &candidate, deadline)).await;
             let late = || Outcome::NoResponse(format!("no answer within {}", humantime::format_duration(timeout)));
             (outcome.unwrap_or_else(late), Some(clock::now().saturating_sub(begun)))
@@ -75,8 +74,13 @@ async fn one(attempt: Attempt, client: reqwest::Client, timeout: Duration, ended
 
 /// Whether an attempt may begin.
 enum Cover {
-    /// It has to be over by this moment of the monotonic clock.
-    Until(Duration),
+    /// From now on; it has to be over by the deadline. Moments of the monotonic clock.
+    Until {
+        /// Now.
+        begun: Duration,
+        /// The end.
+        deadline: Duration,
+    },
     /// The leases ended and were taken again: this attempt's permit may be somebody else's by now.
     Lapsed,
     /// The lease is lost.
@@ -87,9 +91,10 @@ enum Cover {
 async fn wait_for_cover(held: &Held, timeout: Duration) -> Cover {
     let lapses = held.lapses();
     loop {
-        let deadline = clock::now() + timeout;
+        let begun = clock::now();
+        let deadline = begun + timeout;
         if held.covers(deadline) {
-            return if held.lapses() == lapses { Cover::Until(deadline) } else { Cover::Lapsed };
+            return if held.lapses() == lapses { Cover::Until { begun, deadline } } else { Cover::Lapsed };
         }
         if held.is_lost() {
             return Cover::Lost;

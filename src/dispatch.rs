@@ -140,18 +140,28 @@ impl Dispatch {
             Written::Woken(woken) => self.woken(woken),
             Written::Unparked { host, events, more } => self.unparked(&host, events, more),
             Written::Gathered { entities, hosts } => self.gathered(&entities, &hosts),
-            Written::TakenOver { held, in_flight } => {
-                for event in in_flight {
-                    let Some(candidate) = restore(&event) else { continue };
-                    // With a lane of its own, its line goes on if it was the last attempt.
-                    let entity = candidate.event.entity.clone();
-                    if self.lanes.woken(candidate.clone(), None) {
-                        self.lanes.start(&entity);
-                    }
-                    let held = held.clone();
-                    self.left.push_back(Ended { candidate, held, outcome: Outcome::Unknown, took: None });
-                }
+            Written::TakenOver { held, in_flight, hosts } => self.taken_over(&held, &in_flight, &hosts),
+        }
+    }
+
+    fn taken_over(&mut self, held: &Held, in_flight: &[StoredEvent], hosts: &[Host]) {
+        for event in in_flight {
+            let Some(candidate) = restore(event) else { continue };
+            // With a lane of its own, its line goes on if it was the last attempt.
+            let entity = candidate.event.entity.clone();
+            if self.lanes.woken(candidate.clone(), None) {
+                self.lanes.start(&entity);
             }
+            let held = held.clone();
+            self.left.push_back(Ended { candidate, held, outcome: Outcome::Unknown, took: None });
+        }
+        self.look_for_parked(hosts);
+    }
+
+    fn look_for_parked(&mut self, hosts: &[Host]) {
+        for host in hosts {
+            self.hosts.lock().note_parked(host);
+            self.unpark_if_wanted(host);
         }
     }
 
@@ -182,10 +192,7 @@ impl Dispatch {
                     self.wake(partition, token);
                 }
             }
-            Notice::Parked(host) => {
-                self.hosts.lock().note_parked(&host);
-                self.unpark_if_wanted(&host);
-            }
+            Notice::Parked(host) => self.look_for_parked(&[host]),
             Notice::Strays => {
                 let held = self.hold_all();
                 self.outbox.push_back(Command::Gather { held });
@@ -196,11 +203,11 @@ impl Dispatch {
 
     /// Proof for one piece of work; none if the partition is not ours (any more).
     fn hold(&self, partition: Partition) -> Option<Held> {
-        self.leases.get(&partition).and_then(|lease| lease.hold())
+        self.leases.get(&partition).and_then(super::store::lease::Lease::hold)
     }
 
     fn hold_all(&self) -> Vec<Held> {
-        self.leases.values().filter_map(|lease| lease.hold()).collect()
+        self.leases.values().filter_map(super::store::lease::Lease::hold).collect()
     }
 
     fn wake(&mut self, partition: Partition, token: Token) {
@@ -220,10 +227,7 @@ impl Dispatch {
         for entity in entities {
             self.lanes.goes_on(entity);
         }
-        for host in hosts {
-            self.hosts.lock().note_parked(host);
-            self.unpark_if_wanted(host);
-        }
+        self.look_for_parked(hosts);
     }
 
     fn recorded(&mut self, candidate: Candidate, head: bool, others_open: bool, place: Option<Place>) {

@@ -98,7 +98,9 @@ impl Hosts {
         if raised {
             // Hosts that had all they could get left the round.
             let hosts: Vec<Host> = self.by_host.keys().cloned().collect();
-            hosts.iter().for_each(|host| self.give_turn(host));
+            for host in &hosts {
+                self.give_turn(host);
+            }
         }
     }
 

@@ -18,7 +18,8 @@
 //! | [`handoff`] | what the stages hand to each other |
 //! | [`domain`] | the rules of it all, pure |
 //! | [`clock`], [`reconnect`], [`telemetry`] | time, delays between tries, logs |
-//! | [`commands`] | what else the program does: publish, sink, status, redrive |
+//! | [`proof`] | what `verify` sends, and how what it sees is held against the promises, pure |
+//! | [`commands`] | what else the program does: publish, sink, status, redrive, verify, report |
 
 pub mod app;
 pub mod broker;
@@ -32,6 +33,7 @@ pub mod handoff;
 pub mod host_limit;
 pub mod intake;
 pub mod ownership;
+pub mod proof;
 pub mod reconnect;
 pub mod rescue;
 pub mod settle;

@@ -44,6 +44,11 @@ async fn run(command: Command) -> ExitCode {
         Command::Sink(args) => code(commands::sink::run(&args).await),
         Command::Status(args) => code(commands::status::run(&args).await),
         Command::Redrive(args) => code(commands::redrive::run(&args).await),
+        Command::Verify(args) => match commands::verify::run(&args).await {
+            Err(error @ commands::verify::VerifyError::Setting(_)) => fail(error, USAGE),
+            ended => code(ended),
+        },
+        Command::Report(args) => code(commands::report::run(&args)),
     }
 }
 

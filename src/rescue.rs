@@ -102,7 +102,11 @@ impl Rescue {
 /// Deletes what has expired. The owner of the first partition does so for all.
 async fn expire(pool: PgPool, owned: watch::Receiver<Vec<Arc<Lease>>>, after: Duration) {
     loop {
-        let first = owned.borrow().iter().find(|lease| lease.partition == Partition(0)).and_then(|lease| lease.hold());
+        let first = owned
+            .borrow()
+            .iter()
+            .find(|lease| lease.partition == Partition(0))
+            .and_then(super::store::lease::Lease::hold);
         let deleted = match &first {
             Some(_held) => retention::sweep(&pool, after).await,
             None => Ok(0),

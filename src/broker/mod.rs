@@ -36,10 +36,10 @@ impl Heartbeat {
     const LONGEST: u16 = 5;
 
     /// Well under the lease: the broker gives a partition's messages to its next owner only after it has seen that the
-    /// former one's connection is dead, which takes it up to two heartbeats.
+    /// former one's connection is dead, which takes it up to three heartbeats.
     #[must_use]
     pub fn under(lease: Duration) -> Self {
-        Self(u16::try_from(lease.as_secs() / 3).unwrap_or(u16::MAX).clamp(1, Self::LONGEST))
+        Self(u16::try_from(lease.as_secs() / 5).unwrap_or(u16::MAX).clamp(1, Self::LONGEST))
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub mod publish;
 pub mod redrive;
+pub mod report;
 mod signals;
 pub mod sink;
 pub mod status;
+pub mod verify;

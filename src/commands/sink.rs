@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::plan::{DelayRange, Plan};
 use self::visit::Sink;
 use crate::commands::signals::Signals;
+use crate::config::percent;
 
 /// How long a stop waits for requests that are being answered.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -123,12 +124,5 @@ impl SinkArgs {
             hang: self.hang,
             seed: self.seed,
         }
-    }
-}
-
-fn percent(text: &str) -> Result<f64, String> {
-    match text.trim_end_matches('%').parse::<f64>() {
-        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
-        _ => Err("write a number from 0 to 100".into()),
     }
 }

@@ -42,7 +42,7 @@ impl Deliveries {
 
     /// What is there already, without waiting.
     pub fn ready_now(&mut self) -> Option<Result<Delivery, String>> {
-        self.next().now_or_never().filter(|next| next.is_ok())
+        self.next().now_or_never().filter(std::result::Result::is_ok)
     }
 }
 

@@ -132,6 +132,8 @@ async fn recorded_digests(
 }
 
 type Lines = HashMap<Entity, Line>;
+/// An entity, the number that it waits for, and position and partition of the first of its open events.
+type LineRow = (String, Option<i64>, Option<i64>, Option<i32>);
 
 /// What is recorded of the arrivals' entities.
 async fn lines(connection: &mut PgConnection, arrivals: &[&Arrival]) -> Result<Lines, sqlx::Error> {
@@ -140,7 +142,7 @@ async fn lines(connection: &mut PgConnection, arrivals: &[&Arrival]) -> Result<L
         lines.entry(arrival.event.entity.clone()).or_default();
     }
     let entities: Vec<&str> = lines.keys().map(Entity::as_str).collect();
-    let rows: Vec<(String, Option<i64>, Option<i64>, Option<i32>)> = sqlx::query_as(
+    let rows: Vec<LineRow> = sqlx::query_as(
         "select a.entity, s.next_sequence, o.position, o.partition from unnest($1::text[]) as a (entity) \
          left join entity_sequence s on s.entity = a.entity \
          left join lateral (select position, partition from open_event o where o.entity = a.entity \

@@ -176,6 +176,16 @@ pub async fn read(connection: &mut PgConnection, limit: i64) -> Result<Status, s
     Ok(Status { members, partitions, states, busiest, blocked, hosts, failed, unpublished })
 }
 
+/// Whether every partition has an owner.
+///
+/// # Errors
+/// sqlx's; one of them is that no worker has ever run here.
+pub async fn is_all_owned(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select count(*) > 0 and bool_and(expires_at > clock_timestamp()) is true from partition")
+        .fetch_one(connection)
+        .await
+}
+
 async fn members(connection: &mut PgConnection) -> Result<Vec<MemberRow>, sqlx::Error> {
     sqlx::query_as(
         "select m.name, case when m.expires_at <= clock_timestamp() then 'gone' when m.leaving then 'leaves' \

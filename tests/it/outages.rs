@@ -56,8 +56,9 @@ fn order_holds_though_a_restarted_broker_deals_entities_to_other_partitions() {
         let gate = Gate::closed();
         let behind = gate.clone();
         let receiver = Receiver::new(move |_| Reply::ok().behind(&behind)).await;
-        let many = ["--partitions", "16", "--attempt-timeout", "60s", "--lease", "90s", "--drain-time", "60s"];
-        let worker = Worker::start(world, &many).await;
+        let times = ["--attempt-timeout", "60s", "--lease", "90s", "--drain-time", "60s"];
+        let many = [&["--partitions", "16", "--host-connections", "100"], &times[..]].concat();
+        let (worker, other) = (Worker::start(world, &many).await, Worker::start(world, &many).await);
         let part = |from: usize| -> Vec<Message> {
             let numbers = from..from + 4 * ENTITIES;
             let names = numbers.map(|n| (format!("entity-{}", n % ENTITIES), format!("event-{n}")));
@@ -75,6 +76,7 @@ fn order_holds_though_a_restarted_broker_deals_entities_to_other_partitions() {
         gate.open();
         receiver.wait_for_delivered(Duration::from_secs(180), 8 * ENTITIES).await;
         worker.stop().await;
+        other.stop().await;
         Check::new(receiver.attempts(), 5).order(&database.lines().await).nothing_resent();
         for (entity, keys) in database.lines().await {
             let number = |key: &String| key.rsplit('-').next().and_then(|number| number.parse::<u32>().ok());

@@ -43,7 +43,7 @@ fn from_one_replica_to_four_and_back_under_load_only_what_must_move_moves_and_no
 fn one_of_three_is_killed_ten_times_and_only_what_was_in_flight_is_sent_again() {
     test(Load::Alone, async |world| {
         let (cluster, first) = Cluster::start(world).await;
-        let mut workers = vec![first, cluster.add().await, cluster.add().await];
+        let mut workers = [first, cluster.add().await, cluster.add().await];
         let mut faults = Vec::new();
         for number in 0..10 {
             cluster.run_for(Duration::from_millis(pick(SEED, &format!("pause {number}"), 2_500).into())).await;
@@ -55,7 +55,8 @@ fn one_of_three_is_killed_ten_times_and_only_what_was_in_flight_is_sent_again() 
         }
         cluster.database.wait_for_even_shares(LEASE + EVEN, 3).await;
         let silence = cluster.ends_well(&workers.iter().collect::<Vec<_>>(), &faults).await;
-        assert!(silence < AFTER_A_CRASH, "a partition was without deliveries for {silence:?}");
+        // Whoever takes a dead one's partitions may be the next victim.
+        assert!(silence < 2 * AFTER_A_CRASH, "a partition was without deliveries for {silence:?}");
     });
 }
 

@@ -20,12 +20,12 @@ fn may_import(room: &str) -> Option<&'static [&'static str]> {
         "telemetry" => &["config"],
         "reconnect" => &["clock", "domain"],
         "config" => &["commands", "domain"],
-        "host_limit" => &["domain"],
+        "host_limit" | "proof" => &["domain"],
         "broker" => &["clock", "config", "domain", "reconnect", "telemetry"],
         // An event on its way through the writer keeps its place at its host.
         "store" => &["clock", "config", "domain", "host_limit", "reconnect", "telemetry"],
         "handoff" => &["broker", "domain", "host_limit", "store"],
-        "commands" => &["broker", "clock", "config", "domain", "reconnect", "store", "telemetry"],
+        "commands" => &["broker", "clock", "config", "domain", "proof", "reconnect", "store", "telemetry"],
         stage if STAGES.contains(&stage) => {
             &["broker", "clock", "config", "domain", "handoff", "host_limit", "reconnect", "store", "telemetry"]
         }

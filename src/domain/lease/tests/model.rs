@@ -29,6 +29,7 @@ const DATABASE: i64 = 1;
 
 /// The rules that can be left out, to see that the search finds what they are for.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each of them is a rule, left out or not")]
 struct Rules {
     fence: bool,
     deadline: bool,
@@ -121,7 +122,7 @@ impl Search {
     fn next(&self, world: &World) -> Vec<World> {
         let mut next = Vec::new();
         for me in 0..2 {
-            self.database_renews(world, me, &mut next);
+            Self::database_renews(world, me, &mut next);
             self.database_writes(world, me, &mut next);
             self.asks(world, me, &mut next);
             self.hears(world, me, &mut next);
@@ -139,7 +140,7 @@ impl Search {
             next.push(world);
         };
         let (asked, time) = (self.local(world, me), clock(DATABASE, world.now));
-        if member.leases == Line::Idle && world.now % RENEW_EVERY == 0 && world.now > 0 {
+        if member.leases == Line::Idle && world.now.is_multiple_of(RENEW_EVERY) && world.now > 0 {
             happens(&|world| world.members[me].leases = Line::Asked(asked));
         }
         for (partition, row) in world.rows.iter().enumerate() {
@@ -171,7 +172,7 @@ impl Search {
     }
 
     /// The database carries out what was asked, whether or not anybody waits for the answer.
-    fn database_renews(&self, world: &World, me: usize, next: &mut Vec<World>) {
+    fn database_renews(world: &World, me: usize, next: &mut Vec<World>) {
         let Line::Asked(asked) = world.members[me].leases else { return };
         let mut world = *world;
         let mut held = [None; 2];

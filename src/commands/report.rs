@@ -1,0 +1,115 @@
+//! `onceward report`: prints a report of `onceward verify` for people, or compares two.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::verify::show_report;
+use crate::proof::report::{Report, VERSION, schema};
+
+/// The arguments of `onceward report`.
+#[derive(Clone, Debug, Args)]
+pub struct ReportArgs {
+    /// A report
+    #[arg(required_unless_present = "schema", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Another one to compare it with
+    #[arg(value_name = "OTHER")]
+    pub other: Option<PathBuf>,
+    /// Print the JSON schema of a report
+    #[arg(long)]
+    pub schema: bool,
+}
+
+/// Why a report can't be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The file can't be read.
+    #[error("{file}: {error}")]
+    File {
+        /// Its name.
+        file: String,
+        /// Why.
+        error: String,
+    },
+    /// A report of another version.
+    #[error("{file}: this is a report of version {found}; this program reads version {VERSION}")]
+    Version {
+        /// Its name.
+        file: String,
+        /// Its version.
+        found: u32,
+    },
+}
+
+/// Prints.
+///
+/// # Errors
+/// Why a report can't be shown.
+pub fn run(args: &ReportArgs) -> Result<(), ReportError> {
+    if args.schema {
+        println!("{:#}", schema());
+        return Ok(());
+    }
+    let Some(file) = &args.file else { return Ok(()) };
+    let report = read(file)?;
+    match &args.other {
+        None => print!("{}", show_report(&report)),
+        Some(other) => println!("{}", compare(&report, &read(other)?)),
+    }
+    Ok(())
+}
+
+fn read(file: &PathBuf) -> Result<Report, ReportError> {
+    let name = file.display().to_string();
+    let failed = |error: String| ReportError::File { file: name.clone(), error };
+    let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
+    let found = value["version"].as_u64().and_then(|version| u32::try_from(version).ok());
+    match found {
+        Some(VERSION) => serde_json::from_value(value).map_err(|error| failed(error.to_string())),
+        Some(found) => Err(ReportError::Version { file: name, found }),
+        None => Err(failed("no `version`: this is no report of `onceward verify`".into())),
+    }
+}
+
+/// Figures side by side, with their ratio.
+fn compare(one: &Report, other: &Report) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["", "first", "second", "second / first"]);
+    for column in 1..4 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let verdict = |report: &Report| format!("{:?}", report.verdict).to_lowercase();
+    table.add_row(["verdict".to_owned(), verdict(one), verdict(other), String::new()]);
+    for (check, of_other) in one.checks.iter().zip(&other.checks) {
+        let (first, second) = (check.violations.to_string(), of_other.violations.to_string());
+        table.add_row([format!("violations: {}", check.check.title()), first, second, String::new()]);
+    }
+    for ((name, first), (_, second)) in numbers(one).into_iter().zip(numbers(other)) {
+        let ratio = if first > 0.0 { format!("{:.2}", second / first) } else { "–".into() };
+        table.add_row([name.to_owned(), format!("{first:.1}"), format!("{second:.1}"), ratio]);
+    }
+    table
+}
+
+fn numbers(report: &Report) -> Vec<(&'static str, f64)> {
+    let figures = &report.figures;
+    let workers = figures.processes.iter().filter(|process| process.name == "worker");
+    let (cpu, memory) = workers.fold((0.0, 0.0_f64), |(cpu, memory), process| {
+        (cpu + process.cpu_micros_per_event, memory.max(process.peak_memory_mib))
+    });
+    vec![
+        ("delivered per second", figures.delivered_per_second),
+        ("publish → receive, p50 ms", figures.publish_to_receive.p50_ms),
+        ("publish → receive, p99 ms", figures.publish_to_receive.p99_ms),
+        ("retry lateness, p50 ms", figures.retry_lateness.p50_ms),
+        ("retry lateness, p99 ms", figures.retry_lateness.p99_ms),
+        ("longest time without a 2xx, ms", figures.longest_silence_ms),
+        ("workers' CPU µs an event", cpu),
+        ("workers' peak MiB", memory),
+    ]
+}

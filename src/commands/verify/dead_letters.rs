@@ -1,0 +1,152 @@
+//! Looks at the dead letters of a run, by a queue of its own: what others wait for stays where it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Connection, ExchangeKind};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::args::VerifyArgs;
+use super::produce::POISON;
+use super::watch::Watch;
+use crate::broker::Heartbeat;
+use crate::broker::topology::Names;
+use crate::config::SecretUrl;
+use crate::proof::history::DeadLetter;
+use crate::reconnect::Delays;
+
+/// How long the workers may take to declare their exchanges.
+const DECLARED_WITHIN: Duration = Duration::from_secs(60);
+
+/// The queue, and the task that empties it.
+pub(super) struct Queue {
+    url: SecretUrl,
+    name: String,
+    task: JoinHandle<()>,
+}
+
+/// Waits until the workers have declared the dead-letter exchange, and binds a queue to it.
+pub(super) async fn open(args: &VerifyArgs, watch: &Arc<Watch>, stop: &CancellationToken) -> Result<Queue, String> {
+    let exchange = Names::new(&args.broker.exchange).dead_letter();
+    let name = format!("verify.{}", watch.load().run);
+    let declaring = async {
+        let mut delays = Delays::default();
+        loop {
+            match declare(&args.broker.amqp_url, &exchange, &name).await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(%error, "the dead-letter exchange is not there yet"),
+            }
+            delays.wait().await;
+        }
+    };
+    tokio::time::timeout(DECLARED_WITHIN, declaring).await.map_err(|_| {
+        format!(
+            "the exchange `{exchange}` is not there: is a worker running on this broker with --exchange {}?",
+            args.broker.exchange
+        )
+    })?;
+    let task = empty(args.broker.amqp_url.clone(), name.clone(), watch.clone());
+    let task = tokio::spawn(async move {
+        task.await;
+    });
+    let abort = task.abort_handle();
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        abort.abort();
+    });
+    Ok(Queue { url: args.broker.amqp_url.clone(), name, task })
+}
+
+impl Queue {
+    /// Removes the queue.
+    pub(super) async fn close(self) {
+        self.task.abort();
+        if let Ok(connection) = crate::broker::connect(&self.url, "onceward verify", Heartbeat::default()).await {
+            if let Ok(channel) = connection.create_channel().await {
+                let _ = channel.queue_delete(self.name.as_str().into(), QueueDeleteOptions::default()).await;
+            }
+            let _ = connection.close(200, "verified".into()).await;
+        }
+    }
+}
+
+async fn declare(url: &SecretUrl, exchange: &str, name: &str) -> lapin::Result<()> {
+    let connection = crate::broker::connect(url, "onceward verify", Heartbeat::default()).await?;
+    let channel = connection.create_channel().await?;
+    let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(exchange.into(), ExchangeKind::Topic, passive, FieldTable::default()).await?;
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let mut arguments = FieldTable::default();
+    // Should this run die before it removes the queue: an hour without a consumer.
+    arguments.insert("x-expires".into(), AMQPValue::LongInt(3_600_000));
+    channel.queue_declare(name.into(), durable, arguments).await?;
+    let key = format!("{name}.#");
+    channel
+        .queue_bind(
+            name.into(),
+            exchange.into(),
+            key.as_str().into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await?;
+    connection.close(200, "declared".into()).await
+}
+
+/// Takes what comes, through every failure.
+async fn empty(url: SecretUrl, name: String, watch: Arc<Watch>) {
+    let mut delays = Delays::default();
+    loop {
+        if let Ok(connection) = crate::broker::connect(&url, "onceward verify", Heartbeat::default()).await {
+            delays.reset();
+            if let Err(error) = consume(&connection, &name, &watch).await {
+                tracing::debug!(%error, "the dead letters are out of reach");
+            }
+        }
+        delays.wait().await;
+    }
+}
+
+async fn consume(connection: &Connection, name: &str, watch: &Watch) -> lapin::Result<()> {
+    let channel = connection.create_channel().await?;
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    let mut consumer = channel.basic_consume(name.into(), "".into(), options, arguments).await?;
+    while let Some(delivery) = consumer.next().await {
+        let delivery = delivery?;
+        watch.dead_letter(read(&delivery, watch));
+        delivery.ack(BasicAckOptions::default()).await?;
+    }
+    Ok(())
+}
+
+fn read(delivery: &Delivery, watch: &Watch) -> DeadLetter {
+    let headers = delivery.properties.headers().clone().unwrap_or_default();
+    let text = |name: &str| match headers.inner().get(name) {
+        Some(AMQPValue::LongString(text)) => text.to_string(),
+        _ => String::new(),
+    };
+    let poison = match headers.inner().get(POISON) {
+        Some(AMQPValue::LongLongInt(number)) => u32::try_from(*number).ok(),
+        _ => None,
+    };
+    let key = delivery.properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default();
+    let event = watch.index_of(&key).filter(|_| poison.is_none());
+    let reason = text("onceward-reason");
+    let body = match (event, poison) {
+        (Some(index), _) => watch.is_intact(index, &delivery.data),
+        (None, Some(number)) => delivery.data == format!("poison {number}").as_bytes(),
+        (None, None) => false,
+    };
+    let history: Vec<serde_json::Value> = serde_json::from_str(&text("onceward-history")).unwrap_or_default();
+    let complete = body && !text("onceward-detail").is_empty() && (reason != "exhausted" || !history.is_empty());
+    DeadLetter { event, poison, reason, complete }
+}

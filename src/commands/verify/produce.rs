@@ -1,0 +1,166 @@
+//! Publishes the load, through every failure: what was not confirmed is published again, in its order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm};
+
+use super::args::VerifyArgs;
+use super::receive::Receivers;
+use super::watch::Watch;
+use crate::broker::Heartbeat;
+use crate::domain::event::IdempotencyKey;
+use crate::domain::trace_context;
+use crate::proof::load::Message;
+use crate::reconnect::Delays;
+
+/// Messages that wait for their confirm at one time.
+const WINDOW: usize = 500;
+/// AMQP 0-9-1: the message survives a restart of the broker.
+const PERSISTENT: u8 = 2;
+/// A header that tells the number of a message that breaks the contract.
+pub(super) const POISON: &str = "verify-poison";
+
+/// Publishes every message of the load, and returns when all are confirmed.
+pub(super) async fn all(args: &VerifyArgs, watch: &Arc<Watch>, receivers: &Receivers) -> Result<(), String> {
+    let mut open: VecDeque<Message> = watch.load().messages.iter().copied().collect();
+    let mut delays = Delays::default();
+    let pace = (args.rate > 0).then(|| Duration::from_secs(1) / args.rate);
+    while !open.is_empty() {
+        if let Ok((connection, channel)) = connect(args).await {
+            delays.reset();
+            let mut producer = Producer { args, watch, receivers, channel, waiting: VecDeque::new() };
+            let ended = producer.run(&mut open, pace).await;
+            let unconfirmed = producer.waiting.into_iter().map(|(message, _)| message);
+            unconfirmed.rev().for_each(|message| open.push_front(message));
+            let _ = connection.close(200, "published".into()).await;
+            if ended.is_ok() {
+                continue;
+            }
+        }
+        delays.wait().await;
+    }
+    Ok(())
+}
+
+async fn connect(args: &VerifyArgs) -> lapin::Result<(Connection, Channel)> {
+    let connection = crate::broker::connect(&args.broker.amqp_url, "onceward verify", Heartbeat::default()).await?;
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok((connection, channel))
+}
+
+struct Producer<'a> {
+    args: &'a VerifyArgs,
+    watch: &'a Watch,
+    receivers: &'a Receivers,
+    channel: Channel,
+    waiting: VecDeque<(Message, PublisherConfirm)>,
+}
+
+impl Producer<'_> {
+    /// Until all are confirmed, or the connection is lost.
+    async fn run(&mut self, open: &mut VecDeque<Message>, pace: Option<Duration>) -> Result<(), ()> {
+        let mut ticks = pace.map(tokio::time::interval);
+        while let Some(message) = open.front().copied() {
+            if let Some(ticks) = &mut ticks {
+                ticks.tick().await;
+            }
+            let confirm = self.publish(message).await.map_err(drop)?;
+            open.pop_front();
+            self.waiting.push_back((message, confirm));
+            self.take_confirms().await?;
+        }
+        while let Some((message, confirm)) = self.waiting.pop_front() {
+            self.confirmed(message, confirm.await)?;
+        }
+        Ok(())
+    }
+
+    /// Those that are there already; beyond the window, the oldest is waited for.
+    async fn take_confirms(&mut self) -> Result<(), ()> {
+        while let Some((message, confirm)) = self.waiting.front_mut() {
+            let message = *message;
+            let answer = match confirm.now_or_never() {
+                Some(answer) => answer,
+                None if self.waiting.len() < WINDOW => return Ok(()),
+                None => match self.waiting.front_mut() {
+                    Some((_, confirm)) => confirm.await,
+                    None => return Ok(()),
+                },
+            };
+            self.confirmed(message, answer)?;
+            self.waiting.pop_front();
+        }
+        Ok(())
+    }
+
+    fn confirmed(&mut self, message: Message, answer: lapin::Result<Confirmation>) -> Result<(), ()> {
+        match (answer, message) {
+            (Ok(Confirmation::Ack(None)), Message::Event(index)) => {
+                self.watch.confirmed(index);
+                Ok(())
+            }
+            (Ok(Confirmation::Ack(None)), _) => Ok(()),
+            _ => Err(()),
+        }
+    }
+
+    async fn publish(&self, message: Message) -> lapin::Result<PublisherConfirm> {
+        let load = self.watch.load();
+        let (entity, body, properties) = match message {
+            Message::Event(index) | Message::Duplicate(index) => {
+                if matches!(message, Message::Event(_)) {
+                    self.watch.publishing(index);
+                }
+                (load.entity_name(load.events[index].entity), load.body(index), self.properties(index))
+            }
+            Message::Poison(number) => {
+                (format!("verify.{}.poison", load.run), format!("poison {number}").into_bytes(), poison(load, number))
+            }
+        };
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let exchange = self.args.broker.exchange.as_str();
+        let properties = properties.with_delivery_mode(PERSISTENT);
+        self.channel.basic_publish(exchange.into(), entity.as_str().into(), options, &body, properties).await
+    }
+
+    fn properties(&self, index: usize) -> BasicProperties {
+        let event = &self.watch.load().events[index];
+        let mut headers = FieldTable::default();
+        let destination = self.receivers.url(event.host);
+        headers.insert("destination".into(), AMQPValue::LongString(destination.into()));
+        let traceparent = trace_context::from_key(&IdempotencyKey::from(event.key.as_str()));
+        if let Ok(traceparent) = traceparent.to_str() {
+            headers.insert("traceparent".into(), AMQPValue::LongString(traceparent.into()));
+        }
+        if event.numbered {
+            headers.insert("sequence".into(), AMQPValue::LongLongInt(event.place.into()));
+        }
+        BasicProperties::default()
+            .with_message_id(event.key.as_str().into())
+            .with_content_type("application/json".into())
+            .with_headers(headers)
+    }
+}
+
+/// Messages that break the contract in turns: no key, no URL, no number.
+fn poison(load: &crate::proof::load::Load, number: u32) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    headers.insert(POISON.into(), AMQPValue::LongLongInt(number.into()));
+    let url = if number % 3 == 1 { "ftp://host/" } else { "http://127.0.0.1:9/" };
+    headers.insert("destination".into(), AMQPValue::LongString(url.into()));
+    if number % 3 == 2 {
+        headers.insert("sequence".into(), AMQPValue::LongString("two".into()));
+    }
+    let properties = BasicProperties::default().with_headers(headers);
+    if number.is_multiple_of(3) {
+        properties
+    } else {
+        properties.with_message_id(format!("{}-poison-{number}", load.run).into())
+    }
+}

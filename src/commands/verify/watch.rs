@@ -1,0 +1,153 @@
+//! What the parts of a run see, in one place.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::clock;
+use crate::proof::history::{DeadLetter, History, Published, Request, Trouble};
+use crate::proof::load::{Answer, Load, digest};
+
+/// What was seen so far. Bounded by the load: each event has so many attempts at most, and a run has an end.
+pub(super) struct Watch {
+    load: Arc<Load>,
+    digests: Vec<[u8; 32]>,
+    began: Duration,
+    seen: Mutex<Seen>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Seen {
+    history: History,
+    delivered: HashSet<usize>,
+    dead: HashSet<usize>,
+    poison: HashSet<u32>,
+    confirmed: usize,
+}
+
+impl Watch {
+    pub(super) fn new(load: Arc<Load>) -> Arc<Self> {
+        let digests = (0..load.events.len()).map(|index| digest(&load.body(index))).collect();
+        let published = vec![Published::default(); load.events.len()];
+        let history = History { published, ..History::default() };
+        let seen = Mutex::new(Seen { history, ..Seen::default() });
+        Arc::new(Self { load, digests, began: clock::now(), seen, changed: Notify::new() })
+    }
+
+    pub(super) fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// The time since the run began.
+    pub(super) fn now(&self) -> Duration {
+        clock::now().saturating_sub(self.began)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn history(&self) -> History {
+        self.seen().history.clone()
+    }
+
+    /// The event that a key names, if it is one of this run's.
+    pub(super) fn index_of(&self, key: &str) -> Option<usize> {
+        let index = key.strip_prefix(&self.load.run)?.strip_prefix('-')?.parse().ok()?;
+        (index < self.load.events.len()).then_some(index)
+    }
+
+    pub(super) fn is_intact(&self, index: usize, body: &[u8]) -> bool {
+        self.digests[index] == digest(body)
+    }
+
+    pub(super) fn publishing(&self, index: usize) {
+        let now = self.now();
+        let mut seen = self.seen();
+        let published = &mut seen.history.published[index];
+        published.again |= published.first.is_some();
+        published.first.get_or_insert(now);
+    }
+
+    pub(super) fn confirmed(&self, index: usize) {
+        let mut seen = self.seen();
+        let published = &mut seen.history.published[index];
+        if !std::mem::replace(&mut published.confirmed, true) {
+            seen.confirmed += 1;
+        }
+        drop(seen);
+        self.changed.notify_one();
+    }
+
+    /// A request has begun; gives its number.
+    pub(super) fn begun(&self, event: usize, attempt: u32, intact: bool, trace_id: String, started: Duration) -> usize {
+        let mut seen = self.seen();
+        seen.history.requests.push(Request { event, attempt, started, ended: None, answer: None, intact, trace_id });
+        seen.history.requests.len() - 1
+    }
+
+    /// A request has ended: answered, or left by its sender.
+    pub(super) fn ended(&self, number: usize, answer: Option<Answer>) {
+        let now = self.now();
+        let mut seen = self.seen();
+        let request = &mut seen.history.requests[number];
+        request.ended = Some(now);
+        request.answer = answer;
+        if answer.is_some_and(Answer::succeeds) {
+            let event = request.event;
+            seen.delivered.insert(event);
+        }
+        drop(seen);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn dead_letter(&self, letter: DeadLetter) {
+        let mut seen = self.seen();
+        seen.dead.extend(letter.event);
+        seen.poison.extend(letter.poison);
+        seen.history.dead_letters.push(letter);
+        drop(seen);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn trouble(&self, trouble: Trouble) {
+        self.seen().history.troubles.push(trouble);
+    }
+
+    pub(super) fn delivered(&self) -> u64 {
+        self.seen().delivered.len() as u64
+    }
+
+    /// Confirmed, delivered, dead-lettered and troubles so far.
+    pub(super) fn counts(&self) -> [usize; 4] {
+        let seen = self.seen();
+        [seen.confirmed, seen.delivered.len(), seen.dead.len() + seen.poison.len(), seen.history.troubles.len()]
+    }
+
+    /// Waits until everything is delivered or dead-lettered.
+    pub(super) async fn done(&self) {
+        while !self.is_done() {
+            self.changed.notified().await;
+        }
+    }
+
+    /// Waits until so many events are delivered.
+    pub(super) async fn delivered_at_least(&self, count: usize) {
+        while self.seen().delivered.len() < count {
+            // Others wait for the same signal.
+            let _ = tokio::time::timeout(Duration::from_millis(50), self.changed.notified()).await;
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let seen = self.seen();
+        // An event may be both, which a check finds.
+        let most = seen.delivered.len() + seen.dead.len();
+        most >= self.load.events.len()
+            && seen.poison.len() >= self.load.plan.poison as usize
+            && (0..self.load.events.len()).all(|index| seen.delivered.contains(&index) || seen.dead.contains(&index))
+    }
+}

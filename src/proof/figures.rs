@@ -1,0 +1,179 @@
+//! Figures of a run: how fast, how late, how long.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::check::Promises;
+use super::history::{History, Request};
+use super::load::Answer;
+
+/// A distribution of times, in milliseconds. All are 0 if there was nothing to measure.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Times {
+    /// How many were measured.
+    pub count: u64,
+    /// Half of them are below.
+    pub p50_ms: f64,
+    /// 90 % of them are below.
+    pub p90_ms: f64,
+    /// 99 % of them are below.
+    pub p99_ms: f64,
+    /// 99.9 % of them are below.
+    pub p999_ms: f64,
+    /// The largest.
+    pub max_ms: f64,
+}
+
+/// The figures of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Figures {
+    /// Seconds from the first publish to the last request's end.
+    pub seconds: f64,
+    /// Messages that the broker confirmed, without duplicates and poison.
+    pub confirmed: u64,
+    /// Events that were answered with 2xx.
+    pub delivered: u64,
+    /// Requests in all.
+    pub requests: u64,
+    /// Events in the dead-letter exchange.
+    pub dead_lettered: u64,
+    /// Events that were sent again after a 2xx, as a trouble explains.
+    pub sent_again_after_trouble: u64,
+    /// Delivered events per second.
+    pub delivered_per_second: f64,
+    /// From the publish to the first request's arrival.
+    pub publish_to_receive: Times,
+    /// From the moment at which the policy allows a retry to its arrival. Retries after a trouble are left out.
+    pub retry_lateness: Times,
+    /// The longest time without any 2xx, while events were being published.
+    pub longest_silence_ms: f64,
+    /// What it cost, by process.
+    pub processes: Vec<ProcessFigures>,
+}
+
+/// What one process has used during the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessFigures {
+    /// Its name.
+    pub name: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds of CPU, of user and system together.
+    pub cpu_seconds: f64,
+    /// Microseconds of CPU for each delivered event.
+    pub cpu_micros_per_event: f64,
+    /// The most memory that it had resident, in MiB.
+    pub peak_memory_mib: f64,
+}
+
+/// Computes the figures of a history.
+#[must_use]
+pub fn figures(history: &History, promises: &Promises, explained: u64) -> Figures {
+    let first_publish = history.published.iter().filter_map(|published| published.first).min().unwrap_or_default();
+    let last_end = history.requests.iter().filter_map(|request| request.ended).max().unwrap_or_default();
+    let seconds = last_end.saturating_sub(first_publish).as_secs_f64();
+    let mut of_event: HashMap<usize, Vec<&Request>> = HashMap::new();
+    for request in &history.requests {
+        of_event.entry(request.event).or_default().push(request);
+    }
+    let succeeds = |request: &&&Request| request.answer.is_some_and(Answer::succeeds);
+    let delivered = of_event.values().filter(|requests| requests.iter().any(|request| succeeds(&request))).count();
+    let waits = of_event.iter().filter_map(|(index, requests)| {
+        let first = requests.iter().map(|request| request.started).min()?;
+        Some(first.saturating_sub(history.published[*index].first?))
+    });
+    let publish_to_receive = times(waits);
+    let quiet =
+        |request: &Request| !history.troubles.iter().any(|trouble| trouble.to + promises.longest() > request.started);
+    let late = of_event.values().flat_map(|requests| requests.windows(2)).filter_map(|pair| {
+        let (earlier, later) = (pair[0], pair[1]);
+        let (answer, ended) = (earlier.answer?, earlier.ended?);
+        let least = promises.least_wait(earlier.attempt, answer);
+        (!answer.succeeds() && quiet(later)).then(|| later.started.saturating_sub(ended + least))
+    });
+    let retry_lateness = times(late);
+    let dead_lettered = history.dead_letters.iter().filter(|letter| letter.event.is_some()).count();
+    Figures {
+        seconds,
+        confirmed: history.published.iter().filter(|published| published.confirmed).count() as u64,
+        delivered: delivered as u64,
+        requests: history.requests.len() as u64,
+        dead_lettered: dead_lettered as u64,
+        sent_again_after_trouble: explained,
+        delivered_per_second: per(delivered, seconds),
+        publish_to_receive,
+        retry_lateness,
+        longest_silence_ms: longest_silence(history, first_publish).as_secs_f64() * 1_000.0,
+        processes: Vec::new(),
+    }
+}
+
+impl Promises {
+    /// The largest delay that the policy can give.
+    fn longest(&self) -> Duration {
+        Duration::from_millis(self.backoff_max_ms)
+    }
+}
+
+/// The longest time without any 2xx, while something was published.
+fn longest_silence(history: &History, from: Duration) -> Duration {
+    let last_publish = history.published.iter().filter_map(|published| published.first).max().unwrap_or_default();
+    let mut moments: Vec<Duration> = history
+        .requests
+        .iter()
+        .filter(|request| request.answer.is_some_and(Answer::succeeds))
+        .filter_map(|request| request.ended)
+        .filter(|ended| *ended <= last_publish)
+        .collect();
+    moments.push(from);
+    moments.sort_unstable();
+    moments.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or_default()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of events are far below 2^52")]
+fn per(count: usize, seconds: f64) -> f64 {
+    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+}
+
+/// Three significant digits, from 1 µs to an hour.
+fn times(all: impl Iterator<Item = Duration>) -> Times {
+    let Ok(mut histogram) = Histogram::<u64>::new_with_bounds(1, 3_600_000_000, 3) else { return Times::default() };
+    for time in all {
+        histogram.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
+    }
+    if histogram.is_empty() {
+        return Times::default();
+    }
+    #[expect(clippy::cast_precision_loss, reason = "an hour in microseconds is far below 2^52")]
+    let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1_000.0;
+    Times {
+        count: histogram.len(),
+        p50_ms: at(0.5),
+        p90_ms: at(0.9),
+        p99_ms: at(0.99),
+        p999_ms: at(0.999),
+        max_ms: at(1.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_the_times() {
+        let times = times((1..=1_000).map(Duration::from_millis));
+        let near = |value: f64, expected: f64| (value - expected).abs() <= expected / 500.0;
+        assert_eq!(times.count, 1_000);
+        assert!(near(times.p50_ms, 500.0) && near(times.p99_ms, 990.0) && near(times.max_ms, 1_000.0), "{times:?}");
+    }
+
+    #[test]
+    fn without_anything_to_measure_all_are_zero() {
+        assert_eq!(times(std::iter::empty()), Times::default());
+    }
+}

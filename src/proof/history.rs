@@ -1,0 +1,73 @@
+//! What a run has seen, from the outside: publications and confirms, requests, dead letters, and what was done to the
+//! servers. Times are durations since the run began.
+
+use std::time::Duration;
+
+use super::load::Answer;
+
+/// One event's publication.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Published {
+    /// When it was first handed to the broker.
+    pub first: Option<Duration>,
+    /// The broker has confirmed it.
+    pub confirmed: bool,
+    /// It was handed over more than once, because a confirm did not come: it may have overtaken another one.
+    pub again: bool,
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The event's index in the load.
+    pub event: usize,
+    /// The number of the attempt, as the request says.
+    pub attempt: u32,
+    /// When its head had arrived.
+    pub started: Duration,
+    /// When it was answered, or its sender had gone.
+    pub ended: Option<Duration>,
+    /// How it was answered; none if its sender left before.
+    pub answer: Option<Answer>,
+    /// The body was the one that was published.
+    pub intact: bool,
+    /// The trace id of its `traceparent`.
+    pub trace_id: String,
+}
+
+/// One message from the dead-letter exchange.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// The event's index; none for a message that is not one of the load's events.
+    pub event: Option<usize>,
+    /// For poison: its number in the load.
+    pub poison: Option<u32>,
+    /// Its reason.
+    pub reason: String,
+    /// It carries what it should: the body as it was published, a detail, and for a FAILED event its history.
+    pub complete: bool,
+}
+
+/// Something that was done to a worker or a server.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// In words.
+    pub what: String,
+    /// When it began.
+    pub from: Duration,
+    /// When it was over; an attempt that was in flight meanwhile may be sent again.
+    pub to: Duration,
+}
+
+/// Everything that was seen.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// By the index of the event.
+    pub published: Vec<Published>,
+    /// In the order of their beginning.
+    pub requests: Vec<Request>,
+    /// In the order of their arrival.
+    pub dead_letters: Vec<DeadLetter>,
+    /// In the order of their beginning.
+    pub troubles: Vec<Trouble>,
+}

@@ -1,0 +1,297 @@
+//! What the writer is asked to do, what it answers, and the commands of one transaction between the two.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::super::admit::{Admitted, Arrival};
+use super::super::lease::Held;
+use super::super::line::{Front, StoredEvent, Woken};
+use super::super::operator::Verb;
+use super::super::progress::Settlement;
+use super::super::stray::Gathered;
+use crate::domain::admission::Admission;
+use crate::domain::event::{Entity, EventId, Host};
+use crate::domain::lanes::Candidate;
+use crate::host_limit::shared::Place;
+
+/// Arrivals that one transaction takes at most. Each may hold a lock on its entity until the commit, and the database has
+/// room for a few thousand of all workers together.
+const ARRIVALS: usize = 512;
+/// Reads of lines that one transaction takes at most; each brings at most 16 KiB, or one event.
+const FRONTS: usize = 64;
+/// Reads of parked events that one transaction takes at most; each brings at most 4 MiB, or one event.
+const UNPARKS: usize = 4;
+/// What the writer is asked to do.
+pub enum Command {
+    /// Record arrivals.
+    Admit {
+        /// In the order of arrival.
+        arrivals: Vec<Arrival>,
+        /// Told what became of each; dropped if the lease is lost.
+        reply: oneshot::Sender<Vec<Admitted>>,
+    },
+    /// Record that an attempt begins.
+    Start {
+        /// The event, with the attempts begun so far.
+        candidate: Candidate,
+        /// On its partition.
+        held: Held,
+    },
+    /// Record what came of an attempt.
+    Settle(Settlement),
+    /// Read the front of a line.
+    ReadFront {
+        /// Whose line.
+        entity: Entity,
+        /// On its partition.
+        held: Held,
+    },
+    /// Look whether an event's next attempt is due.
+    Wake {
+        /// The event.
+        id: EventId,
+        /// Attempts begun so far.
+        attempts: u16,
+        /// On its partition.
+        held: Held,
+    },
+    /// Let an event wait for its host in the store.
+    Park {
+        /// The event.
+        id: EventId,
+        /// On its partition.
+        held: Held,
+    },
+    /// Read parked events of a host.
+    Unpark {
+        /// The host.
+        host: Host,
+        /// Events at most.
+        limit: usize,
+        /// On all partitions that are looked at.
+        held: Vec<Held>,
+    },
+    /// Carry out an operator's decision on a FAILED event.
+    Operate {
+        /// The event.
+        id: EventId,
+        /// What is decided.
+        verb: Verb,
+        /// On its partition.
+        held: Held,
+    },
+    /// Look for events of our lines that came in by other partitions' queues.
+    Gather {
+        /// On all partitions that are looked at.
+        held: Vec<Held>,
+    },
+    /// Take over a partition: see what its former owner left.
+    TakeOver {
+        /// On the partition.
+        held: Held,
+    },
+}
+
+/// What the writer has done.
+pub enum Written {
+    /// An arrival was recorded.
+    Recorded {
+        /// The event.
+        candidate: Candidate,
+        /// Nothing of its entity has to become final before it.
+        head: bool,
+        /// The entity had other open events.
+        others_open: bool,
+        /// Its place in memory. A head without one was recorded as parked.
+        place: Option<Place>,
+    },
+    /// An attempt may be sent; the candidate counts it.
+    Started {
+        /// The event.
+        candidate: Candidate,
+        /// On its partition.
+        held: Held,
+    },
+    /// An attempt may not be sent: the event is not where it was thought to be, or the lease is lost.
+    NotStarted(Candidate),
+    /// An attempt is settled.
+    Settled(Settlement),
+    /// The front of a line was read.
+    Front(Front),
+    /// A wake-up found something.
+    Woken(Woken),
+    /// Parked events of a host were read.
+    Unparked {
+        /// The host.
+        host: Host,
+        /// In the order of recording.
+        events: Vec<StoredEvent>,
+        /// There may be more.
+        more: bool,
+    },
+    /// These entities' lines go on with events that came in by other partitions' queues; those that were heads are parked
+    /// at these hosts.
+    Gathered {
+        /// Whose lines.
+        entities: Vec<Entity>,
+        /// Where something was parked.
+        hosts: Vec<Host>,
+    },
+    /// A partition was taken over.
+    TakenOver {
+        /// On the partition.
+        held: Held,
+        /// Attempts that its former owner left in flight.
+        in_flight: Vec<StoredEvent>,
+        /// Where heads of its lines are parked; a sweep finds those beyond the limit.
+        hosts: Vec<Host>,
+    },
+}
+
+/// The commands of one transaction, by kind.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) settlements: Vec<Settlement>,
+    pub(super) admissions: Vec<(Vec<Arrival>, oneshot::Sender<Vec<Admitted>>)>,
+    pub(super) parks: Vec<(EventId, Held)>,
+    pub(super) starts: Vec<(Candidate, Held)>,
+    pub(super) takeovers: Vec<Held>,
+    pub(super) operations: Vec<(EventId, Verb, Held)>,
+    pub(super) fronts: Vec<(Entity, Held)>,
+    pub(super) wakes: Vec<(EventId, u16, Held)>,
+    pub(super) unparks: Vec<(Host, usize, Vec<Held>)>,
+    pub(super) gathers: Vec<Vec<Held>>,
+}
+
+impl Batch {
+    /// Sorts commands by kind; those beyond the limits of one transaction are given back.
+    pub(super) fn gather(commands: Vec<Command>) -> (Self, Vec<Command>) {
+        let mut batch = Self::default();
+        let (mut rest, mut full) = (Vec::new(), false);
+        for command in commands {
+            match command {
+                Command::Admit { arrivals, reply } if !full && batch.arrivals() + arrivals.len() <= ARRIVALS => {
+                    batch.admissions.push((arrivals, reply));
+                }
+                Command::Start { candidate, held } => batch.starts.push((candidate, held)),
+                Command::Settle(settlement) => batch.settlements.push(settlement),
+                Command::ReadFront { entity, held } if batch.fronts.len() < FRONTS => {
+                    batch.fronts.push((entity, held));
+                }
+                Command::Wake { id, attempts, held } if batch.wakes.len() < FRONTS => {
+                    batch.wakes.push((id, attempts, held));
+                }
+                Command::Park { id, held } => batch.parks.push((id, held)),
+                Command::Unpark { host, limit, held } if batch.unparks.len() < UNPARKS => {
+                    batch.unparks.push((host, limit, held));
+                }
+                Command::Operate { id, verb, held } => batch.operations.push((id, verb, held)),
+                Command::Gather { held } => batch.gathers.push(held),
+                Command::TakeOver { held } => batch.takeovers.push(held),
+                beyond => {
+                    // Arrivals stay in their order: behind one that has to wait, all wait.
+                    full |= matches!(beyond, Command::Admit { .. });
+                    rest.push(beyond);
+                }
+            }
+        }
+        (batch, rest)
+    }
+
+    fn arrivals(&self) -> usize {
+        self.admissions.iter().map(|(arrivals, _)| arrivals.len()).sum()
+    }
+
+    pub(super) fn held(&self) -> impl Iterator<Item = &Held> {
+        let arrivals = self.admissions.iter().flat_map(|(arrivals, _)| arrivals).map(|arrival| &arrival.held);
+        let settlements = self.settlements.iter().map(|settlement| &settlement.held);
+        let fronts = self.fronts.iter().map(|(_, held)| held);
+        let others = self.parks.iter().map(|(_, held)| held).chain(self.starts.iter().map(|(_, held)| held));
+        let wakes = self.wakes.iter().map(|(.., held)| held);
+        let looks = self.unparks.iter().map(|(.., held)| held).chain(&self.gathers).flatten();
+        let operations = self.operations.iter().map(|(.., held)| held);
+        let reads = fronts.chain(wakes).chain(looks);
+        arrivals.chain(settlements).chain(others).chain(reads).chain(operations).chain(&self.takeovers)
+    }
+
+    /// Drops what is under a lost lease. Starts are told, because a permit hangs on each.
+    pub(super) fn drop_lost(&mut self) -> Vec<Written> {
+        let kept = |held: &Held| !held.is_lost();
+        self.settlements.retain(|settlement| kept(&settlement.held));
+        self.admissions.retain(|(arrivals, _)| arrivals.iter().all(|arrival| kept(&arrival.held)));
+        self.parks.retain(|(_, held)| kept(held));
+        self.fronts.retain(|(_, held)| kept(held));
+        self.wakes.retain(|(.., held)| kept(held));
+        self.takeovers.retain(kept);
+        self.operations.retain(|(.., held)| kept(held));
+        for looked_at in self.unparks.iter_mut().map(|(.., held)| held).chain(&mut self.gathers) {
+            looked_at.retain(kept);
+        }
+        let starts = std::mem::take(&mut self.starts);
+        let (kept, lost): (Vec<_>, Vec<_>) = starts.into_iter().partition(|(_, held)| kept(held));
+        self.starts = kept;
+        lost.into_iter().map(|(candidate, _)| Written::NotStarted(candidate)).collect()
+    }
+}
+
+/// What a transaction found out; valid once it has committed.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) settled: HashSet<EventId>,
+    pub(super) admitted: Vec<Admitted>,
+    pub(super) started: HashSet<EventId>,
+    pub(super) taken_over: Vec<(Vec<StoredEvent>, Vec<Host>)>,
+    pub(super) fronts: Vec<Front>,
+    pub(super) woken: Vec<Woken>,
+    pub(super) unparked: Vec<(Vec<StoredEvent>, bool)>,
+    pub(super) gathered: Vec<Gathered>,
+}
+
+/// What followers are told of a committed batch, in the order in which it was applied.
+pub(super) fn report(batch: Batch, found: Found) -> Vec<Written> {
+    let mut results = Vec::new();
+    for (held, (in_flight, hosts)) in batch.takeovers.into_iter().zip(found.taken_over) {
+        results.push(Written::TakenOver { held, in_flight, hosts });
+    }
+    for settlement in batch.settlements {
+        if found.settled.contains(&settlement.candidate.id) {
+            results.push(Written::Settled(settlement));
+        }
+    }
+    let mut admitted = found.admitted.into_iter();
+    for (arrivals, reply) in batch.admissions {
+        let outcomes: Vec<Admitted> = admitted.by_ref().take(arrivals.len()).collect();
+        results.extend(arrivals.into_iter().zip(&outcomes).filter_map(|(arrival, outcome)| recorded(arrival, outcome)));
+        // Nobody listens any more if the broker's connection is gone: the messages come again, as duplicates.
+        let _ = reply.send(outcomes);
+    }
+    results
+        .extend(found.gathered.into_iter().map(|Gathered { entities, hosts }| Written::Gathered { entities, hosts }));
+    for (mut candidate, held) in batch.starts {
+        results.push(if found.started.contains(&candidate.id) {
+            candidate.attempts += 1;
+            Written::Started { candidate, held }
+        } else {
+            Written::NotStarted(candidate)
+        });
+    }
+    results.extend(found.fronts.into_iter().map(Written::Front));
+    results.extend(found.woken.into_iter().map(Written::Woken));
+    for ((host, ..), (events, more)) in batch.unparks.into_iter().zip(found.unparked) {
+        results.push(Written::Unparked { host, events, more });
+    }
+    results
+}
+
+fn recorded(arrival: Arrival, outcome: &Admitted) -> Option<Written> {
+    let Admission::Join { head, others_open, home } = outcome.admission else { return None };
+    let mut event = arrival.event;
+    if event.partition != home {
+        // Its line is another partition's. That may be ours, too; if it is not, there is no lane for it here.
+        Arc::make_mut(&mut event).partition = home;
+    }
+    let candidate = Candidate { id: outcome.id?, attempts: 0, event };
+    Some(Written::Recorded { candidate, head, others_open, place: arrival.place })
+}
