@@ -1,10 +1,11 @@
 //! The consumers of one partition: its events, and its due queue.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use tokio::sync::{Semaphore, mpsc};
@@ -13,6 +14,7 @@ use super::Intake;
 use super::acks::Acks;
 use super::reader::Reader;
 use crate::broker::delay::Due;
+use crate::broker::topology::Names;
 use crate::domain::event::Partition;
 use crate::handoff::Notice;
 use crate::store::lease::Held;
@@ -24,6 +26,10 @@ const PREFETCH_IN_ALL: u16 = 2_048;
 const DUE_PREFETCH: u16 = 64;
 /// Batches of a partition that are being recorded or acknowledged at one time.
 const BATCHES: usize = 4;
+/// How often a new owner looks whether the former one has left the queue.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// After so many looks, somebody should know.
+const LOOKS_BEFORE_WARNING: u32 = 1_500;
 
 /// The messages of one queue.
 pub struct Deliveries(lapin::Consumer);
@@ -50,9 +56,9 @@ impl Deliveries {
 /// tags, so that one acknowledgement can stand for many.
 pub struct Consumer {
     held: Held,
-    channels: [Channel; 2],
-    events: Deliveries,
-    due: Deliveries,
+    names: Names,
+    events: Channel,
+    due: Channel,
     reader: Reader,
     recorded: mpsc::Receiver<super::acks::Batch>,
     acks: Acks,
@@ -60,7 +66,7 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Begins to consume.
+    /// Opens the channels.
     ///
     /// # Errors
     /// lapin's.
@@ -70,14 +76,9 @@ impl Consumer {
         held: Held,
         bodies: &Arc<Semaphore>,
     ) -> lapin::Result<Self> {
-        let partition = held.partition();
-        // The same for every worker at every time: so whoever comes next takes all that a dead one's connection gave
-        // back in one piece, and the queue keeps its order.
+        // The same for every worker at every time: so whoever comes next takes all that a former one gave back in one
+        // piece, and the queue keeps its order.
         let prefetch = (PREFETCH_IN_ALL / intake.partitions).clamp(8, 256);
-        let event_channel = channel(connection, prefetch).await?;
-        let due_channel = channel(connection, DUE_PREFETCH).await?;
-        let events = consume(&event_channel, &intake.names.partition(partition)).await?;
-        let due = consume(&due_channel, &intake.names.due(partition)).await?;
         let (batches, recorded) = mpsc::channel(BATCHES);
         let reader = Reader {
             terms: intake.terms.clone(),
@@ -87,10 +88,16 @@ impl Consumer {
             held: held.clone(),
             batches,
         };
-        let acks = Acks { publisher: intake.publisher.clone(), names: intake.names.clone() };
-        let channels = [event_channel, due_channel];
-        let notices = intake.notices.clone();
-        Ok(Self { held, channels, events, due, reader, recorded, acks, notices })
+        Ok(Self {
+            events: channel(connection, prefetch).await?,
+            due: channel(connection, DUE_PREFETCH).await?,
+            reader,
+            recorded,
+            acks: Acks { publisher: intake.publisher.clone(), names: intake.names.clone() },
+            names: intake.names.clone(),
+            notices: intake.notices.clone(),
+            held,
+        })
     }
 
     /// Consumes until the lease is closed; then what was taken in is recorded and acknowledged, and the rest goes back to
@@ -99,32 +106,52 @@ impl Consumer {
     /// # Errors
     /// Why the connection can't be used any more.
     pub async fn run(self) -> Result<(), String> {
-        let Self { held, channels, events, due, reader, recorded, acks, notices } = self;
-        let lease = held.lease();
-        let reading = async {
-            tokio::select! {
-                biased;
-                () = lease.closed() => Ok(()),
-                ended = reader.run(events) => ended,
-            }
+        let Self { held, names, events, due, reader, recorded, acks, notices } = self;
+        let (lease, partition) = (held.lease(), held.partition());
+        let (queue, due_queue) = (names.partition(partition), names.due(partition));
+        let consuming = async {
+            until_alone(&events, &queue).await?;
+            let deliveries = consume(&events, &queue).await?;
+            let tokens = consume(&due, &due_queue).await?;
+            tokio::try_join!(reader.run(deliveries), pass_on(tokens, partition, notices)).map(|((), ())| ())
         };
-        let passing_on = async {
+        let until_closed = async {
             tokio::select! {
                 biased;
                 () = lease.closed() => Ok(()),
-                ended = pass_on(due, held.partition(), notices) => ended,
+                ended = consuming => ended,
             }
         };
         // The reader's end is the end of the batches, and so of their acknowledgement.
-        let ended = tokio::try_join!(reading, passing_on, acks.run(recorded));
+        let ended = tokio::try_join!(until_closed, acks.run(recorded));
         match ended {
             Err(_) if lease.is_lost() => {}
             ended => drop(ended?),
         }
-        for channel in channels {
+        for channel in [events, due] {
             channel.close(200, "another owner follows".into()).await.map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+}
+
+/// Waits until nobody consumes from a queue any more.
+///
+/// When a single active consumer leaves, RabbitMQ lets the next one begin *before* it takes back what the former one had
+/// not acknowledged: the next one would get what is behind that first. Only where nobody waits, the queue keeps its order.
+async fn until_alone(channel: &Channel, queue: &str) -> Result<(), String> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let mut looks = 0_u32;
+    loop {
+        let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+        if declared.map_err(|error| error.to_string())?.consumer_count() == 0 {
+            return Ok(());
+        }
+        looks += 1;
+        if looks == LOOKS_BEFORE_WARNING {
+            tracing::warn!(queue, "another consumer holds the queue; the worker waits for its end");
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
@@ -156,7 +183,8 @@ async fn channel(connection: &Connection, prefetch: u16) -> lapin::Result<Channe
     Ok(channel)
 }
 
-async fn consume(channel: &Channel, queue: &str) -> lapin::Result<Deliveries> {
+async fn consume(channel: &Channel, queue: &str) -> Result<Deliveries, String> {
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    channel.basic_consume(queue.into(), "".into(), options, arguments).await.map(Deliveries)
+    let consumer = channel.basic_consume(queue.into(), "".into(), options, arguments).await;
+    consumer.map(Deliveries).map_err(|error| error.to_string())
 }

@@ -123,6 +123,9 @@ pub struct Findings {
 
 /// From an answer to its record, on a busy machine: so long before a trouble an answer may have been left unrecorded.
 const UNRECORDED: Duration = Duration::from_secs(2);
+/// From a worker's last word on a connection to the receiver's reading it: so long after a trouble a request may begin that
+/// was sent before.
+const UNREAD: Duration = Duration::from_millis(200);
 /// A retry may seem early by this much, because answers and requests take their time on the network.
 const EARLY: Duration = Duration::from_millis(30);
 
@@ -368,7 +371,7 @@ fn succeeds(request: &Request) -> bool {
 /// Whether a trouble may have kept an attempt's outcome from its record.
 fn leaves_unknown(trouble: &Trouble, attempt: &Request) -> bool {
     let ended = attempt.ended.unwrap_or(trouble.to);
-    attempt.started <= trouble.to && trouble.from <= ended + UNRECORDED
+    attempt.started <= trouble.to + UNREAD && trouble.from <= ended + UNRECORDED
 }
 
 fn millis(moment: Duration) -> u64 {

@@ -153,6 +153,7 @@ fn numbers_are_the_order_whatever_was_published_first_and_a_repeated_publish_lea
 fn an_overlap_within_an_entity_is_found() {
     let mut history = good();
     history.requests[0].ended = Some(ms(35));
+    history.requests[3] = request(3, 1, 41, 45, Answer::SlowBody);
     assert_eq!(violations(&history), one(Check::NoOverlap, 2));
 }
 

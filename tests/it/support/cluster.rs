@@ -16,6 +16,8 @@ const CAP: usize = 10;
 const MAX_ATTEMPTS: u32 = 25;
 /// From the receiver's answer to its record, on a busy machine.
 const UNSETTLED: Duration = Duration::from_secs(1);
+/// From the worker's last word on a connection to the receiver's reading it.
+const UNREAD: Duration = Duration::from_millis(200);
 /// A message every so often: the receiver could take about half as many again.
 const PACE: Duration = Duration::from_millis(4);
 const SEED: u64 = 11;
@@ -114,7 +116,7 @@ impl<'a> Cluster<'a> {
 
 fn was_in_flight(attempt: &Attempt, faults: &[Fault]) -> bool {
     let ended = attempt.ended.expect("it succeeded");
-    faults.iter().any(|fault| attempt.started <= fault.to && fault.from <= ended + UNSETTLED)
+    faults.iter().any(|fault| attempt.started <= fault.to + UNREAD && fault.from <= ended + UNSETTLED)
 }
 
 /// The longest time between two attempts for events of one partition.
