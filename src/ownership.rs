@@ -19,7 +19,7 @@ use crate::host_limit::shared::HostLimit;
 use crate::reconnect::Delays;
 use crate::store::Database;
 use crate::store::lease::{Lease, Standing};
-use crate::store::members::{self, Member};
+use crate::store::members::{self, Claimed, Member};
 
 /// How often a worker looks at the others, whether or not it was told of a change.
 const LOOK: Duration = Duration::from_millis(500);
@@ -285,8 +285,8 @@ impl<'a> Keeper<'a> {
         self.us.owned.send_modify(|owned| owned.retain(|lease| !lease.is_lost()));
     }
 
-    fn take_up(&self, claimed: &[(Partition, i64)]) {
-        let leases = claimed.iter().map(|(partition, epoch)| self.standing.lease(*partition, *epoch));
+    fn take_up(&self, claimed: &[Claimed]) {
+        let leases = claimed.iter().map(|claimed| self.standing.lease(claimed));
         self.us.owned.send_modify(|owned| owned.extend(leases));
     }
 

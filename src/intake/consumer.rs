@@ -28,6 +28,8 @@ const DUE_PREFETCH: u16 = 64;
 const BATCHES: usize = 4;
 /// How often a new owner looks whether the former one has left the queue.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long the broker may take from counting a consumer out to taking its messages back.
+const TAKE_BACK: Duration = Duration::from_millis(250);
 /// After so many looks, somebody should know.
 const LOOKS_BEFORE_WARNING: u32 = 1_500;
 
@@ -46,9 +48,9 @@ impl Deliveries {
         }
     }
 
-    /// What is there already, without waiting.
-    pub fn ready_now(&mut self) -> Option<Result<Delivery, String>> {
-        self.next().now_or_never().filter(std::result::Result::is_ok)
+    /// What is there already, without waiting. An error comes again by [`Self::next`].
+    pub fn ready_now(&mut self) -> Option<Delivery> {
+        self.next().now_or_never()?.ok()
     }
 }
 
@@ -110,10 +112,10 @@ impl Consumer {
         let (lease, partition) = (held.lease(), held.partition());
         let (queue, due_queue) = (names.partition(partition), names.due(partition));
         let consuming = async {
-            until_alone(&events, &queue).await?;
+            until_alone(&events, &queue, lease.in_peace).await?;
             let deliveries = consume(&events, &queue).await?;
             let tokens = consume(&due, &due_queue).await?;
-            tokio::try_join!(reader.run(deliveries), pass_on(tokens, partition, notices)).map(|((), ())| ())
+            tokio::try_join!(reader.run(deliveries), pass_on(tokens, partition, notices)).map(drop)
         };
         let until_closed = async {
             tokio::select! {
@@ -139,12 +141,16 @@ impl Consumer {
 ///
 /// When a single active consumer leaves, RabbitMQ lets the next one begin *before* it takes back what the former one had
 /// not acknowledged: the next one would get what is behind that first. Only where nobody waits, the queue keeps its order.
-async fn until_alone(channel: &Channel, queue: &str) -> Result<(), String> {
+///
+/// Even then the broker gets a moment more: it counts a consumer out a little before it has taken everything back. After
+/// a handover in peace it has had one already.
+async fn until_alone(channel: &Channel, queue: &str, in_peace: bool) -> Result<(), String> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let mut looks = 0_u32;
     loop {
         let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
         if declared.map_err(|error| error.to_string())?.consumer_count() == 0 {
+            tokio::time::sleep(if in_peace { LOOK_AGAIN } else { TAKE_BACK }).await;
             return Ok(());
         }
         looks += 1;

@@ -59,7 +59,7 @@ impl Reader {
             self.take(&mut gathered, delivery).await?;
             for _ in 1..BATCH {
                 let Some(delivery) = deliveries.ready_now() else { break };
-                self.take(&mut gathered, delivery?).await?;
+                self.take(&mut gathered, delivery).await?;
             }
             self.flush(&mut gathered).await?;
         }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::members::Claimed;
 use crate::domain::event::Partition;
 use crate::domain::lease::may_begin;
 
@@ -19,6 +20,8 @@ pub struct Lease {
     pub partition: Partition,
     /// Grows with every change of owner.
     pub epoch: i64,
+    /// The former owner gave the partition back, with nothing left at work.
+    pub in_peace: bool,
     standing: Standing,
     /// Nothing begins under it any more. Left only by the lease's end.
     closed: CancellationToken,
@@ -164,10 +167,11 @@ impl Standing {
 
     /// A lease that the database has granted.
     #[must_use]
-    pub fn lease(&self, partition: Partition, epoch: i64) -> Arc<Lease> {
+    pub fn lease(&self, claimed: &Claimed) -> Arc<Lease> {
         Arc::new(Lease {
-            partition,
-            epoch,
+            partition: Partition(claimed.id),
+            epoch: claimed.epoch,
+            in_peace: claimed.in_peace,
             standing: self.clone(),
             closed: CancellationToken::new(),
             lost: CancellationToken::new(),

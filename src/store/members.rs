@@ -107,7 +107,18 @@ pub async fn view(connection: &mut PgConnection, member: &Member) -> Result<View
     })
 }
 
-/// Takes those of the partitions that are still free. Gives them with their epochs.
+/// A partition that was taken.
+#[derive(Clone, Copy, Debug, FromRow)]
+pub struct Claimed {
+    /// The partition.
+    pub id: i32,
+    /// Its epoch from now on.
+    pub epoch: i64,
+    /// Its former owner gave it back; otherwise its lease has ended.
+    pub in_peace: bool,
+}
+
+/// Takes those of the partitions that are still free.
 ///
 /// # Errors
 /// sqlx's.
@@ -116,13 +127,13 @@ pub async fn claim(
     member: &Member,
     lease: Duration,
     partitions: &[i32],
-) -> Result<Vec<(Partition, i64)>, sqlx::Error> {
-    let mut rows: Vec<(i32, i64)> = sqlx::query_as(
-        "update partition set owner = $1, owner_name = $2, epoch = epoch + 1, acquired_at = clock_timestamp(), \
-         expires_at = clock_timestamp() + $3 * interval '1 ms' \
-         where id in (select id from partition where id = any($4) and (owner is null or expires_at <= clock_timestamp()) \
-         order by id for update skip locked) \
-         returning id, epoch",
+) -> Result<Vec<Claimed>, sqlx::Error> {
+    let mut claimed: Vec<Claimed> = sqlx::query_as(
+        "with free as (select id, owner is null as in_peace from partition \
+         where id = any($4) and (owner is null or expires_at <= clock_timestamp()) order by id for update skip locked) \
+         update partition p set owner = $1, owner_name = $2, epoch = p.epoch + 1, acquired_at = clock_timestamp(), \
+         expires_at = clock_timestamp() + $3 * interval '1 ms' from free where p.id = free.id \
+         returning p.id, p.epoch, free.in_peace",
     )
     .bind(member.id)
     .bind(&member.name)
@@ -130,8 +141,8 @@ pub async fn claim(
     .bind(partitions)
     .fetch_all(connection)
     .await?;
-    rows.sort_unstable();
-    Ok(rows.into_iter().map(|(id, epoch)| (Partition(id), epoch)).collect())
+    claimed.sort_unstable_by_key(|claimed| claimed.id);
+    Ok(claimed)
 }
 
 /// Gives partitions back. Nothing happens under an older epoch.

@@ -23,3 +23,4 @@ mod request;
 mod sequence;
 mod start;
 mod tidy;
+mod verify;

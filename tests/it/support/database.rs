@@ -67,6 +67,17 @@ impl Database {
         within(time, format_args!("{count} recorded events"), asking).await;
     }
 
+    /// Waits until something was delivered. The schema may not be there yet.
+    pub async fn wait_for_some_delivered(&self, time: Duration) {
+        let asking = async {
+            let sql = "select exists (select from final_event where state = 'DELIVERED')";
+            while !sqlx::query_scalar(sql).fetch_one(&self.0).await.unwrap_or(false) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        within(time, "a first delivery", asking).await;
+    }
+
     /// How many partitions each owner has, by its name; nobody is the empty name.
     pub async fn owners(&self) -> BTreeMap<String, i64> {
         let sql = "select coalesce(owner_name, ''), count(*) from partition group by 1";

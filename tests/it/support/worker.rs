@@ -29,8 +29,7 @@ pub struct Worker {
 /// Runs the program to its end: its exit code, and all that it printed.
 pub async fn run_to_end(world: &World, arguments: &[&str]) -> (i32, String) {
     let program = Worker::run(world, arguments);
-    program.may_end.store(true, Ordering::SeqCst);
-    (program.exit_code(SOON).await, program.log())
+    (program.ends_by_itself(SOON * 3).await, program.log())
 }
 
 impl Worker {
@@ -45,12 +44,20 @@ impl Worker {
         Self::run(world, &[&["worker"], arguments].concat())
     }
 
-    fn run(world: &World, arguments: &[&str]) -> Self {
+    /// Any of the program's commands.
+    pub fn run(world: &World, arguments: &[&str]) -> Self {
+        Self::run_with(world, arguments, &[])
+    }
+
+    /// With more of an environment.
+    pub fn run_with(world: &World, arguments: &[&str], environment: &[(&str, String)]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let log_file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}.log", world.name));
         let file = File::create(&log_file).expect("a log file");
-        let mut child = command(world, arguments).spawn().expect("the program starts");
+        let mut command = command(world, arguments);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        let mut child = command.spawn().expect("the program starts");
         let lines = Arc::new(watch::Sender::new(Vec::new()));
         let outputs = [
             collect(child.stdout.take().expect("piped"), &file, &lines),
@@ -82,6 +89,12 @@ impl Worker {
         let mut exit = self.exit.clone();
         let code = within(time, "the worker's end", exit.wait_for(Option::is_some)).await;
         code.expect("the task that waits for the worker").expect("just waited for")
+    }
+
+    /// Waits for an end that nobody asked for: the exit code.
+    pub async fn ends_by_itself(&self, time: Duration) -> i32 {
+        self.may_end.store(true, Ordering::SeqCst);
+        self.exit_code(time).await
     }
 
     /// SIGTERM, and waits for a good end.

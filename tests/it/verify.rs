@@ -1,0 +1,150 @@
+//! `onceward verify`: it passes where the promises are kept, sees where they are not, and writes its report whatever happens.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{Load, SOON, Worker, World, run_to_end, test};
+
+/// Short, so that a run ends soon.
+const QUICK: [&str; 9] = [
+    "verify",
+    "--partitions=4",
+    "--attempt-timeout=1s",
+    "--backoff-initial=100ms",
+    "--backoff-max=500ms",
+    "--worker-flag=--lease=2s",
+    "--entities=40",
+    "--poison=6",
+    "--doomed=0.5",
+];
+const LONG: Duration = Duration::from_secs(120);
+
+fn path(world: &World, name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", world.name))
+}
+
+fn read(path: &PathBuf) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Every report keeps to the schema that the program prints.
+async fn keeps_to_the_schema(world: &World, report: &Value) {
+    let (code, schema) = run_to_end(world, &["report", "--schema"]).await;
+    assert_eq!(code, 0);
+    let schema: Value = serde_json::from_str(&schema).expect("JSON");
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let wrong: Vec<_> = validator.iter_errors(report).map(|error| error.to_string()).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let mut other = report.clone();
+    other["verdict"] = "splendid".into();
+    assert!(!validator.is_valid(&other), "the schema refuses what is none");
+}
+
+#[test]
+fn verify_passes_with_workers_killed_and_paused_and_a_receiver_that_goes_away() {
+    test(Load::Alone, async |world| {
+        let file = path(world, "report.json");
+        let troubles = ["--trouble=kill", "--trouble=pause=3s", "--trouble=receiver=1s", "--trouble-every=1s"];
+        let report = format!("--report={}", file.display());
+        let load = ["--workers=2", "--events=1500", "--rate=250", "--max-attempts=12", "--failures=5", "--zipf=0.8"];
+        let verify = Worker::run(world, &[&QUICK[..], &load, &troubles, &[&report]].concat());
+        let code = verify.ends_by_itself(LONG).await;
+        let text = verify.log();
+        assert_eq!(code, 0, "{text}");
+        for word in ["every promise was kept", "publish → receive", "killed worker", "paused worker", "CPU"] {
+            assert!(text.contains(word), "{word} is not in\n{text}");
+        }
+        let report = read(&file);
+        keeps_to_the_schema(world, &report).await;
+        assert_eq!((report["version"].clone(), report["verdict"].clone()), (1.into(), "passed".into()));
+        assert_eq!(report["figures"]["confirmed"], 1_500);
+        assert!(report["figures"]["dead_lettered"].as_u64().is_some_and(|count| count > 0), "{report:#}");
+        assert_eq!(report["troubles"].as_array().map(Vec::len), Some(3));
+        let file = file.display().to_string();
+        let (code, text) = run_to_end(world, &["report", &file]).await;
+        assert!(code == 0 && text.contains("every promise was kept"), "{text}");
+        let (code, text) = run_to_end(world, &["report", &file, &file]).await;
+        assert!(code == 0 && text.contains("second / first") && text.contains("1.00"), "{text}");
+    });
+}
+
+#[test]
+fn verify_sees_workers_that_do_not_keep_what_it_was_told() {
+    test(Load::Shared, async |world| {
+        let file = path(world, "report.json");
+        // The cap is twenty times what the run is told, and the delays are shorter.
+        let worker = Worker::start(world, &["--host-connections=40", "--backoff-initial=100ms"]).await;
+        let report = format!("--report={}", file.display());
+        let told = ["--workers=0", "--host-connections=2", "--backoff-initial=900ms", "--backoff-max=900ms"];
+        let load = ["verify", "--events=800", "--entities=200", "--hosts=1", "--failures=5", "--poison=2", &report];
+        let (code, text) = run_to_end(world, &[&load[..], &told].concat()).await;
+        worker.stop().await;
+        assert_eq!(code, 1, "{text}");
+        let report = read(&file);
+        keeps_to_the_schema(world, &report).await;
+        assert_eq!(report["verdict"], "failed");
+        let passed = |check: &str| {
+            let checks = report["checks"].as_array().expect("a list");
+            checks.iter().find(|found| found["check"] == check).expect("the check")["passed"].clone()
+        };
+        assert_eq!(passed("host_cap"), false, "{text}");
+        assert_eq!(passed("attempts_and_backoff"), false, "{text}");
+        for kept in ["nothing_lost", "nothing_sent_twice", "in_order", "no_overlap", "payload_intact"] {
+            assert_eq!(passed(kept), true, "{kept}: {text}");
+        }
+        let early = report["checks"][5]["listed"][0].clone();
+        assert!(early["key"].is_string() && early["earlier_ms"].is_u64() && early["trace_id"].is_string(), "{early}");
+    });
+}
+
+#[test]
+fn a_run_that_is_interrupted_writes_its_report_all_the_same() {
+    test(Load::Shared, async |world| {
+        let file = path(world, "report.json");
+        let report = format!("--report={}", file.display());
+        let verify = Worker::run(world, &[&QUICK[..], &["--events=100000", "--rate=100", &report]].concat());
+        // Its worker owns the partitions from then on, and events flow.
+        crate::support::Database::connect(world).await.wait_for_some_delivered(SOON).await;
+        verify.signal("INT");
+        assert_eq!(verify.exit_code(SOON).await, 1, "{}", verify.log());
+        let report = read(&file);
+        keeps_to_the_schema(world, &report).await;
+        assert_eq!(report["verdict"], "interrupted");
+        assert!(verify.log().contains("interrupted"), "{}", verify.log());
+    });
+}
+
+#[test]
+fn a_run_that_can_not_be_carried_out_says_why_in_its_report() {
+    test(Load::Shared, async |world| {
+        let file = path(world, "report.json");
+        let report = format!("--report={}", file.display());
+        let fails = ["--trouble=run=exit 3", "--trouble-every=100ms", "--events=200", &report];
+        let (code, text) = run_to_end(world, &[&QUICK[..], &fails].concat()).await;
+        assert_eq!(code, 1, "{text}");
+        let report = read(&file);
+        assert_eq!(report["verdict"], "error");
+        assert!(report["reason"].as_str().is_some_and(|reason| reason.contains("exit 3")), "{report:#}");
+        let (code, text) = run_to_end(world, &["verify", "--workers=0", "--trouble=kill"]).await;
+        assert!(code == 2 && text.contains("--workers 1"), "{text}");
+    });
+}
+
+#[test]
+fn a_report_may_go_to_an_object_store() {
+    test(Load::Shared, async |world| {
+        let store = crate::support::S3::start(&path(world, "s3"), "reports").await;
+        let to = "--report=s3://reports/runs/latest.json";
+        let verify = Worker::run_with(world, &[&QUICK[..], &["--events=200", to]].concat(), &store.environment());
+        assert_eq!(verify.ends_by_itself(LONG).await, 0, "{}", verify.log());
+        let report = read(&store.file("runs/latest.json"));
+        assert_eq!(report["verdict"], "passed");
+        let nowhere = [&QUICK[..], &["--events=200", "--report=s3://nothing/latest.json"]].concat();
+        let verify = Worker::run_with(world, &nowhere, &store.environment());
+        assert_eq!(verify.ends_by_itself(LONG).await, 1);
+        assert!(verify.log().contains("s3://nothing/latest.json"), "{}", verify.log());
+    });
+}
