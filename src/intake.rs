@@ -7,6 +7,7 @@ pub mod reader;
 pub mod session;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lapin::Connection;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -25,6 +26,11 @@ use crate::store::writer::Command;
 
 /// Memory for the bodies of events that were taken in and wait for their host, in KiB. Beyond it they wait in the store.
 const BODIES_KIB: usize = 64 * 1024;
+
+/// How long a connection may take to be opened, with everything declared: 1,000 partitions take about ten seconds.
+const OPEN_WITHIN: Duration = Duration::from_secs(60);
+/// How long a connection may take to be closed.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What intake needs.
 pub struct Intake {
@@ -63,14 +69,14 @@ impl Intake {
         let mut declared = false;
         let mut away = false;
         while !stop.is_cancelled() {
-            let ended = match stop.run_until_cancelled(self.open(&mut declared)).await {
+            let ended = match stop.run_until_cancelled(self.open_within(&mut declared)).await {
                 None => break,
                 Some(Ok(connection)) => {
                     delays.reset();
                     away = false;
                     self.reached.cancel();
                     let ended = session::run(&connection, &mut self, &bodies, &stop).await;
-                    let _ = connection.close(200, "stopped".into()).await;
+                    let _ = tokio::time::timeout(CLOSE_WITHIN, connection.close(200, "stopped".into())).await;
                     // A queue may be gone: declare everything again, for it may be the whole broker that is new.
                     declared = false;
                     ended
@@ -87,6 +93,14 @@ impl Intake {
             }
         }
         Ok(())
+    }
+
+    async fn open_within(&self, declared: &mut bool) -> Result<Connection, TopologyError> {
+        let late = || TopologyError::Broker {
+            what: "a connection".into(),
+            error: std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
+        };
+        tokio::time::timeout(OPEN_WITHIN, self.open(declared)).await.unwrap_or_else(|_| Err(late()))
     }
 
     async fn open(&self, declared: &mut bool) -> Result<Connection, TopologyError> {

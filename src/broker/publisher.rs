@@ -17,6 +17,8 @@ use crate::reconnect::Delays;
 
 /// The longest wait for a confirm; a broker that is alive answers within milliseconds.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(30);
+/// How long a connection may take to be opened; not every request of one that breaks has an end.
+const OPEN_WITHIN: Duration = Duration::from_secs(30);
 /// AMQP 0-9-1: the message survives a restart of the broker.
 const PERSISTENT: u8 = 2;
 
@@ -131,7 +133,7 @@ async fn stay_connected(url: SecretUrl, sender: watch::Sender<Option<Arc<Link>>>
         .run_until_cancelled(async {
             loop {
                 // A failure is not logged here: the consuming connection says the same, once.
-                if let Ok((connection, link)) = open(&url).await {
+                if let Ok(Ok((connection, link))) = tokio::time::timeout(OPEN_WITHIN, open(&url)).await {
                     delays.reset();
                     let link = Arc::new(link);
                     sender.send_replace(Some(link.clone()));

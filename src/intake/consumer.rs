@@ -26,6 +26,8 @@ const PREFETCH_IN_ALL: u16 = 2_048;
 const DUE_PREFETCH: u16 = 64;
 /// Batches of a partition that are being recorded or acknowledged at one time.
 const BATCHES: usize = 4;
+/// A broker that is alive answers within milliseconds.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How often a new owner looks whether the former one has left the queue.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long the broker may take from counting a consumer out to taking its messages back.
@@ -71,13 +73,13 @@ impl Consumer {
     /// Opens the channels.
     ///
     /// # Errors
-    /// lapin's.
+    /// Why the connection can't be used.
     pub async fn open(
         connection: &Connection,
         intake: &Intake,
         held: Held,
         bodies: &Arc<Semaphore>,
-    ) -> lapin::Result<Self> {
+    ) -> Result<Self, String> {
         // The same for every worker at every time: so whoever comes next takes all that a former one gave back in one
         // piece, and the queue keeps its order.
         let prefetch = (PREFETCH_IN_ALL / intake.partitions).clamp(8, 256);
@@ -91,8 +93,8 @@ impl Consumer {
             batches,
         };
         Ok(Self {
-            events: channel(connection, prefetch).await?,
-            due: channel(connection, DUE_PREFETCH).await?,
+            events: answer(channel(connection, prefetch)).await?,
+            due: answer(channel(connection, DUE_PREFETCH)).await?,
             reader,
             recorded,
             acks: Acks { publisher: intake.publisher.clone(), names: intake.names.clone() },
@@ -131,7 +133,7 @@ impl Consumer {
             ended => drop(ended?),
         }
         for channel in [events, due] {
-            channel.close(200, "another owner follows".into()).await.map_err(|error| error.to_string())?;
+            answer(channel.close(200, "another owner follows".into())).await?;
         }
         Ok(())
     }
@@ -148,8 +150,8 @@ async fn until_alone(channel: &Channel, queue: &str, in_peace: bool) -> Result<(
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let mut looks = 0_u32;
     loop {
-        let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
-        if declared.map_err(|error| error.to_string())?.consumer_count() == 0 {
+        let declared = answer(channel.queue_declare(queue.into(), options, FieldTable::default())).await?;
+        if declared.consumer_count() == 0 {
             tokio::time::sleep(if in_peace { LOOK_AGAIN } else { TAKE_BACK }).await;
             return Ok(());
         }
@@ -191,6 +193,13 @@ async fn channel(connection: &Connection, prefetch: u16) -> lapin::Result<Channe
 
 async fn consume(channel: &Channel, queue: &str) -> Result<Deliveries, String> {
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    let consumer = channel.basic_consume(queue.into(), "".into(), options, arguments).await;
-    consumer.map(Deliveries).map_err(|error| error.to_string())
+    answer(channel.basic_consume(queue.into(), "".into(), options, arguments)).await.map(Deliveries)
+}
+
+/// Waits for the broker's answer, but not for ever.
+async fn answer<T>(request: impl Future<Output = lapin::Result<T>>) -> Result<T, String> {
+    match tokio::time::timeout(ANSWER_WITHIN, request).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the broker did not answer within {} s", ANSWER_WITHIN.as_secs())),
+    }
 }

@@ -16,12 +16,32 @@ use crate::domain::event::Partition;
 /// How long the end of a session waits for acknowledgements of what is recorded; without them, messages come again as
 /// duplicates.
 const ACK_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Consumes from every partition that is ours, as they come and go, until `stop`; with a reason, if the connection breaks.
 ///
 /// # Errors
 /// The reason.
 pub async fn run(
+    connection: &Connection,
+    intake: &mut Intake,
+    bodies: &Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Result<(), String> {
+    tokio::select! {
+        ended = consume(connection, intake, bodies, stop) => ended,
+        () = until_lost(connection) => Err("the connection was lost".into()),
+    }
+}
+
+/// lapin does not end every request of a connection that breaks; the connection's own state is looked at.
+async fn until_lost(connection: &Connection) {
+    while connection.status().connected() {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn consume(
     connection: &Connection,
     intake: &mut Intake,
     bodies: &Arc<Semaphore>,
@@ -37,7 +57,7 @@ pub async fn run(
             if consumed.get(&lease.partition) == Some(&lease.epoch) {
                 continue;
             }
-            let consumer = Consumer::open(connection, intake, held, bodies).await.map_err(|error| error.to_string())?;
+            let consumer = Consumer::open(connection, intake, held, bodies).await?;
             consumers.spawn(consumer.run());
             consumed.insert(lease.partition, lease.epoch);
         }

@@ -142,9 +142,11 @@ fn a_report_may_go_to_an_object_store() {
         assert_eq!(verify.ends_by_itself(LONG).await, 0, "{}", verify.log());
         let report = read(&store.file("runs/latest.json"));
         assert_eq!(report["verdict"], "passed");
-        let nowhere = [&QUICK[..], &["--events=200", "--report=s3://nothing/latest.json"]].concat();
-        let verify = Worker::run_with(world, &nowhere, &store.environment());
+        let mut environment = store.environment();
+        environment.push(("AWS_SECRET_ACCESS_KEY", "wrong".into()));
+        let run = [&QUICK[..], &["--events=200", "--report=s3://reports/runs/other.json"]].concat();
+        let verify = Worker::run_with(world, &run, &environment);
         assert_eq!(verify.ends_by_itself(LONG).await, 1);
-        assert!(verify.log().contains("s3://nothing/latest.json"), "{}", verify.log());
+        assert!(verify.log().contains("could not be written to s3://reports/runs/other.json"), "{}", verify.log());
     });
 }
