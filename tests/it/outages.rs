@@ -8,7 +8,7 @@ use crate::support::Stop::{ByKill, Gently};
 use crate::support::Which::{Broker, Database as Postgres};
 use crate::support::{
     Check, Database, Gate, Load, Log, Message, Producer, Receiver, Reply, SOON, Stop, Which, Worker, World, chance,
-    pick, test_on_private_servers,
+    pick, publish_through, test_on_private_servers,
 };
 
 const OUTAGE: Duration = Duration::from_secs(10);
@@ -161,7 +161,7 @@ async fn produce(amqp_url: String, url: String, stopping: watch::Receiver<bool>)
         let number = keys.len();
         let key = format!("event-{number}");
         let message = Message::new(&format!("entity-{}", number % ENTITIES), &key, &url);
-        if publish(&mut producer, &amqp_url, &message).await {
+        if publish_through(&mut producer, &amqp_url, &message).await {
             keys.push(key);
         } else {
             // The broker is away: there is no signal of its return but an answer.
@@ -170,18 +170,4 @@ async fn produce(amqp_url: String, url: String, stopping: watch::Receiver<bool>)
         }
     }
     keys
-}
-
-async fn publish(producer: &mut Option<Producer>, amqp_url: &str, message: &Message) -> bool {
-    let patience = Duration::from_secs(3);
-    let attempt = async {
-        if producer.is_none() {
-            *producer = Producer::try_connect(amqp_url).await.ok();
-        }
-        match producer {
-            Some(producer) => producer.try_publish(message).await,
-            None => false,
-        }
-    };
-    tokio::time::timeout(patience, attempt).await.unwrap_or(false)
 }

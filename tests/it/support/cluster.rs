@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Attempt, Check, Database, Message, Producer, Receiver, Reply, Worker, World, chance, pick};
+use super::{Attempt, Check, Database, Message, Receiver, Reply, Worker, World, chance, pick, publish_through};
 
 /// Entities of the load; every other one numbers its events.
 const ENTITIES: usize = 64;
@@ -146,7 +146,7 @@ async fn produce(amqp_url: String, url: String, stopping: watch::Receiver<bool>)
         let message = Message::new(&format!("entity-{entity}"), &key, &url);
         let numbered = message.clone().sequence(i64::try_from(number).expect("a small number"));
         let message = if entity % 2 == 0 { message } else { numbered };
-        if publish(&mut producer, &amqp_url, &message).await {
+        if publish_through(&mut producer, &amqp_url, &message).await {
             keys.push(key);
         } else {
             // The broker is away: there is no signal of its return but an answer.
@@ -155,17 +155,4 @@ async fn produce(amqp_url: String, url: String, stopping: watch::Receiver<bool>)
         }
     }
     keys
-}
-
-async fn publish(producer: &mut Option<Producer>, amqp_url: &str, message: &Message) -> bool {
-    let attempt = async {
-        if producer.is_none() {
-            *producer = Producer::try_connect(amqp_url).await.ok();
-        }
-        match producer {
-            Some(producer) => producer.try_publish(message).await,
-            None => false,
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(3), attempt).await.unwrap_or(false)
 }

@@ -23,7 +23,7 @@ pub use cluster::{Cluster, Fault};
 pub use database::Database;
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use link::Link;
-pub use producer::{Message, Producer, publish_from};
+pub use producer::{Message, Producer, publish_from, publish_through};
 pub use receiver::{Attempt, Log, Receiver};
 pub use reply::{Gate, Reply, Request};
 pub use run::{test, test_on_private_servers, within};

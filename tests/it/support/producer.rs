@@ -1,11 +1,15 @@
 //! Publishes as any client would: AMQP 0-9-1 with publisher confirms.
 
+use std::time::Duration;
+
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 
 use super::World;
 
+/// The longest wait for a confirm of a broker that may be away.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// The most unconfirmed messages of one producer.
 const WINDOW: usize = 1_000;
 
@@ -128,4 +132,19 @@ pub async fn publish_from(world: &World, connections: usize, messages: &[Message
         Producer::connect(world).await.publish_all(&share).await;
     });
     futures_util::future::join_all(tasks).await;
+}
+
+/// For loads that outlive their broker: connects anew if there is no producer. Whether the broker has confirmed the
+/// message; nothing is waited for for ever.
+pub async fn publish_through(producer: &mut Option<Producer>, amqp_url: &str, message: &Message) -> bool {
+    let attempt = async {
+        if producer.is_none() {
+            *producer = Producer::try_connect(amqp_url).await.ok();
+        }
+        match producer {
+            Some(producer) => producer.try_publish(message).await,
+            None => false,
+        }
+    };
+    tokio::time::timeout(PATIENCE, attempt).await.unwrap_or(false)
 }
