@@ -29,8 +29,6 @@ const BODIES_KIB: usize = 64 * 1024;
 
 /// How long a connection may take to be opened, with everything declared: 1,000 partitions take about ten seconds.
 const OPEN_WITHIN: Duration = Duration::from_secs(60);
-/// How long a connection may take to be closed.
-const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What intake needs.
 pub struct Intake {
@@ -76,7 +74,7 @@ impl Intake {
                     away = false;
                     self.reached.cancel();
                     let ended = session::run(&connection, &mut self, &bodies, &stop).await;
-                    let _ = tokio::time::timeout(CLOSE_WITHIN, connection.close(200, "stopped".into())).await;
+                    crate::broker::close(&connection, "stopped").await;
                     // A queue may be gone: declare everything again, for it may be the whole broker that is new.
                     declared = false;
                     ended

@@ -27,6 +27,23 @@ pub async fn connect(url: &SecretUrl, name: &str, heartbeat: Heartbeat) -> Resul
     Connection::connect_uri(uri, properties).await
 }
 
+/// How long a connection may take to be closed in peace.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Closes a connection; one that does not answer is left.
+pub async fn close(connection: &Connection, why: &str) {
+    let _ = tokio::time::timeout(CLOSE_WITHIN, connection.close(200, why.into())).await;
+}
+
+/// lapin does not end every request of a connection that breaks, and tells of it only to those who use it; the connection's
+/// own state is looked at four times a second.
+pub async fn until_lost(connection: &Connection) {
+    while connection.status().connected() {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
 /// Seconds between two signs of life; `?heartbeat=` in the URL overrides it.
 #[derive(Clone, Copy, Debug)]
 pub struct Heartbeat(u16);

@@ -36,7 +36,6 @@ Examples:
     onceward publish --destination http://localhost:8080/ --ndjson -";
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
-const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// The settings of `onceward publish`.
 #[derive(Clone, Debug, Args)]
@@ -129,7 +128,7 @@ pub async fn run(args: &PublishArgs) -> Result<(), PublishError> {
     let mut sender = send::Sender::new(channel, status, &args.broker.exchange, limit, bar.clone());
     let report = sender.run(source.start(), &mut signals).await;
     bar.finish_and_clear();
-    let _ = tokio::time::timeout(CLOSE_WITHIN, connection.close(200, "published".into())).await;
+    crate::broker::close(&connection, "published").await;
     tell(&report, crate::clock::now().saturating_sub(started))
 }
 

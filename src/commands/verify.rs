@@ -6,6 +6,7 @@
 mod args;
 mod cost;
 mod dead_letters;
+pub mod link;
 mod produce;
 mod receive;
 mod show;
@@ -115,7 +116,7 @@ async fn carry_out(
 ) -> Result<(), VerifyError> {
     let failed = |error: String| VerifyError::Failed(error);
     let receivers = receive::start(args, watch, stop).await.map_err(failed)?;
-    workers.start().map_err(failed)?;
+    workers.start().await.map_err(failed)?;
     until_owned(args).await.map_err(failed)?;
     let dead_letters = dead_letters::open(args, watch, stop).await.map_err(failed)?;
     let bar = show::bar(watch);

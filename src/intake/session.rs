@@ -11,12 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Intake;
 use super::consumer::Consumer;
+use crate::broker::until_lost;
 use crate::domain::event::Partition;
 
 /// How long the end of a session waits for acknowledgements of what is recorded; without them, messages come again as
 /// duplicates.
 const ACK_WITHIN: Duration = Duration::from_secs(5);
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Consumes from every partition that is ours, as they come and go, until `stop`; with a reason, if the connection breaks.
 ///
@@ -31,13 +31,6 @@ pub async fn run(
     tokio::select! {
         ended = consume(connection, intake, bodies, stop) => ended,
         () = until_lost(connection) => Err("the connection was lost".into()),
-    }
-}
-
-/// lapin does not end every request of a connection that breaks; the connection's own state is looked at.
-async fn until_lost(connection: &Connection) {
-    while connection.status().connected() {
-        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use onceward::commands::verify::link::Link;
+
 use crate::support::Which::Broker;
 use crate::support::{
-    Cluster, Database, Fault, Link, Load, Message, Producer, Receiver, Reply, SOON, Stop, Worker, World, pick,
-    run_to_end, test, test_on_private_servers,
+    Cluster, Database, Fault, Load, Message, Producer, Receiver, Reply, SOON, Stop, Worker, World, pick, run_to_end,
+    test, test_on_private_servers,
 };
 
 /// As the harness starts its workers.
@@ -101,8 +103,8 @@ fn a_rolling_restart_of_three_sends_nothing_twice() {
 fn one_that_is_cut_off_from_the_database_loses_its_partitions_and_comes_back() {
     test(Load::Alone, async |world| {
         let (cluster, first) = Cluster::start(world).await;
-        let link = Link::to(&world.database_url).await;
-        let through = link.through(&world.database_url);
+        let link = Link::to(&world.database_url).await.expect("a link");
+        let through = link.through(&world.database_url).expect("a URL");
         let cut_off = Worker::start(world, &[&Cluster::SETTINGS[..], &["--database-url", &through]].concat()).await;
         let third = cluster.add().await;
         cluster.database.wait_for_even_shares(EVEN, 3).await;

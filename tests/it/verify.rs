@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Load, SOON, Worker, World, run_to_end, test};
+use crate::support::{Load, SOON, Worker, World, run_to_end, test, within};
 
 /// Short, so that a run ends soon.
 const QUICK: [&str; 9] = [
@@ -130,6 +130,23 @@ fn a_run_that_can_not_be_carried_out_says_why_in_its_report() {
         assert!(report["reason"].as_str().is_some_and(|reason| reason.contains("exit 3")), "{report:#}");
         let (code, text) = run_to_end(world, &["verify", "--workers=0", "--trouble=kill"]).await;
         assert!(code == 2 && text.contains("--workers 1"), "{text}");
+    });
+}
+
+#[test]
+fn every_scenario_of_deploy_verify_passes() {
+    test(Load::Alone, async |world| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/verify");
+        let reports = path(world, "reports");
+        let mut command = tokio::process::Command::new(script);
+        command.args(["--short", "--seed", "7"]).kill_on_drop(true);
+        command.env("ONCEWARD_BIN", env!("CARGO_BIN_EXE_onceward")).env("ONCEWARD_REPORTS", &reports);
+        let output = within(Duration::from_secs(600), "deploy/verify", command.output()).await.expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}");
+        for scenario in ["calm", "kill", "pause", "links", "broker", "database", "receiver", "poison"] {
+            assert_eq!(read(&reports.join(format!("{scenario}-7.json")))["verdict"], "passed", "{scenario}: {text}");
+        }
     });
 }
 

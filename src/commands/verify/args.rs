@@ -78,8 +78,9 @@ pub struct VerifyArgs {
     /// Everything random is made from it: the same seed is the same load
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Harm to do meanwhile, in this order: kill, pause=TIME (a worker of this run's), receiver=TIME (the first host is
-    /// away), run=COMMAND (a shell command, such as one that stops the broker)
+    /// Harm to do meanwhile, in this order: kill, pause=TIME (a worker of this run's), cut=broker:TIME, slow=database:TIME
+    /// (the first worker's link to a server), receiver=TIME (the first host is away), run=COMMAND (a shell command, such
+    /// as one that stops the broker)
     #[arg(long, value_name = "WHAT")]
     pub trouble: Vec<Trouble>,
     /// The pause before each trouble
@@ -118,7 +119,13 @@ impl VerifyArgs {
             return Err("--failures and --doomed are more than 100 percent together".into());
         }
         if self.workers == 0 && self.trouble.iter().any(Trouble::needs_a_worker) {
-            return Err("--trouble kill and pause need a worker of this run's: use --workers 1 or more".into());
+            return Err(
+                "--trouble kill, pause, cut and slow need a worker of this run's: use --workers 1 or more".into()
+            );
+        }
+        let is_encrypted = self.broker.amqp_url.reveal().starts_with("amqps:");
+        if is_encrypted && self.trouble.iter().any(Trouble::needs_a_link) {
+            return Err("--trouble cut and slow go through a proxy, which needs a broker without TLS (amqp://)".into());
         }
         Ok(())
     }

@@ -17,14 +17,16 @@ use tokio_util::sync::CancellationToken;
 use super::args::VerifyArgs;
 use super::produce::POISON;
 use super::watch::Watch;
-use crate::broker::Heartbeat;
 use crate::broker::topology::Names;
+use crate::broker::{Heartbeat, until_lost};
 use crate::config::SecretUrl;
 use crate::proof::history::DeadLetter;
 use crate::reconnect::Delays;
 
 /// How long the workers may take to declare their exchanges.
 const DECLARED_WITHIN: Duration = Duration::from_secs(60);
+/// How long the broker may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The queue, and the task that empties it.
 pub(super) struct Queue {
@@ -40,9 +42,11 @@ pub(super) async fn open(args: &VerifyArgs, watch: &Arc<Watch>, stop: &Cancellat
     let declaring = async {
         let mut delays = Delays::default();
         loop {
-            match declare(&args.broker.amqp_url, &exchange, &name).await {
-                Ok(()) => return,
-                Err(error) => tracing::debug!(%error, "the dead-letter exchange is not there yet"),
+            let declared = declare(&args.broker.amqp_url, &exchange, &name);
+            match tokio::time::timeout(ANSWER_WITHIN, declared).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => tracing::debug!(%error, "the dead-letter exchange is not there yet"),
+                Err(_) => tracing::debug!("the broker does not answer"),
             }
             delays.wait().await;
         }
@@ -70,17 +74,20 @@ impl Queue {
     /// Removes the queue.
     pub(super) async fn close(self) {
         self.task.abort();
-        if let Ok(connection) = crate::broker::connect(&self.url, "onceward verify", Heartbeat::default()).await {
-            if let Ok(channel) = connection.create_channel().await {
-                let _ = channel.queue_delete(self.name.as_str().into(), QueueDeleteOptions::default()).await;
-            }
-            let _ = connection.close(200, "verified".into()).await;
-        }
+        let removing = async {
+            let connection = connect(&self.url).await?;
+            let channel = connection.create_channel().await?;
+            channel.queue_delete(self.name.as_str().into(), QueueDeleteOptions::default()).await?;
+            crate::broker::close(&connection, "verified").await;
+            lapin::Result::Ok(())
+        };
+        // What can't be removed goes by itself, after an hour.
+        let _ = tokio::time::timeout(ANSWER_WITHIN, removing).await;
     }
 }
 
 async fn declare(url: &SecretUrl, exchange: &str, name: &str) -> lapin::Result<()> {
-    let connection = crate::broker::connect(url, "onceward verify", Heartbeat::default()).await?;
+    let connection = connect(url).await?;
     let channel = connection.create_channel().await?;
     let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
     channel.exchange_declare(exchange.into(), ExchangeKind::Topic, passive, FieldTable::default()).await?;
@@ -99,17 +106,23 @@ async fn declare(url: &SecretUrl, exchange: &str, name: &str) -> lapin::Result<(
             FieldTable::default(),
         )
         .await?;
-    connection.close(200, "declared".into()).await
+    crate::broker::close(&connection, "declared").await;
+    Ok(())
+}
+
+async fn connect(url: &SecretUrl) -> lapin::Result<Connection> {
+    crate::broker::connect(url, "onceward verify", Heartbeat::default()).await
 }
 
 /// Takes what comes, through every failure.
 async fn empty(url: SecretUrl, name: String, watch: Arc<Watch>) {
     let mut delays = Delays::default();
     loop {
-        if let Ok(connection) = crate::broker::connect(&url, "onceward verify", Heartbeat::default()).await {
+        if let Ok(Ok(connection)) = tokio::time::timeout(ANSWER_WITHIN, connect(&url)).await {
             delays.reset();
-            if let Err(error) = consume(&connection, &name, &watch).await {
-                tracing::debug!(%error, "the dead letters are out of reach");
+            tokio::select! {
+                Err(error) = consume(&connection, &name, &watch) => tracing::debug!(%error, "the dead letters are out of reach"),
+                () = until_lost(&connection) => {}
             }
         }
         delays.wait().await;

@@ -12,7 +12,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm
 use super::args::VerifyArgs;
 use super::receive::Receivers;
 use super::watch::Watch;
-use crate::broker::Heartbeat;
+use crate::broker::{Heartbeat, until_lost};
 use crate::domain::event::IdempotencyKey;
 use crate::domain::trace_context;
 use crate::proof::load::Message;
@@ -20,27 +20,39 @@ use crate::reconnect::Delays;
 
 /// Messages that wait for their confirm at one time.
 const WINDOW: usize = 500;
+/// A connection that takes longer is tried anew.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// AMQP 0-9-1: the message survives a restart of the broker.
 const PERSISTENT: u8 = 2;
 /// A header that tells the number of a message that breaks the contract.
 pub(super) const POISON: &str = "verify-poison";
 
-/// Publishes every message of the load, and returns when all are confirmed.
+/// Publishes every message of the load, and returns when all are confirmed; or with a sentence, if the broker confirms
+/// nothing for as long as a run waits at its end.
 pub(super) async fn all(args: &VerifyArgs, watch: &Arc<Watch>, receivers: &Receivers) -> Result<(), String> {
     let mut open: VecDeque<Message> = watch.load().messages.iter().copied().collect();
     let mut delays = Delays::default();
+    let (mut left, mut progress) = (open.len(), watch.now());
     let pace = (args.rate > 0).then(|| Duration::from_secs(1) / args.rate);
     while !open.is_empty() {
-        if let Ok((connection, channel)) = connect(args).await {
+        if let Ok(Ok((connection, channel))) = tokio::time::timeout(CONNECT_WITHIN, connect(args)).await {
             delays.reset();
             let mut producer = Producer { args, watch, receivers, channel, waiting: VecDeque::new() };
-            let ended = producer.run(&mut open, pace).await;
+            let ended = tokio::select! {
+                ended = producer.run(&mut open, pace) => ended,
+                () = until_lost(&connection) => Err(()),
+            };
             let unconfirmed = producer.waiting.into_iter().map(|(message, _)| message);
             unconfirmed.rev().for_each(|message| open.push_front(message));
-            let _ = connection.close(200, "published".into()).await;
+            crate::broker::close(&connection, "published").await;
             if ended.is_ok() {
                 continue;
             }
+        }
+        if open.len() < left {
+            (left, progress) = (open.len(), watch.now());
+        } else if watch.now().saturating_sub(progress) > args.finish_within {
+            return Err(format!("the broker confirms nothing; {left} messages are not published"));
         }
         delays.wait().await;
     }

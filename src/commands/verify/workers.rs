@@ -5,6 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::args::VerifyArgs;
+use super::link::Link;
+use super::trouble::{Server, Trouble};
 
 /// How long a worker may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(40);
@@ -13,23 +15,54 @@ const STOP_WITHIN: Duration = Duration::from_secs(40);
 pub(super) struct Workers {
     args: VerifyArgs,
     running: Vec<Child>,
+    /// The first worker's, if there is a trouble that needs them.
+    links: Option<Links>,
+}
+
+struct Links {
+    broker: Link,
+    database: Link,
 }
 
 impl Workers {
     pub(super) fn new(args: &VerifyArgs) -> Self {
-        Self { args: args.clone(), running: Vec::new() }
+        Self { args: args.clone(), running: Vec::new(), links: None }
     }
 
-    pub(super) fn start(&mut self) -> Result<(), String> {
-        for _ in 0..self.args.workers {
-            let child = self.spawn()?;
+    pub(super) async fn start(&mut self) -> Result<(), String> {
+        if self.args.trouble.iter().any(Trouble::needs_a_link) {
+            let broker = Link::to(self.args.broker.amqp_url.reveal()).await?;
+            let database = Link::to(self.args.database.database_url.reveal()).await?;
+            self.links = Some(Links { broker, database });
+        }
+        for number in 0..usize::from(self.args.workers) {
+            let child = self.spawn(number)?;
             self.running.push(child);
         }
         Ok(())
     }
 
-    fn spawn(&self) -> Result<Child, String> {
+    /// The first worker's link to a server.
+    pub(super) fn link(&self, server: Server) -> Result<&Link, String> {
+        let links = self.links.as_ref().ok_or("no worker was started behind a link")?;
+        Ok(match server {
+            Server::Broker => &links.broker,
+            Server::Database => &links.database,
+        })
+    }
+
+    /// Where the servers are for a worker: broker, database.
+    fn urls(&self, number: usize) -> Result<(String, String), String> {
+        let (broker, database) = (self.args.broker.amqp_url.reveal(), self.args.database.database_url.reveal());
+        match &self.links {
+            Some(links) if number == 0 => Ok((links.broker.through(broker)?, links.database.through(database)?)),
+            _ => Ok((broker.into(), database.into())),
+        }
+    }
+
+    fn spawn(&self, number: usize) -> Result<Child, String> {
         let args = &self.args;
+        let (broker, database) = self.urls(number)?;
         let failed = |error: std::io::Error| format!("a worker can't be started: {error}");
         let log = match &args.worker_log {
             Some(path) => {
@@ -50,8 +83,8 @@ impl Workers {
             .arg(format!("--backoff-max={}", time(args.backoff_max)))
             .arg(format!("--attempt-timeout={}", time(args.attempt_timeout)))
             .args(&args.worker_flag)
-            .env("ONCEWARD_AMQP_URL", args.broker.amqp_url.reveal())
-            .env("ONCEWARD_DATABASE_URL", args.database.database_url.reveal())
+            .env("ONCEWARD_AMQP_URL", broker)
+            .env("ONCEWARD_DATABASE_URL", database)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -66,7 +99,7 @@ impl Workers {
     /// Kills one and starts another in its place. Gives what was done.
     pub(super) fn kill_one(&mut self, turn: usize) -> Result<String, String> {
         let victim = turn % self.running.len().max(1);
-        let next = self.spawn()?;
+        let next = self.spawn(victim)?;
         let Some(child) = self.running.get_mut(victim) else { return Err("no worker is left".into()) };
         let pid = child.id();
         child.kill().and_then(|()| child.wait()).map_err(|error| format!("kill {pid}: {error}"))?;

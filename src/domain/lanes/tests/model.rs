@@ -1,7 +1,8 @@
 //! Order, shown for any history: arrivals, attempts, failures, parking, gaps and restarts in any order.
 //!
 //! [`World`] is a worker without its I/O: the store is a few lists, and a command to it commits at any later step, as
-//! the one writer's transactions do. Results are seen in the order of the commits.
+//! the one writer's transactions do. Results are seen in the order of the commits. Time is in the order of the steps
+//! alone: a wake-up may come at any step, and so may an outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -39,8 +40,12 @@ enum Step {
     Wake(usize),
     /// The store commits a command; it reads at most `limit` events of a line.
     Commit { which: usize, limit: usize },
-    /// A partition has another owner: what was in memory and on its way is lost.
+    /// A partition has another owner, as its lease was lost: what was in memory and on its way is lost.
     Restart(Partition),
+    /// The worker crashes while the store commits a command: right before, or right after, when nobody hears of it.
+    Crash { which: usize, committed: bool },
+    /// The receiver has answered, and the worker crashes before it asks for the record.
+    DropResponse(usize),
 }
 
 /// A step is told from one number, because proptest takes long to make and shrink anything else.
@@ -66,7 +71,11 @@ fn step(mut bits: u64) -> Step {
         54..58 => Step::Wake(draw(64)),
         58 | 59 => Step::Park(draw(64)),
         60 => Step::Unpark(1 + draw(3)),
-        61 | 62 => Step::ComeAgain { which: draw(64), same: draw(2) == 0 },
+        61 => Step::ComeAgain { which: draw(64), same: draw(2) == 0 },
+        62 => match draw(3) {
+            0 => Step::DropResponse(draw(64)),
+            crash => Step::Crash { which: draw(64), committed: crash == 1 },
+        },
         _ => Step::Restart(Partition(i32::from(draw(2) == 1))),
     }
 }
@@ -145,6 +154,20 @@ impl World {
                 }
             }
             Step::Restart(partition) => self.restart(*partition),
+            Step::Crash { which, committed } => {
+                if let Some(command) = take(&mut self.commands, *which) {
+                    let partition = self.partition(&command);
+                    if *committed {
+                        self.commit(command, LINE_EVENTS);
+                    }
+                    self.restart(partition);
+                }
+            }
+            Step::DropResponse(which) => {
+                if let Some(candidate) = take(&mut self.sent, *which) {
+                    self.restart(candidate.event.partition);
+                }
+            }
         }
         self.check_bounds();
     }
@@ -296,6 +319,17 @@ impl World {
         }
     }
 
+    /// Whose owner has asked for it.
+    fn partition(&self, command: &Command) -> Partition {
+        match command {
+            Command::Start(candidate) | Command::Settle(candidate, _) => candidate.event.partition,
+            Command::ReadFront(entity) => partition_of(entity),
+            Command::Wake(id, _) | Command::Park(id) => {
+                partition_of(&self.store.keys[usize::try_from(id.0).unwrap()].0)
+            }
+        }
+    }
+
     /// What is lost with an owner, and what the next one does: heads that nobody waits with are parked, and attempts
     /// that were left in flight are settled as unknown.
     fn restart(&mut self, partition: Partition) {
@@ -303,12 +337,8 @@ impl World {
         self.lanes.forget_partition(partition);
         self.ready.retain(|entity| !of_it(entity));
         self.sent.retain(|candidate| candidate.event.partition != partition);
-        let keys = &self.store.keys;
-        self.commands.retain(|command| match command {
-            Command::Start(candidate) | Command::Settle(candidate, _) => candidate.event.partition != partition,
-            Command::ReadFront(entity) => !of_it(entity),
-            Command::Wake(id, _) | Command::Park(id) => !of_it(&keys[usize::try_from(id.0).unwrap()].0),
-        });
+        let commands = std::mem::take(&mut self.commands);
+        self.commands = commands.into_iter().filter(|command| self.partition(command) != partition).collect();
         let mut left = Vec::new();
         for entity in ENTITIES.map(Entity::from).iter().filter(|entity| of_it(entity)) {
             let Some((place, _)) = self.store.open.get(entity).and_then(BTreeMap::first_key_value) else { continue };
