@@ -1,7 +1,9 @@
 //! Wires the worker together, and takes it apart: wiring only.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
@@ -11,8 +13,11 @@ use uuid::Uuid;
 use crate::broker::publisher::Publisher;
 use crate::broker::topology::{Names, TopologyError};
 use crate::broker::{Heartbeat, probe};
+use crate::census::Counted;
 use crate::config::{OnExhausted, WorkerArgs};
 use crate::dispatch::{self, Ports};
+use crate::domain::event::Host;
+use crate::health::Health;
 use crate::host_limit::shared::HostLimit;
 use crate::intake::Intake;
 use crate::ownership::Ownership;
@@ -20,10 +25,13 @@ use crate::reconnect::Delays;
 use crate::rescue::Rescue;
 use crate::settle::{Announcer, Judge};
 use crate::store::cluster::{self, ClusterError};
+use crate::store::lease::Lease;
 use crate::store::members::Member;
 use crate::store::writer::Writer;
 use crate::store::{self, Database};
-use crate::{deliver, settle};
+use crate::telemetry::metrics::{self, Connections, HostLoad};
+use crate::telemetry::trace;
+use crate::{admin, census, deliver, settle};
 
 /// Commands that wait for the writer; a sender beyond that waits.
 const COMMANDS: usize = 2_048;
@@ -88,7 +96,8 @@ pub async fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
         prepared = prepare(args, &database) => prepared?,
         () = signals.next() => return Ok(()),
     }
-    let worker = Worker::start(args, database)?;
+    let admin = admin::listen(args.admin_listen).await.map_err(WorkerError::Setting)?;
+    let worker = Worker::start(args, database, admin)?;
     worker.until_stopped(&mut signals, args.drain_time).await
 }
 
@@ -146,6 +155,8 @@ struct Worker {
     announcer: JoinHandle<()>,
     publisher: JoinHandle<()>,
     ownership: JoinHandle<()>,
+    admin: JoinHandle<()>,
+    health: Arc<Health>,
     /// Nothing new begins.
     stop: CancellationToken,
     /// The publisher goes, too.
@@ -153,7 +164,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(args: &WorkerArgs, database: Database) -> Result<Self, WorkerError> {
+    fn start(args: &WorkerArgs, database: Database, admin: Option<TcpListener>) -> Result<Self, WorkerError> {
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
         let names = Names::new(&args.broker.exchange);
         let pool = database.pool();
@@ -172,11 +183,14 @@ impl Worker {
         let (announcements, to_announce) = mpsc::channel(ANNOUNCEMENTS);
         let (owned, ours) = watch::channel(Vec::new());
 
+        let (health, counted) = (Arc::new(Health::new(args.lease)), Counted::default());
+        watch_gauges(args, &hosts, &ours, &health, &counted);
         let reached = CancellationToken::new();
         let writer =
             Writer { database: database.clone(), member: member.clone(), first_sequence: args.first_sequence() }
                 .run(to_write, written);
-        let ownership = Ownership { database, member, lease: args.lease, hosts: hosts.clone(), owned };
+        let ownership =
+            Ownership { database, member, lease: args.lease, hosts: hosts.clone(), health: health.clone(), owned };
         let intake = Intake {
             url: args.broker.amqp_url.clone(),
             names: names.clone(),
@@ -187,6 +201,8 @@ impl Worker {
             publisher: publisher.clone(),
             hosts: hosts.clone(),
             owned: ours.clone(),
+            origin: trace::Broker::new(args.broker.amqp_url.reveal(), &args.broker.exchange),
+            health: health.clone(),
             heartbeat: Heartbeat::under(args.lease),
             reached: reached.clone(),
         };
@@ -197,6 +213,7 @@ impl Worker {
             announcements: announcements.clone(),
             retention: args.retention,
         };
+        tokio::spawn(census::run(pool.clone(), ours.clone(), counted, stop.clone()));
         let ports = Ports {
             written: from_writer,
             owned: ours,
@@ -217,6 +234,8 @@ impl Worker {
             announcer: tokio::spawn(announcer.run(to_announce)),
             publisher: tokio::spawn(keep_publishing),
             ownership: tokio::spawn(join(ownership, reached, stop.clone())),
+            admin: tokio::spawn(admin::run(admin, health.clone(), end.clone())),
+            health,
             stop,
             end,
         })
@@ -250,6 +269,7 @@ impl Worker {
 
     /// Each part ends when its senders have.
     async fn drain(self) -> Result<(), WorkerError> {
+        self.health.stop();
         self.stop.cancel();
         self.intake.await??;
         self.rescue.await?;
@@ -261,8 +281,31 @@ impl Worker {
         self.ownership.await?;
         self.end.cancel();
         self.publisher.await?;
+        self.admin.await?;
         Ok(())
     }
+}
+
+/// Tells the gauges where to look.
+fn watch_gauges(
+    args: &WorkerArgs,
+    hosts: &Arc<HostLimit>,
+    owned: &watch::Receiver<Vec<Arc<Lease>>>,
+    health: &Arc<Health>,
+    counted: &Counted,
+) {
+    let (hosts, owned, counted, partitions) = (hosts.clone(), owned.clone(), counted.clone(), args.partitions.into());
+    let loads = move || {
+        let hosts = hosts.lock();
+        let load = |(host, in_flight, waiting): (&Host, _, _)| HostLoad { host: host.clone(), in_flight, waiting };
+        hosts.loads().map(load).collect()
+    };
+    let standing = health.clone();
+    let ownership =
+        move || metrics::Ownership { owned: owned.borrow().len(), partitions, lease_age: standing.lease_age() };
+    let health = health.clone();
+    let connections = move || Connections { broker: health.has_broker(), database: health.has_database() };
+    metrics::watch(Box::new(loads), ownership, connections, move || counted.last());
 }
 
 fn judge(args: &WorkerArgs) -> Judge {

@@ -18,6 +18,13 @@ pub fn unix_seconds() -> u64 {
     time_of_day().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
+/// The time of day, as milliseconds since 1970-01-01 UTC. For figures; nothing is decided by it.
+#[must_use]
+pub fn unix_millis() -> u64 {
+    let time = time_of_day().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The time of day. For people and receivers to read; nothing is decided by it.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the room of the clocks")]

@@ -1,8 +1,11 @@
 //! Flags and environment variables, read and validated: the one room that knows where settings come from.
 
+pub mod otel;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,7 +20,10 @@ use crate::domain::backoff::{Backoff, TICK};
 use crate::domain::contract::{self, Terms};
 use crate::domain::verdict::Policy;
 
-const LOG_HELP: &str = "ONCEWARD_LOG sets what is logged: info (default), warn, debug, onceward=debug, …";
+const LOG_HELP: &str = "\
+ONCEWARD_LOG sets what is logged: info (default), warn, debug, onceward=debug, …
+ONCEWARD_LOG_FORMAT is text, json or auto (default): text on a terminal, JSON elsewhere
+OTEL_EXPORTER_OTLP_ENDPOINT names a collector of traces and metrics; the other OTEL_* variables hold, too";
 
 /// Delivers events from RabbitMQ to HTTP endpoints: once, in order, to the end.
 #[derive(Debug, Parser)]
@@ -184,6 +190,9 @@ pub struct WorkerArgs {
     /// The name that other workers, status and logs show [default: HOSTNAME:PID]
     #[arg(long, env = "ONCEWARD_NAME", value_name = "NAME")]
     pub name: Option<String>,
+    /// Where metrics and health are served: ADDRESS:PORT, or off; port 0 is any free one [default: 127.0.0.1:9464, if free]
+    #[arg(long, env = "ONCEWARD_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = admin_listen)]
+    pub admin_listen: Option<AdminListen>,
     /// How long a worker that died keeps its partitions; longer than an attempt
     #[arg(long, env = "ONCEWARD_LEASE", default_value = "15s", value_parser = duration, value_name = "TIME")]
     pub lease: Duration,
@@ -269,6 +278,27 @@ impl WorkerArgs {
             FirstSequenceArg::One => FirstSequence::One,
             FirstSequenceArg::Any => FirstSequence::Any,
         }
+    }
+}
+
+/// Where the admin port is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminListen {
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
+impl AdminListen {
+    /// Where it is unless told otherwise: the port that OpenTelemetry's Prometheus exporters use by default.
+    pub const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9_464);
+}
+
+fn admin_listen(text: &str) -> Result<AdminListen, String> {
+    match text {
+        "off" => Ok(AdminListen::Off),
+        _ => text.parse().map(AdminListen::At).map_err(|_| "write 127.0.0.1:9464, [::]:9464 or off".into()),
     }
 }
 
@@ -372,6 +402,31 @@ fn destination(text: &str) -> Result<Url, String> {
 #[expect(clippy::disallowed_methods, reason = "this is the room that reads the environment")]
 pub fn log_filter() -> Option<String> {
     std::env::var("ONCEWARD_LOG").ok().filter(|text| !text.is_empty())
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// JSON, one object a line.
+    Json,
+}
+
+/// How to log: `ONCEWARD_LOG_FORMAT`.
+///
+/// # Errors
+/// One line: what to write instead.
+#[expect(clippy::disallowed_methods, reason = "this is the room that reads the environment")]
+pub fn log_format() -> Result<LogFormat, String> {
+    match std::env::var("ONCEWARD_LOG_FORMAT").as_deref() {
+        Err(_) | Ok("" | "auto") => Ok(LogFormat::Auto),
+        Ok("text") => Ok(LogFormat::Text),
+        Ok("json") => Ok(LogFormat::Json),
+        Ok(other) => Err(format!("ONCEWARD_LOG_FORMAT is {other:?}: write auto, text or json")),
+    }
 }
 
 #[cfg(test)]

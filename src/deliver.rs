@@ -21,6 +21,7 @@ use crate::domain::trace_context;
 use crate::domain::verdict::Outcome;
 use crate::handoff::{Attempt, Ended};
 use crate::store::lease::Held;
+use crate::telemetry::{metrics, trace};
 
 /// The most of an answer's body that is read, so that its connection can be used again; more closes the connection.
 const ANSWER_LIMIT: usize = 64 * 1024;
@@ -60,9 +61,14 @@ async fn one(attempt: Attempt, client: reqwest::Client, timeout: Duration, ended
     let Attempt { candidate, held, permit } = attempt;
     let (outcome, took) = match wait_for_cover(&held, timeout).await {
         Cover::Until { begun, deadline } => {
-            let outcome = until(deadline, send(&client, &candidate, deadline)).await;
+            let span = trace::attempt(&candidate.event, candidate.attempts);
+            let traceparent = trace::traceparent(&span);
+            let outcome = until(deadline, send(&client, &candidate, traceparent, deadline)).await;
             let late = || Outcome::NoResponse(format!("no answer within {}", humantime::format_duration(timeout)));
-            (outcome.unwrap_or_else(late), Some(clock::now().saturating_sub(begun)))
+            let (outcome, took) = (outcome.unwrap_or_else(late), clock::now().saturating_sub(begun));
+            trace::attempted(&span, &outcome);
+            metrics::attempted(&candidate.event.host, &outcome, Some(took));
+            (outcome, Some(took))
         }
         Cover::Lapsed => (Outcome::Unknown, None),
         // Another owner has taken over, and settles what was recorded here.
@@ -169,10 +175,17 @@ pub fn client(per_host: usize, timeout: Duration) -> Result<reqwest::Client, req
         .build()
 }
 
-async fn send(client: &reqwest::Client, candidate: &Candidate, deadline: Duration) -> Outcome {
+/// `traceparent` is that of the attempt's span, if the event's trace is sampled.
+async fn send(
+    client: &reqwest::Client,
+    candidate: &Candidate,
+    traceparent: Option<HeaderValue>,
+    deadline: Duration,
+) -> Outcome {
     let event = &candidate.event;
     let payload = reqwest::Body::wrap(Payload { body: event.body.clone(), sent: false, deadline });
-    let request = client.post(event.destination.clone()).headers(headers(event, candidate.attempts)).body(payload);
+    let headers = headers(event, candidate.attempts, traceparent);
+    let request = client.post(event.destination.clone()).headers(headers).body(payload);
     match request.send().await {
         Ok(response) => answer(response, deadline).await,
         Err(error) => Outcome::NoResponse(explain(&error)),
@@ -180,8 +193,10 @@ async fn send(client: &reqwest::Client, candidate: &Candidate, deadline: Duratio
 }
 
 /// The request's headers. What the producer set comes first, and can't be what is set here: the contract forbids it.
+///
+/// Without a `traceparent` of the attempt, the producer's is passed on as it is.
 #[must_use]
-pub fn headers(event: &Event, attempt: u16) -> HeaderMap {
+pub fn headers(event: &Event, attempt: u16, traceparent: Option<HeaderValue>) -> HeaderMap {
     let mut headers = event.headers.clone();
     if let Some(content_type) = &event.content_type {
         headers.insert(CONTENT_TYPE, content_type.clone());
@@ -199,8 +214,8 @@ pub fn headers(event: &Event, attempt: u16) -> HeaderMap {
         headers.insert(SEQUENCE, HeaderValue::from(sequence.0));
     }
     headers.insert(ATTEMPT, HeaderValue::from(attempt));
-    let traceparent = event.traceparent.clone().unwrap_or_else(|| trace_context::from_key(&event.key));
-    headers.insert(TRACEPARENT, traceparent);
+    let traceparent = traceparent.or_else(|| event.traceparent.clone());
+    headers.insert(TRACEPARENT, traceparent.unwrap_or_else(|| trace_context::from_key(&event.key)));
     if let Some(tracestate) = &event.tracestate {
         headers.insert(TRACESTATE, tracestate.clone());
     }

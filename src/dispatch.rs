@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,7 @@ use crate::store::line::{Front, StoredEvent, Woken};
 use crate::store::operator::Verb;
 use crate::store::progress::Settlement;
 use crate::store::writer::{Command, Written};
+use crate::telemetry::{metrics, trace};
 
 /// The channels of dispatch.
 pub struct Ports {
@@ -152,6 +154,7 @@ impl Dispatch {
             if self.lanes.woken(candidate.clone(), None) {
                 self.lanes.start(&entity);
             }
+            metrics::attempted(&candidate.event.host, &Outcome::Unknown, None);
             let held = held.clone();
             self.left.push_back(Ended { candidate, held, outcome: Outcome::Unknown, took: None });
         }
@@ -265,8 +268,12 @@ impl Dispatch {
     fn announce(&self, settlement: &Settlement) {
         let candidate = &settlement.candidate;
         let announcement = match settlement.decision {
-            Decision::Deliver => return,
+            Decision::Deliver => {
+                let taken_in = candidate.event.taken_in;
+                return metrics::delivered(Duration::from_millis(clock::unix_millis().saturating_sub(taken_in)));
+            }
             Decision::Retry(delay) => {
+                metrics::retried();
                 let token = Token { id: candidate.id, attempts: candidate.attempts };
                 Announcement::Wake(candidate.event.partition, token, delay)
             }
@@ -296,11 +303,13 @@ impl Dispatch {
 
     fn woken(&mut self, woken: Woken) {
         match woken {
-            Woken::Due(event) => {
+            Woken::Due { event, waited_ms, late_ms } => {
                 let Some(candidate) = restore(&event) else { return };
-                let entity = candidate.event.entity.clone();
+                let (event, attempts) = (candidate.event.clone(), candidate.attempts);
                 if self.lanes.woken(candidate, None) {
-                    self.send_head(&entity);
+                    metrics::retry_late(millis(late_ms));
+                    trace::waited(&event, attempts, millis(waited_ms), clock::time_of_day());
+                    self.send_head(&event.entity);
                 }
             }
             Woken::Early { id, attempts, partition, millis } => {
@@ -362,6 +371,11 @@ impl Dispatch {
     }
 }
 
+/// What the database has measured.
+fn millis(measured: i64) -> Duration {
+    Duration::from_millis(u64::try_from(measured).unwrap_or(0))
+}
+
 /// An event from the store, read by the same contract as when it came in. None only if a hand has changed the row.
 fn restore(stored: &StoredEvent) -> Option<Candidate> {
     let id = EventId(stored.event_id);
@@ -381,5 +395,8 @@ fn read(stored: &StoredEvent) -> Option<Event> {
     let terms = Terms { default_destination: None, body_limit: usize::MAX };
     message.headers.retain(|(name, _)| name != "destination");
     message.headers.push(("destination".into(), contract::Field::Text(stored.destination.clone())));
-    contract::read(message, Partition(stored.partition), &terms).ok()
+    let mut event = contract::read(message, Partition(stored.partition), &terms).ok()?;
+    event.trace = stored.trace.as_deref().and_then(|trace| HeaderValue::from_str(trace).ok());
+    event.taken_in = u64::try_from(stored.recorded_ms).unwrap_or(0);
+    Some(event)
 }

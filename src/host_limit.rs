@@ -110,6 +110,11 @@ impl Hosts {
         self.by_host.values().map(|state| state.in_flight).max().unwrap_or(0)
     }
 
+    /// Of each host, the attempts in flight, and the events in memory that wait for their turn.
+    pub fn loads(&self) -> impl Iterator<Item = (&Host, usize, usize)> {
+        self.by_host.iter().map(|(host, state)| (host, state.in_flight, state.waiting.len()))
+    }
+
     /// Attempts in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -19,10 +19,12 @@ use crate::broker::topology::{Names, TopologyError};
 use crate::config::SecretUrl;
 use crate::domain::contract::Terms;
 use crate::handoff::Notice;
+use crate::health::Health;
 use crate::host_limit::shared::HostLimit;
 use crate::reconnect::Delays;
 use crate::store::lease::Lease;
 use crate::store::writer::Command;
+use crate::telemetry::trace;
 
 /// Memory for the bodies of events that were taken in and wait for their host, in KiB. Beyond it they wait in the store.
 const BODIES_KIB: usize = 64 * 1024;
@@ -50,6 +52,10 @@ pub struct Intake {
     pub hosts: Arc<HostLimit>,
     /// The leases that are ours.
     pub owned: watch::Receiver<Vec<Arc<Lease>>>,
+    /// Where the messages come from, for traces.
+    pub origin: trace::Broker,
+    /// Told whether the broker is reached.
+    pub health: Arc<Health>,
     /// Signs of life on the connection.
     pub heartbeat: Heartbeat,
     /// Told when the broker was reached for the first time, with everything declared.
@@ -73,7 +79,9 @@ impl Intake {
                     delays.reset();
                     away = false;
                     self.reached.cancel();
+                    self.health.set_broker(true);
                     let ended = session::run(&connection, &mut self, &bodies, &stop).await;
+                    self.health.set_broker(false);
                     crate::broker::close(&connection, "stopped").await;
                     // A queue may be gone: declare everything again, for it may be the whole broker that is new.
                     declared = false;

@@ -17,12 +17,16 @@
 //! | [`rescue`] | finds what a crash or a lost message left |
 //! | [`handoff`] | what the stages hand to each other |
 //! | [`domain`] | the rules of it all, pure |
-//! | [`clock`], [`reconnect`], [`telemetry`] | time, delays between tries, logs |
+//! | [`telemetry`] | every log, span and metric |
+//! | [`census`], [`health`], [`admin`] | open events are counted, connections watched; both are shown on the admin port |
+//! | [`clock`], [`reconnect`] | time, delays between tries |
 //! | [`proof`] | what `verify` sends, and how what it sees is held against the promises, pure |
 //! | [`commands`] | what else the program does: publish, sink, status, redrive, verify, report |
 
+pub mod admin;
 pub mod app;
 pub mod broker;
+pub mod census;
 pub mod clock;
 pub mod commands;
 pub mod config;
@@ -30,6 +34,7 @@ pub mod deliver;
 pub mod dispatch;
 pub mod domain;
 pub mod handoff;
+pub mod health;
 pub mod host_limit;
 pub mod intake;
 pub mod ownership;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use onceward::config::{Cli, Command};
-use onceward::{app, commands, telemetry};
+use onceward::telemetry::{self, Teller};
+use onceward::{app, commands};
 
 /// Exit code of a setting that makes no sense, as clap's own.
 const USAGE: u8 = 2;
@@ -17,20 +18,33 @@ fn main() -> ExitCode {
         Err(shown) if !shown.use_stderr() => shown.exit(),
         Err(wrong) => return fail(one_line(&wrong.to_string()), USAGE),
     };
-    if let Err(error) = telemetry::init() {
-        return fail(error, USAGE);
-    }
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return fail("TLS can't be set up", 1);
     }
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => {
-            let code = runtime.block_on(run(cli.command));
-            // Nothing of what is left matters any more: what has to end in order has ended.
-            runtime.shutdown_background();
-            code
-        }
-        Err(error) => fail(error, 1),
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(error, 1),
+    };
+    let telemetry = {
+        let _context = runtime.enter();
+        telemetry::init(&teller(&cli.command))
+    };
+    let telemetry = match telemetry {
+        Ok(telemetry) => telemetry,
+        Err(error) => return fail(error, USAGE),
+    };
+    let code = runtime.block_on(run(cli.command));
+    telemetry.end();
+    // Nothing of what is left matters any more: what has to end in order has ended.
+    runtime.shutdown_background();
+    code
+}
+
+fn teller(command: &Command) -> Teller {
+    match command {
+        Command::Worker(args) => Teller::Worker(args.name()),
+        Command::Publish(_) => Teller::Producer,
+        _ => Teller::Command,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::domain::event::Partition;
 use crate::domain::lease::counts_until;
 use crate::domain::shares::{self, Plan};
+use crate::health::Health;
 use crate::host_limit::shared::HostLimit;
 use crate::reconnect::Delays;
 use crate::store::Database;
@@ -38,6 +39,8 @@ pub struct Ownership {
     pub lease: Duration,
     /// Where the share of the cap applies.
     pub hosts: Arc<HostLimit>,
+    /// Told of renewals.
+    pub health: Arc<Health>,
     /// To dispatch, intake and rescue: all leases that are not given back yet.
     pub owned: watch::Sender<Vec<Arc<Lease>>>,
 }
@@ -200,6 +203,7 @@ impl<'a> Keeper<'a> {
         }
         self.standing.extend(counts_until(asked, self.us.lease));
         self.renewed = Some(asked);
+        self.us.health.renewed();
         // A claim whose answer was lost: nothing is at work under it.
         let known: Vec<_> = self.owned().iter().map(|lease| (lease.partition, lease.epoch)).collect();
         self.unused.extend(renewed.held.into_iter().filter(|held| !known.contains(held)));

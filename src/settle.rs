@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 
 use futures_util::StreamExt as _;
+use http::HeaderValue;
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 use sqlx::PgPool;
@@ -21,6 +22,7 @@ use crate::store::lease::Held;
 use crate::store::outbox::{self, DeadLetter};
 use crate::store::progress::Settlement;
 use crate::store::writer::Command;
+use crate::telemetry::{metrics, trace};
 
 /// Announcements that wait for their confirm at one time.
 const ANNOUNCING: usize = 256;
@@ -107,9 +109,14 @@ impl Announcer {
             }
         };
         let (exchange, properties) = (self.names.dead_letter(), properties(&letter));
+        let trace = letter.trace.as_deref().and_then(|trace| HeaderValue::from_str(trace).ok());
+        let key = Some(letter.idempotency_key.as_str());
+        let _sending = trace::dead_letter(&exchange, &letter.entity, key, &letter.reason, trace.as_ref());
         match self.publisher.store(&exchange, &letter.entity, properties, &letter.body).await {
             Ok(()) => {
-                tracing::info!(event = %id, reason = letter.reason, attempts = letter.attempts, "dead letter");
+                let trace_id = trace.as_ref().map(trace::trace_id);
+                tracing::info!(event = %id, reason = letter.reason, attempts = letter.attempts, trace_id, "dead letter");
+                metrics::dead_lettered(&letter.reason);
                 if let Err(error) = outbox::mark_published(&self.pool, id, held).await {
                     tracing::warn!(%error, event = %id, "a dead letter may be published a second time");
                 }

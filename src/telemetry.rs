@@ -1,25 +1,66 @@
-//! Logs. Standard output belongs to what commands print; logs go to standard error.
+//! What the program tells of itself: [`logs`], [`trace`] and [`metrics`]. Every span and metric name is in here.
+//!
+//! Traces and metrics go by OTLP to the collector that the standard `OTEL_*` variables name; without one, nothing is done
+//! for traces. Metrics are also at hand as Prometheus text.
 
-use std::io::IsTerminal as _;
+mod collector;
+mod hosts;
+mod logs;
+pub mod metrics;
+mod redact;
+pub mod trace;
 
-use tracing_subscriber::EnvFilter;
+use std::time::Duration;
 
-/// What is logged unless `ONCEWARD_LOG` says otherwise, in the directives of `tracing-subscriber`'s `EnvFilter`.
-const DEFAULT_FILTER: &str = "info,lapin=off,sqlx=off";
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::trace::SdkTracerProvider;
 
-/// Starts logging.
+/// How long the last spans and figures may take to leave.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+
+/// Who tells.
+#[derive(Clone, Debug)]
+pub enum Teller {
+    /// A command that ends by itself, and says what it has to say on the terminal: no traces, no metrics.
+    Command,
+    /// A command whose work is part of its events' traces.
+    Producer,
+    /// A worker of this name.
+    Worker(String),
+}
+
+/// What has to be ended in order.
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+    metrics: Option<SdkMeterProvider>,
+}
+
+/// Starts telling. Has to be called within a runtime's context.
 ///
 /// # Errors
-/// One line that says what is wrong with `ONCEWARD_LOG`.
-pub fn init() -> Result<(), String> {
-    let directives = crate::config::log_filter().unwrap_or_else(|| DEFAULT_FILTER.into());
-    let filter = EnvFilter::try_new(&directives)
-        .map_err(|error| format!("ONCEWARD_LOG is {directives:?} ({error}): write info, debug or onceward=debug"))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
-    Ok(())
+/// One line that says which variable is wrong.
+pub fn init(teller: &Teller) -> Result<Telemetry, String> {
+    let traces = match teller {
+        Teller::Command => None,
+        Teller::Producer | Teller::Worker(_) => collector::traces(teller)?,
+    };
+    let metrics = match teller {
+        Teller::Worker(_) => Some(metrics::provider(teller)?),
+        Teller::Command | Teller::Producer => None,
+    };
+    logs::init(traces.as_ref())?;
+    Ok(Telemetry { traces, metrics })
+}
+
+impl Telemetry {
+    /// Sends what has not left yet. Blocks for a few seconds at most.
+    pub fn end(self) {
+        // Nobody is left to be told of a failure that the exporter has not told.
+        if let Some(traces) = self.traces {
+            let _ = traces.shutdown_with_timeout(LEAVE_WITHIN);
+        }
+        if let Some(metrics) = self.metrics {
+            let _ = metrics.shutdown_with_timeout(LEAVE_WITHIN);
+        }
+    }
 }

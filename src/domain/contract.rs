@@ -101,6 +101,8 @@ pub fn read(message: Message, partition: Partition, terms: &Terms) -> Result<Eve
         headers: found.headers,
         tracestate: found.tracestate.filter(|_| traceparent.is_some()),
         traceparent,
+        trace: None,
+        taken_in: 0,
         properties: message.properties,
         body: message.body,
     })

@@ -127,6 +127,10 @@ pub struct Event {
     pub traceparent: Option<HeaderValue>,
     /// W3C trace state, only together with `traceparent`.
     pub tracestate: Option<HeaderValue>,
+    /// The `traceparent` of the span under which the event was taken in, if its trace is sampled.
+    pub trace: Option<HeaderValue>,
+    /// When it was taken in: milliseconds since 1970-01-01 UTC. For figures only.
+    pub taken_in: u64,
     /// The message's properties as they came, in the broker's own encoding; given back on dead-lettering.
     pub properties: Bytes,
     /// The request's body, byte for byte.

@@ -25,6 +25,19 @@ pub fn is_valid(text: &str) -> bool {
         && is_hex(flags, 2)
 }
 
+/// Whether the caller has recorded the trace (§3.2.2.5, the flag `sampled`). For a valid `traceparent`.
+#[must_use]
+pub fn is_sampled(text: &str) -> bool {
+    let flags = text.split('-').nth(3).and_then(|flags| u8::from_str_radix(flags, 16).ok());
+    flags.is_some_and(|flags| flags & 1 == 1)
+}
+
+/// The trace's id, of a valid `traceparent`.
+#[must_use]
+pub fn trace_id(text: &str) -> &str {
+    text.split('-').nth(1).unwrap_or_default()
+}
+
 fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -60,6 +73,16 @@ mod tests {
         for (text, valid) in table {
             assert_eq!(is_valid(text), valid, "{text}");
         }
+    }
+
+    #[test]
+    fn trace_and_decision_are_read_from_a_traceparent() {
+        for (flags, sampled) in [("00", false), ("01", true), ("02", false), ("03", true), ("ff", true)] {
+            let text = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}");
+            assert_eq!(is_sampled(&text), sampled, "{flags}");
+            assert_eq!(trace_id(&text), "4bf92f3577b34da6a3ce929d0e0e4736");
+        }
+        assert!(!is_sampled(""));
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use lapin::options::BasicAckOptions;
-use lapin::types::AMQPValue;
+use lapin::types::{AMQPValue, ShortString};
 use lapin::{Acker, BasicProperties};
 use tokio::sync::{mpsc, oneshot};
+use tracing::Span;
 
 use crate::broker::publisher::{Publisher, with_headers};
 use crate::broker::topology::Names;
@@ -17,14 +18,15 @@ use crate::domain::event::Event;
 use crate::domain::poison::Poison;
 use crate::reconnect::Delays;
 use crate::store::admit::Admitted;
+use crate::telemetry::{metrics, trace};
 
 /// Dead letters that wait for their confirm at one time.
 const DEAD_LETTERING: usize = 64;
 
 /// Messages that were taken in together.
 pub struct Batch {
-    /// Those that keep the contract.
-    pub events: Vec<Arc<Event>>,
+    /// Those that keep the contract, each with the span that ends with its acknowledgement.
+    pub events: Vec<(Arc<Event>, Span)>,
     /// What became of them.
     pub admitted: oneshot::Receiver<Vec<Admitted>>,
     /// Those that break it.
@@ -43,6 +45,8 @@ pub struct Poisoned {
     pub body: Bytes,
     /// Why.
     pub poison: Poison,
+    /// Ends with its acknowledgement.
+    pub span: Span,
 }
 
 /// The acknowledging end of a consumer.
@@ -62,11 +66,16 @@ impl Acks {
         while let Some(batch) = batches.recv().await {
             let Batch { events, admitted, mut poisoned, last } = batch;
             let outcomes = admitted.await.map_err(|_| "a partition has another owner".to_owned())?;
-            for (event, outcome) in events.iter().zip(outcomes) {
-                if let Admission::Reject(poison) = outcome.admission {
-                    poisoned.push(rejected(event, poison));
+            let (mut all, mut duplicates) = (poisoned.len(), 0);
+            for ((event, span), outcome) in events.iter().zip(outcomes) {
+                all += 1;
+                match outcome.admission {
+                    Admission::Join { .. } => {}
+                    Admission::Duplicate => duplicates += 1,
+                    Admission::Reject(poison) => poisoned.push(rejected(event, poison, span.clone())),
                 }
             }
+            metrics::received(all, duplicates);
             stream::iter(&poisoned).for_each_concurrent(DEAD_LETTERING, |poisoned| self.dead_letter(poisoned)).await;
             last.ack(BasicAckOptions { multiple: true }).await.map_err(|error| error.to_string())?;
         }
@@ -75,32 +84,37 @@ impl Acks {
 
     /// Tries until the broker has confirmed it: only then is the message acknowledged.
     async fn dead_letter(&self, message: &Poisoned) {
-        let Poisoned { routing_key, properties, body, poison } = message;
+        let Poisoned { routing_key, properties, body, poison, span } = message;
+        trace::poisoned(span, poison.code());
+        let trace = trace::traceparent(span);
+        let (exchange, key) = (self.names.dead_letter(), properties.message_id().as_ref().map(ShortString::as_str));
+        let _sending = trace::dead_letter(&exchange, routing_key, key, poison.code(), trace.as_ref());
         let headers = [
             ("onceward-reason", AMQPValue::LongString(poison.code().into())),
             ("onceward-detail", AMQPValue::LongString(poison.to_string().into())),
         ];
-        let properties = with_headers(properties.clone(), headers);
+        let with_reason = with_headers(properties.clone(), headers);
         let mut delays = Delays::default();
         let mut told = false;
-        while let Err(error) =
-            self.publisher.store(&self.names.dead_letter(), routing_key, properties.clone(), body).await
-        {
+        while let Err(error) = self.publisher.store(&exchange, routing_key, with_reason.clone(), body).await {
             if !told {
                 tracing::warn!(%error, reason = poison.code(), "a dead letter could not be published; it is tried again");
             }
             told = true;
             delays.wait().await;
         }
-        tracing::info!(reason = poison.code(), entity = routing_key, "dead letter: {poison}");
+        metrics::dead_lettered(poison.code());
+        let trace_id = trace.as_ref().map(trace::trace_id);
+        tracing::info!(reason = poison.code(), entity = routing_key, trace_id, "dead letter: {poison}");
     }
 }
 
-fn rejected(event: &Event, poison: Poison) -> Poisoned {
+fn rejected(event: &Event, poison: Poison, span: Span) -> Poisoned {
     Poisoned {
         routing_key: event.entity.to_string(),
         properties: wire::decode(&event.properties),
         body: event.body.clone(),
         poison,
+        span,
     }
 }

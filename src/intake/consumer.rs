@@ -88,6 +88,7 @@ impl Consumer {
             terms: intake.terms.clone(),
             commands: intake.commands.clone(),
             hosts: intake.hosts.clone(),
+            origin: intake.origin.clone(),
             bodies: bodies.clone(),
             held: held.clone(),
             batches,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use lapin::Acker;
 use lapin::message::Delivery;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tracing::Span;
 
 use super::acks::{Batch, Poisoned};
 use super::consumer::Deliveries;
@@ -18,6 +19,7 @@ use crate::host_limit::shared::{HostLimit, Place};
 use crate::store::admit::Arrival;
 use crate::store::lease::Held;
 use crate::store::writer::Command;
+use crate::telemetry::trace;
 
 /// Messages that one batch holds at most.
 const BATCH: usize = 256;
@@ -32,6 +34,8 @@ pub struct Reader {
     pub commands: mpsc::Sender<Command>,
     /// Places at hosts.
     pub hosts: Arc<HostLimit>,
+    /// Where the messages come from, for traces.
+    pub origin: trace::Broker,
     /// Memory for bodies, in KiB.
     pub bodies: Arc<Semaphore>,
     /// On the partition that is consumed.
@@ -43,6 +47,8 @@ pub struct Reader {
 #[derive(Default)]
 struct Gathered {
     arrivals: Vec<Arrival>,
+    /// Of the arrivals.
+    spans: Vec<Span>,
     poisoned: Vec<Poisoned>,
     last: Option<Acker>,
 }
@@ -69,16 +75,20 @@ impl Reader {
         let Delivery { routing_key, properties, data, acker, .. } = delivery;
         let message = wire::message(routing_key.as_str(), &properties, data);
         let body = message.body.clone();
+        let span = trace::process(&self.origin, self.held.partition(), &message);
         match contract::read(message, self.held.partition(), &self.terms) {
-            Ok(event) => {
+            Ok(mut event) => {
+                event.trace = trace::traceparent(&span);
+                event.taken_in = clock::unix_millis();
                 let place = self.find_place(gathered, &event).await?;
                 let (digest, event) = (event.digest(), Arc::new(event));
                 let arrival = Arrival { event, digest, held: self.held.clone(), place };
                 gathered.arrivals.push(arrival);
+                gathered.spans.push(span);
             }
             Err(poison) => {
                 let routing_key = routing_key.to_string();
-                gathered.poisoned.push(Poisoned { routing_key, properties, body, poison });
+                gathered.poisoned.push(Poisoned { routing_key, properties, body, poison, span });
             }
         }
         gathered.last = Some(acker);
@@ -108,10 +118,10 @@ impl Reader {
     }
 
     async fn flush(&self, gathered: &mut Gathered) -> Result<(), String> {
-        let Gathered { arrivals, poisoned, last } = std::mem::take(gathered);
+        let Gathered { arrivals, spans, poisoned, last } = std::mem::take(gathered);
         let Some(last) = last else { return Ok(()) };
         let stopped = || "the worker stops".to_owned();
-        let events = arrivals.iter().map(|arrival| arrival.event.clone()).collect();
+        let events = arrivals.iter().map(|arrival| arrival.event.clone()).zip(spans).collect();
         let (reply, admitted) = oneshot::channel();
         if arrivals.is_empty() {
             let _ = reply.send(Vec::new());

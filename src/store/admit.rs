@@ -229,11 +229,12 @@ async fn insert(
     });
     let rows: Vec<(i64, String)> = sqlx::query_as(
         "with arrived as (select * from unnest($1::text[], $2::bytea[], $3::int4[], $4::text[], $5::int8[], \
-         $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::bool[]) with ordinality as a (idempotency_key, \
-         digest, partition, entity, position, destination, host, properties, body, parked, number)), \
+         $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::bool[], $11::text[]) with ordinality as a \
+         (idempotency_key, digest, partition, entity, position, destination, host, properties, body, parked, trace, \
+         number)), \
          recorded as (insert into event (idempotency_key, digest, partition, entity, sequence, destination, \
-         properties, body) select idempotency_key, digest, partition, entity, nullif(position, -1), destination, \
-         properties, body from arrived order by number on conflict (idempotency_key) do nothing \
+         properties, body, trace) select idempotency_key, digest, partition, entity, nullif(position, -1), destination, \
+         properties, body, trace from arrived order by number on conflict (idempotency_key) do nothing \
          returning id, idempotency_key), \
          opened as (insert into open_event (event_id, partition, entity, position, host, body_bytes, parked) \
          select id, partition, entity, position, host, octet_length(body), parked from recorded \
@@ -250,6 +251,7 @@ async fn insert(
     .bind(events().map(|event| event.properties.as_ref()).collect::<Vec<_>>())
     .bind(events().map(|event| event.body.as_ref()).collect::<Vec<_>>())
     .bind(parked.collect::<Vec<_>>())
+    .bind(events().map(|event| event.trace.as_ref().and_then(|trace| trace.to_str().ok())).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
     Ok(rows.into_iter().map(|(id, key)| (key, EventId(id))).collect())

@@ -33,11 +33,16 @@ pub struct StoredEvent {
     pub properties: Vec<u8>,
     /// The body.
     pub body: Vec<u8>,
+    /// The `traceparent` under which it was taken in.
+    pub trace: Option<String>,
+    /// When it was recorded: milliseconds since 1970.
+    pub recorded_ms: i64,
 }
 
 macro_rules! stored_columns {
     () => {
-        "o.event_id, o.attempts, o.partition, e.idempotency_key, o.entity, e.sequence, e.destination, e.properties, e.body"
+        "o.event_id, o.attempts, o.partition, e.idempotency_key, o.entity, e.sequence, e.destination, e.properties, \
+         e.body, e.trace, (extract(epoch from e.recorded_at) * 1000)::int8 as recorded_ms"
     };
 }
 
@@ -109,7 +114,14 @@ fn runnable(rows: &[FrontRow]) -> usize {
 #[derive(Debug)]
 pub enum Woken {
     /// The attempt is due.
-    Due(StoredEvent),
+    Due {
+        /// The event.
+        event: StoredEvent,
+        /// Milliseconds since the last attempt was settled.
+        waited_ms: i64,
+        /// Milliseconds since the attempt became due.
+        late_ms: i64,
+    },
     /// It is due after so many milliseconds.
     Early {
         /// The event.
@@ -123,6 +135,24 @@ pub enum Woken {
     },
 }
 
+/// An event that a token names.
+#[derive(FromRow)]
+struct Waiting {
+    event_id: i64,
+    attempts: i16,
+    partition: i32,
+    /// Milliseconds until it is due.
+    early_ms: i64,
+}
+
+#[derive(FromRow)]
+struct DueRow {
+    waited_ms: i64,
+    late_ms: i64,
+    #[sqlx(flatten)]
+    event: StoredEvent,
+}
+
 /// Retries whose attempt may start this much early: less than a tick, so that no round through the ladder is needed.
 const SLACK_MS: i64 = 20;
 
@@ -133,9 +163,9 @@ const SLACK_MS: i64 = 20;
 pub async fn wake(connection: &mut PgConnection, tokens: &[(EventId, u16)]) -> Result<Vec<Woken>, sqlx::Error> {
     let ids: Vec<i64> = tokens.iter().map(|(id, _)| id.0).collect();
     let attempts: Vec<i16> = tokens.iter().map(|(_, attempts)| i16::try_from(*attempts).unwrap_or(i16::MAX)).collect();
-    let waits: Vec<(i64, i16, i32, i64)> = sqlx::query_as(
+    let waits: Vec<Waiting> = sqlx::query_as(
         "select o.event_id, o.attempts, o.partition, \
-         (extract(epoch from o.due_at - clock_timestamp()) * 1000)::int8 \
+         (extract(epoch from o.due_at - clock_timestamp()) * 1000)::int8 as early_ms \
          from unnest($1::int8[], $2::int2[]) as t (event_id, attempts) \
          join open_event o on o.event_id = t.event_id and o.attempts = t.attempts \
          where o.state = 'RETRY_WAIT' and not o.parked",
@@ -144,20 +174,24 @@ pub async fn wake(connection: &mut PgConnection, tokens: &[(EventId, u16)]) -> R
     .bind(attempts)
     .fetch_all(&mut *connection)
     .await?;
-    let due: Vec<i64> = waits.iter().filter(|(.., millis)| *millis <= SLACK_MS).map(|(id, ..)| *id).collect();
-    let events: Vec<StoredEvent> = sqlx::query_as(concat!(
-        "select ",
+    let due: Vec<i64> = waits.iter().filter(|waiting| waiting.early_ms <= SLACK_MS).map(|w| w.event_id).collect();
+    let rows: Vec<DueRow> = sqlx::query_as(concat!(
+        "select (extract(epoch from clock_timestamp() - o.changed_at) * 1000)::int8 as waited_ms, \
+         (extract(epoch from clock_timestamp() - o.due_at) * 1000)::int8 as late_ms, ",
         stored_columns!(),
-        " from open_event o join event e on e.id = o.event_id where o.event_id = any($1)"
+        " from open_event o join event e on e.id = o.event_id where o.event_id = any($1) and o.due_at is not null"
     ))
     .bind(due)
     .fetch_all(connection)
     .await?;
-    let early = waits.into_iter().filter(|(.., millis)| *millis > SLACK_MS).map(|(id, attempts, partition, millis)| {
-        let attempts = u16::try_from(attempts).unwrap_or_default();
-        Woken::Early { id: EventId(id), attempts, partition: Partition(partition), millis }
+    let due = rows.into_iter().map(|DueRow { waited_ms, late_ms, event }| Woken::Due { event, waited_ms, late_ms });
+    let early = waits.into_iter().filter(|waiting| waiting.early_ms > SLACK_MS).map(|waiting| Woken::Early {
+        id: EventId(waiting.event_id),
+        attempts: u16::try_from(waiting.attempts).unwrap_or_default(),
+        partition: Partition(waiting.partition),
+        millis: waiting.early_ms,
     });
-    Ok(events.into_iter().map(Woken::Due).chain(early).collect())
+    Ok(due.chain(early).collect())
 }
 
 /// Reads up to `limit` of a host's parked events and takes the mark from them; true if there may be more.

@@ -2,6 +2,7 @@
 //! task that changes events, in group commits.
 
 pub mod admit;
+pub mod census;
 pub mod cluster;
 pub mod lease;
 pub mod line;

@@ -10,6 +10,8 @@ use crate::domain::event::EventId;
 pub struct DeadLetter {
     /// Its number.
     pub event_id: i64,
+    /// Its key.
+    pub idempotency_key: String,
     /// Why there is no further attempt: a short code.
     pub reason: String,
     /// The entity: the original routing key.
@@ -22,6 +24,8 @@ pub struct DeadLetter {
     pub attempts: i16,
     /// Each failed attempt, as JSON.
     pub history: String,
+    /// The `traceparent` under which it was taken in.
+    pub trace: Option<String>,
 }
 
 /// The unpublished dead letter of one event.
@@ -30,7 +34,7 @@ pub struct DeadLetter {
 /// sqlx's.
 pub async fn unpublished_one(pool: &PgPool, id: EventId) -> Result<Option<DeadLetter>, sqlx::Error> {
     sqlx::query_as(
-        "select d.event_id, d.reason, e.entity, e.properties, e.body, \
+        "select d.event_id, e.idempotency_key, d.reason, e.entity, e.properties, e.body, e.trace, \
          coalesce(o.attempts, f.attempts, 0::int2) as attempts, coalesce((select json_agg(json_strip_nulls( \
          json_build_object('attempt', a.attempt, 'started_at', to_char((a.ended_at - \
          coalesce(a.duration_ms, 0) * interval '1 ms') at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), \

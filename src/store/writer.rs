@@ -22,10 +22,12 @@ use super::operator;
 use super::progress::{self, Settlement};
 use super::stray;
 use super::{Database, is_transient};
+use crate::clock;
 use crate::domain::admission::FirstSequence;
 use crate::domain::event::EventId;
 use crate::domain::lease::is_current;
 use crate::reconnect::Delays;
+use crate::telemetry::metrics;
 
 /// Commands that one transaction takes at most.
 const BATCH: usize = 1_024;
@@ -107,10 +109,12 @@ impl Session {
         let mut last: Option<Box<Found>> = None;
         loop {
             results.extend(batch.drop_lost());
+            let began = clock::now();
             let tried = tokio::time::timeout(COMMIT_WITHIN, self.try_once(&batch, &mut last)).await;
             match tried.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
                 Ok(Attempted::Done(found)) => {
                     self.delays.reset();
+                    metrics::committed(batch.commands(), clock::now().saturating_sub(began));
                     results.extend(report(batch, *found));
                     return Ok(results);
                 }

@@ -16,8 +16,11 @@ const STAGES: [&str; 7] = ["deliver", "dispatch", "intake", "ownership", "redriv
 fn may_import(room: &str) -> Option<&'static [&'static str]> {
     Some(match room {
         "main" => &["app", "commands", "config", "telemetry"],
+        "admin" => &["config", "health", "telemetry"],
+        "census" => &["clock", "domain", "store", "telemetry"],
+        "health" => &["clock"],
         "lib" | "domain" | "clock" => &[],
-        "telemetry" => &["config"],
+        "telemetry" => &["config", "domain"],
         "reconnect" => &["clock", "domain"],
         "config" => &["commands", "domain"],
         "host_limit" | "proof" => &["domain"],
@@ -26,9 +29,18 @@ fn may_import(room: &str) -> Option<&'static [&'static str]> {
         "store" => &["clock", "config", "domain", "host_limit", "reconnect", "telemetry"],
         "handoff" => &["broker", "domain", "host_limit", "store"],
         "commands" => &["broker", "clock", "config", "domain", "proof", "reconnect", "store", "telemetry"],
-        stage if STAGES.contains(&stage) => {
-            &["broker", "clock", "config", "domain", "handoff", "host_limit", "reconnect", "store", "telemetry"]
-        }
+        stage if STAGES.contains(&stage) => &[
+            "broker",
+            "clock",
+            "config",
+            "domain",
+            "handoff",
+            "health",
+            "host_limit",
+            "reconnect",
+            "store",
+            "telemetry",
+        ],
         _ => return None,
     })
 }

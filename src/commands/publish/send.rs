@@ -12,12 +12,14 @@ use lapin::options::BasicPublishOptions;
 use lapin::{Channel, Confirmation, ConnectionStatus, PublisherConfirm};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
+use tracing::Span;
 
 use super::event::Outgoing;
 use super::fault::specific;
 use super::input::{Item, Piece};
 use super::report::{Report, Tag, rate};
 use crate::commands::signals::Signals;
+use crate::telemetry::trace;
 
 const TICK: Duration = Duration::from_millis(100);
 /// How many ticks a stop by a signal waits for confirms that are on their way.
@@ -120,15 +122,24 @@ impl Sender {
         self.report.read(item.line);
     }
 
-    fn publish(&mut self, line: Option<u64>, event: Outgoing) {
+    fn publish(&mut self, line: Option<u64>, mut event: Outgoing) {
         let id = self.next;
         self.next += 1;
+        // An event that is part of a trace already stays in it.
+        let span = match event.traceparent {
+            Some(_) => Span::none(),
+            None => trace::publish(&self.exchange, &event.entity, &event.key),
+        };
+        let traceparent = trace::traceparent(&span).and_then(|text| text.to_str().ok().map(str::to_owned));
+        event.traceparent = event.traceparent.or(traceparent);
         self.open.insert(id, Tag { line, key: event.key.clone() });
         let (channel, exchange) = (self.channel.clone(), self.exchange.as_str().into());
         self.publishing = Some(Box::pin(async move {
             let properties = event.properties(crate::clock::unix_seconds());
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             let entity = event.entity.as_str().into();
+            // It ends when the message is on its way.
+            let _span = span;
             (id, channel.basic_publish(exchange, entity, options, &event.body, properties).await)
         }));
     }

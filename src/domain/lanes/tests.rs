@@ -23,6 +23,8 @@ fn candidate(entity: &str, id: i64, sequence: Option<i64>, bytes: usize) -> Cand
         content_type: None,
         headers: HeaderMap::new(),
         traceparent: None,
+        trace: None,
+        taken_in: 0,
         tracestate: None,
         properties: Bytes::new(),
         body: Bytes::from_static(&BODIES[..bytes]),

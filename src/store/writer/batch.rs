@@ -204,6 +204,13 @@ impl Batch {
         self.admissions.iter().map(|(arrivals, _)| arrivals.len()).sum()
     }
 
+    /// How much there is to do: each arrival counts.
+    pub(super) fn commands(&self) -> usize {
+        let changes = self.arrivals() + self.settlements.len() + self.starts.len() + self.parks.len();
+        let reads = self.fronts.len() + self.wakes.len() + self.unparks.len() + self.gathers.len();
+        changes + reads + self.operations.len() + self.takeovers.len()
+    }
+
     pub(super) fn held(&self) -> impl Iterator<Item = &Held> {
         let arrivals = self.admissions.iter().flat_map(|(arrivals, _)| arrivals).map(|arrival| &arrival.held);
         let settlements = self.settlements.iter().map(|settlement| &settlement.held);

@@ -1,0 +1,166 @@
+//! Metrics: what is counted and measured, under which names, in which units.
+//!
+//! Names follow OpenTelemetry's semantic conventions where these have one (`http.client.request.duration`). No attribute is
+//! an entity or an event; hosts are named up to a bound. Prometheus sees the same with `_` for `.`, and units and `_total`
+//! at the end.
+
+mod gauges;
+
+use std::sync::{LazyLock, OnceLock};
+use std::time::Duration;
+
+use opentelemetry::metrics::{Counter, Histogram, Meter};
+use opentelemetry::{KeyValue, global};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::{Encoder as _, Registry, TextEncoder};
+
+pub use self::gauges::{Backlog, Connections, HostLoad, Ownership, watch};
+use super::{Teller, collector, hosts, trace};
+use crate::domain::event::Host;
+use crate::domain::verdict::Outcome;
+
+/// Of what takes milliseconds to minutes, in seconds.
+const SECONDS: [f64; 15] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0];
+/// Of what one transaction takes.
+const SIZES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0];
+
+static REGISTRY: OnceLock<Registry> = OnceLock::new();
+static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics::new(&meter()));
+
+fn meter() -> Meter {
+    global::meter("onceward")
+}
+
+/// Starts to measure.
+pub(super) fn provider(teller: &Teller) -> Result<SdkMeterProvider, String> {
+    let registry = Registry::new();
+    let scraped =
+        opentelemetry_prometheus::exporter().with_registry(registry.clone()).scope_info_enabled(false).build();
+    let scraped = scraped.map_err(|error| format!("metrics can't be set up: {error}"))?;
+    let mut provider = SdkMeterProvider::builder().with_reader(scraped).with_resource(collector::resource(teller));
+    if let Some(pushed) = collector::metrics()? {
+        provider = provider.with_periodic_exporter(pushed);
+    }
+    let provider = provider.build();
+    global::set_meter_provider(provider.clone());
+    // Two providers in one process would be a mistake of this program; the first one stays.
+    let _ = REGISTRY.set(registry);
+    Ok(provider)
+}
+
+/// All metrics in Prometheus' text format, and its content type.
+#[must_use]
+pub fn text() -> (String, String) {
+    let encoder = TextEncoder::new();
+    let families = REGISTRY.get().map(Registry::gather).unwrap_or_default();
+    let mut text = Vec::new();
+    if let Err(error) = encoder.encode(&families, &mut text) {
+        tracing::warn!(%error, "metrics could not be written");
+    }
+    (String::from_utf8_lossy(&text).into_owned(), encoder.format_type().to_owned())
+}
+
+struct Metrics {
+    received: Counter<u64>,
+    duplicates: Counter<u64>,
+    delivered: Counter<u64>,
+    retried: Counter<u64>,
+    dead_lettered: Counter<u64>,
+    attempts: Counter<u64>,
+    delivery: Histogram<f64>,
+    request: Histogram<f64>,
+    lateness: Histogram<f64>,
+    commit: Histogram<f64>,
+    commit_size: Histogram<u64>,
+}
+
+impl Metrics {
+    fn new(meter: &Meter) -> Self {
+        let count = |name: &'static str, unit: &'static str, help: &'static str| {
+            meter.u64_counter(name).with_unit(unit).with_description(help).build()
+        };
+        let seconds = |name: &'static str, help: &'static str| {
+            let boundaries = SECONDS.to_vec();
+            meter.f64_histogram(name).with_unit("s").with_description(help).with_boundaries(boundaries).build()
+        };
+        Self {
+            received: count("onceward.event.received", "{event}", "Messages taken from the broker."),
+            duplicates: count("onceward.event.duplicates", "{event}", "Messages whose key was recorded already."),
+            delivered: count("onceward.event.delivered", "{event}", "Events that became DELIVERED."),
+            retried: count("onceward.event.retried", "{event}", "Failed attempts after which another one follows."),
+            dead_lettered: count(
+                "onceward.event.dead_lettered",
+                "{event}",
+                "Messages in the dead-letter exchange, by reason.",
+            ),
+            attempts: count("onceward.attempt", "{attempt}", "Attempts that have ended, by outcome."),
+            delivery: seconds("onceward.delivery.duration", "From taking an event in to the record of its 2xx."),
+            request: seconds("http.client.request.duration", "Duration of HTTP client requests: one attempt."),
+            lateness: seconds("onceward.retry.lateness", "From the time of a retry to its turn."),
+            commit: seconds("onceward.commit.duration", "One transaction of the writer."),
+            commit_size: meter
+                .u64_histogram("onceward.commit.size")
+                .with_unit("{command}")
+                .with_description("Commands in one transaction of the writer.")
+                .with_boundaries(SIZES.to_vec())
+                .build(),
+        }
+    }
+}
+
+/// Messages were taken in, of which so many are recorded already.
+pub fn received(all: usize, duplicates: usize) {
+    METRICS.received.add(all as u64, &[]);
+    if duplicates > 0 {
+        METRICS.duplicates.add(duplicates as u64, &[]);
+    }
+}
+
+/// An event became DELIVERED, so long after it was taken in.
+pub fn delivered(after: Duration) {
+    METRICS.delivered.add(1, &[]);
+    METRICS.delivery.record(after.as_secs_f64(), &[]);
+}
+
+/// An attempt failed, and another one follows.
+pub fn retried() {
+    METRICS.retried.add(1, &[]);
+}
+
+/// A message is in the dead-letter exchange. `reason` is one of a few codes.
+pub fn dead_lettered(reason: &str) {
+    METRICS.dead_lettered.add(1, &[KeyValue::new("onceward.reason", reason.to_owned())]);
+}
+
+/// An attempt has ended; `took` is none if nobody knows how long it took.
+pub fn attempted(host: &Host, outcome: &Outcome, took: Option<Duration>) {
+    let code = match outcome {
+        Outcome::Response { status: 200..=299, .. } => "success",
+        Outcome::Response { .. } => "status",
+        Outcome::NoResponse(_) => "no_response",
+        Outcome::Unknown => "unknown",
+    };
+    METRICS.attempts.add(1, &[KeyValue::new("onceward.outcome", code)]);
+    let Some(took) = took else { return };
+    let [address, port] = hosts::labels(host);
+    let mut attributes = Vec::with_capacity(5);
+    attributes.extend([KeyValue::new("http.request.method", "POST"), address, port]);
+    if let Outcome::Response { status, .. } = outcome {
+        attributes.push(KeyValue::new("http.response.status_code", i64::from(*status)));
+    }
+    if let Some(kind) = trace::error_type(outcome) {
+        attributes.push(KeyValue::new("error.type", kind));
+    }
+    METRICS.request.record(took.as_secs_f64(), &attributes);
+}
+
+/// A retry's turn came so long after its time.
+pub fn retry_late(by: Duration) {
+    METRICS.lateness.record(by.as_secs_f64(), &[]);
+}
+
+/// The writer has committed so many commands.
+pub fn committed(commands: usize, took: Duration) {
+    METRICS.commit.record(took.as_secs_f64(), &[]);
+    METRICS.commit_size.record(commands as u64, &[]);
+}
