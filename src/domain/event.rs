@@ -151,3 +151,89 @@ impl Event {
         Digest(hash.finalize().into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(entity: &str, destination: &str, sequence: Option<i64>, body: &'static str) -> Event {
+        Event {
+            key: "order-1".into(),
+            entity: entity.into(),
+            partition: Partition(0),
+            sequence: sequence.map(Sequence),
+            destination: destination.parse().unwrap(),
+            host: Host::from("a:80"),
+            content_type: None,
+            headers: HeaderMap::new(),
+            traceparent: None,
+            tracestate: None,
+            properties: Bytes::new(),
+            body: Bytes::from_static(body.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn two_events_have_one_digest_only_if_nothing_differs_that_must_not() {
+        let table = [
+            ("user-7", "http://a/", None, "body"),
+            ("user-8", "http://a/", None, "body"),
+            ("user-7", "http://a/b", None, "body"),
+            ("user-7", "http://a/", Some(0), "body"),
+            ("user-7", "http://a/", Some(1), "body"),
+            ("user-7", "http://a/", None, "Body"),
+            ("user-7", "http://a/", None, ""),
+        ];
+        let digest = |row: usize| {
+            let (entity, destination, sequence, body) = table[row];
+            event(entity, destination, sequence, body).digest()
+        };
+        for one in 0..table.len() {
+            for other in 0..table.len() {
+                assert_eq!(digest(one) == digest(other), one == other, "{:?} {:?}", table[one], table[other]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_differ_between_two_messages_of_a_key_is_not_in_the_digest() {
+        let one = event("user-7", "http://a/", Some(1), "body");
+        let other = Event {
+            partition: Partition(9),
+            content_type: Some(HeaderValue::from_static("text/plain")),
+            traceparent: Some(HeaderValue::from_static("00")),
+            properties: Bytes::from_static(b"other"),
+            ..one.clone()
+        };
+        assert_eq!(one.digest(), other.digest());
+    }
+
+    /// Digests are stored: another way to compute them would turn every duplicate of an older event into a conflict.
+    #[test]
+    fn a_digest_stays_what_it_was() {
+        let digest = event("user-7", "http://a/", None, "body").digest();
+        let shown: String = digest.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(shown, "7dabb29da158441e0769c49ed3d8f52ca13a5fd2a0f78fea9e4a3ab890d88bd0");
+    }
+
+    #[test]
+    fn numbers_and_names_are_shown_bare() {
+        let table = [
+            (EventId(-7).to_string(), "-7"),
+            (Partition(12).to_string(), "12"),
+            (Sequence(i64::MAX).to_string(), "9223372036854775807"),
+            (IdempotencyKey::from("order-1").to_string(), "order-1"),
+        ];
+        for (shown, expected) in table {
+            assert_eq!(shown, expected);
+        }
+    }
+
+    #[test]
+    fn the_last_sequence_is_followed_by_itself() {
+        let table = [(0, 1), (41, 42), (i64::MAX - 1, i64::MAX), (i64::MAX, i64::MAX)];
+        for (number, next) in table {
+            assert_eq!(Sequence(number).next(), Sequence(next));
+        }
+    }
+}

@@ -140,4 +140,11 @@ mod tests {
         }
         assert_eq!("pending".parse::<State>(), Err(UnknownState("pending".into())));
     }
+
+    #[test]
+    fn a_refusal_names_the_state_and_what_it_refuses() {
+        let refusal = State::Delivered.after(Change::Redrive).unwrap_err();
+        assert_eq!(refusal.to_string(), "an event that is DELIVERED cannot Redrive");
+        assert_eq!(UnknownState("pending".into()).to_string(), "\"pending\" is not a state");
+    }
 }

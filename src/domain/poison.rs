@@ -122,3 +122,15 @@ fn hex(digest: &Digest) -> String {
     let start = digest.0.iter().take(8).fold(0, |start, byte| start << 8 | u64::from(*byte));
     format!("{start:016x}…")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conflict_shows_where_both_digests_begin() {
+        let digest = |first: u8| Digest(std::array::from_fn(|n| u8::try_from(n % 8).unwrap() * 16 + first));
+        let told = Poison::Conflict { earlier: digest(1), now: digest(0x8f) }.to_string();
+        assert!(told.ends_with("(SHA-256 then 0111213141516171…, now 8f9fafbfcfdfefff…)"), "{told}");
+    }
+}

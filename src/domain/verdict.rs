@@ -154,4 +154,10 @@ mod tests {
             assert!(super::super::lifecycle::State::InFlight.after(decision.change()).is_ok());
         }
     }
+
+    #[test]
+    fn failures_have_names_that_programs_rely_on() {
+        assert_eq!(Failure::Exhausted.code(), "exhausted");
+        assert_eq!(Failure::FinalStatus(410).code(), "final_status");
+    }
 }

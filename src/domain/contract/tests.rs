@@ -160,6 +160,10 @@ fn limits_are_reached_before_they_are_passed() {
     let event = read_it(message).unwrap();
     assert_eq!((event.key.as_str(), event.body.len()), (key.as_str(), BODY_LIMIT));
 
+    let longest = format!("{:a<MAX_DESTINATION_BYTES$}", "http://example.com/");
+    let event = read_it(with(&[("destination", text(&longest))])).unwrap();
+    assert_eq!(event.destination.as_str(), longest);
+
     let headers: Vec<(String, Field)> =
         (0..=MAX_HTTP_HEADERS).map(|n| (format!("http-x-{n}"), Field::Integer(0))).collect();
     let numbered = |count: usize| {

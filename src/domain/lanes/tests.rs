@@ -205,6 +205,44 @@ fn waking_an_entity_at_work_changes_only_that_its_line_is_read() {
 }
 
 #[test]
+fn a_lane_that_was_told_of_more_reads_it_before_what_comes_later() {
+    let mut lanes = one_lane(unnumbered(1));
+    lanes.follower_admitted(unnumbered(2));
+    lanes.goes_on(&a());
+    lanes.goes_on(&Entity::from("other"));
+    assert_eq!(lanes.len(), 1, "an entity without a lane has its line in the store");
+    lanes.follower_admitted(unnumbered(4));
+    assert_eq!(start_and_finish(&mut lanes, 1), After::Send);
+    assert_eq!(start_and_finish(&mut lanes, 2), After::Load);
+}
+
+#[test]
+fn a_head_that_did_not_start_has_its_line_read_anew() {
+    let mut lanes = one_lane(unnumbered(1));
+    lanes.follower_admitted(candidate("a", 2, None, LINE_BYTES));
+    lanes.start(&a());
+    assert!(lanes.not_started(&a(), EventId(1)));
+    assert_eq!(head_id(&lanes), None, "nobody is sent while the line is read");
+    assert!(!lanes.not_started(&a(), EventId(1)), "it is being read already");
+    lanes.follower_admitted(unnumbered(3));
+    assert!(lanes.loaded(&a(), vec![candidate("a", 2, None, LINE_BYTES), unnumbered(3)], false));
+    assert_eq!(lanes.lanes[&a()].behind_bytes, 0);
+    assert_eq!(start_and_finish(&mut lanes, 2), After::Send);
+    assert_eq!(start_and_finish(&mut lanes, 3), After::Gone, "each is there once");
+}
+
+#[test]
+fn only_a_head_that_was_to_start_can_fail_to() {
+    let mut lanes = one_lane(unnumbered(1));
+    assert!(!lanes.not_started(&a(), EventId(1)));
+    lanes.start(&a());
+    assert!(!lanes.not_started(&a(), EventId(2)));
+    assert!(!lanes.not_started(&Entity::from("other"), EventId(1)));
+    assert_eq!(head_id(&lanes), Some(1), "nothing of it changed the lane");
+    assert_eq!(lanes.finished(&a(), EventId(1)), After::Gone);
+}
+
+#[test]
 fn a_loaded_line_is_sent_in_order_and_read_on_if_it_goes_on() {
     for more in [false, true] {
         let mut lanes = Lanes::default();
@@ -254,6 +292,8 @@ fn a_lost_partition_takes_its_lanes_along() {
     for entity in ["a1", "b1", "b2"] {
         lanes.head_admitted(candidate(entity, 1, None, 0), false, ());
     }
+    assert_eq!(lanes.len(), 3);
+    assert!(!lanes.is_empty());
     lanes.forget_partition(Partition(1));
     assert_eq!(lanes.len(), 1);
     assert!(lanes.head(&Entity::from("a1")).is_some());

@@ -29,6 +29,14 @@ fn a_second_member_gets_half_and_only_what_has_to_move_moves() {
 }
 
 #[test]
+fn the_odd_partition_stays_with_whoever_has_it() {
+    let owners = owned(&[1, 0, 1, 0, 1]);
+    for me in 0..2 {
+        assert_eq!(plan(me, &ready(2), &owners), Plan { host_share: 25, give_up: vec![], claim: vec![] });
+    }
+}
+
+#[test]
 fn nobody_gives_up_anything_to_a_member_that_cannot_deliver_yet() {
     let peers = [Peer { host_cap: 50, is_ready: true }, Peer { host_cap: 50, is_ready: false }];
     let first = plan(0, &peers, &owned(&[0, 0]));

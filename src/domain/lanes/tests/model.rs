@@ -87,6 +87,9 @@ fn number(drawn: usize) -> Option<i64> {
 
 const SIZES: [usize; 8] = [0, 0, 0, 0, 0, LINE_BYTES / 3, LINE_BYTES / 2, 2 * LINE_BYTES];
 
+/// Many times the rounds that the longest history takes to come to its end.
+const MOST_ROUNDS: usize = 1_000;
+
 /// What the store is asked to do.
 #[derive(Debug)]
 enum Command {
@@ -372,8 +375,10 @@ impl World {
             let missing: Vec<_> = missing.map(|number| (Some(number), 0)).collect();
             self.arrive(&entity, &missing, false);
         }
+        let mut rounds = 0..MOST_ROUNDS;
         while self.go_on() {
             self.check_bounds();
+            assert!(rounds.next().is_some(), "it goes on without an end");
         }
         let stuck: Vec<_> = self.store.rows().map(|row| (&row.candidate, row.state)).collect();
         assert!(stuck.is_empty(), "waiting for nothing: {stuck:?}");
