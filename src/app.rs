@@ -14,9 +14,10 @@ use crate::broker::publisher::Publisher;
 use crate::broker::topology::{Names, TopologyError};
 use crate::broker::{Heartbeat, probe};
 use crate::census::Counted;
-use crate::config::{OnExhausted, WorkerArgs};
+use crate::config::{BrokerArgs, OnExhausted, WorkerArgs};
 use crate::dispatch::{self, Ports};
 use crate::domain::event::Host;
+use crate::handoff::Notice;
 use crate::health::Health;
 use crate::host_limit::shared::HostLimit;
 use crate::intake::Intake;
@@ -27,7 +28,7 @@ use crate::settle::{Announcer, Judge};
 use crate::store::cluster::{self, ClusterError};
 use crate::store::lease::Lease;
 use crate::store::members::Member;
-use crate::store::writer::Writer;
+use crate::store::writer::{Command, Writer};
 use crate::store::{self, Database};
 use crate::telemetry::metrics::{self, Connections, HostLoad};
 use crate::telemetry::trace;
@@ -103,11 +104,27 @@ pub async fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
 
 /// Waits for the servers, looks at the broker, and brings the schema up to date.
 async fn prepare(args: &WorkerArgs, database: &Database) -> Result<(), WorkerError> {
+    let show = humantime::format_duration;
     tracing::info!(
         amqp = %args.broker.amqp_url,
         database = %args.database.database_url,
         exchange = args.broker.exchange,
         partitions = args.partitions,
+        name = args.name(),
+        lease = %show(args.lease),
+        host_connections = args.host_connections,
+        max_in_flight = args.max_in_flight,
+        attempt_timeout = %show(args.attempt_timeout),
+        max_attempts = args.max_attempts,
+        backoff_initial = %show(args.backoff_initial),
+        backoff_max = %show(args.backoff_max),
+        backoff_factor = args.backoff_factor,
+        backoff_jitter = args.backoff_jitter,
+        on_exhausted = ?args.on_exhausted,
+        first_sequence = ?args.first_sequence,
+        body_limit = args.body_limit,
+        retention = %show(args.retention),
+        drain_time = %show(args.drain_time),
         "onceward {} starts",
         env!("CARGO_PKG_VERSION")
     );
@@ -155,6 +172,7 @@ struct Worker {
     announcer: JoinHandle<()>,
     publisher: JoinHandle<()>,
     ownership: JoinHandle<()>,
+    census: JoinHandle<()>,
     admin: JoinHandle<()>,
     health: Arc<Health>,
     /// Nothing new begins.
@@ -166,15 +184,12 @@ struct Worker {
 impl Worker {
     fn start(args: &WorkerArgs, database: Database, admin: Option<TcpListener>) -> Result<Self, WorkerError> {
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
-        let names = Names::new(&args.broker.exchange);
-        let pool = database.pool();
+        let (names, pool) = (Names::new(&args.broker.exchange), database.pool());
         let member = Member { id: Uuid::new_v4(), name: args.name(), host_cap: args.host_connections };
         // None before this worker has its share of the cap.
         let hosts = HostLimit::new(0, args.max_in_flight.into());
         let client = deliver::client(args.host_connections.into(), args.attempt_timeout)?;
-        let judge = judge(args);
         let (publisher, keep_publishing) = Publisher::new(args.broker.amqp_url.clone(), end.clone());
-
         let (commands, to_write) = mpsc::channel(COMMANDS);
         let (written, from_writer) = mpsc::channel(WRITTEN);
         let (notices, noticed) = mpsc::channel(NOTICES);
@@ -183,29 +198,17 @@ impl Worker {
         let (announcements, to_announce) = mpsc::channel(ANNOUNCEMENTS);
         let (owned, ours) = watch::channel(Vec::new());
 
-        let (health, counted) = (Arc::new(Health::new(args.lease)), Counted::default());
-        watch_gauges(args, &hosts, &ours, &health, &counted);
+        let health = Arc::new(Health::new(args.lease));
+        let counted = watch_gauges(args, &hosts, &ours, &health);
         let reached = CancellationToken::new();
-        let writer =
-            Writer { database: database.clone(), member: member.clone(), first_sequence: args.first_sequence() }
-                .run(to_write, written);
+        let first_sequence = args.first_sequence();
+        let writer = Writer { database: database.clone(), member: member.clone(), first_sequence };
+        let writer = writer.run(to_write, written);
         let ownership =
             Ownership { database, member, lease: args.lease, hosts: hosts.clone(), health: health.clone(), owned };
-        let intake = Intake {
-            url: args.broker.amqp_url.clone(),
-            names: names.clone(),
-            partitions: args.partitions,
-            terms: args.terms(),
-            commands: commands.clone(),
-            notices: notices.clone(),
-            publisher: publisher.clone(),
-            hosts: hosts.clone(),
-            owned: ours.clone(),
-            origin: trace::Broker::new(args.broker.amqp_url.reveal(), &args.broker.exchange),
-            health: health.clone(),
-            heartbeat: Heartbeat::under(args.lease),
-            reached: reached.clone(),
-        };
+        let feeds = (commands.clone(), notices.clone(), publisher.clone());
+        let intake = intake(args, feeds, &hosts, ours.clone(), &health, &reached);
+        let census = census::run(pool.clone(), ours.clone(), counted, stop.clone());
         let rescue = Rescue {
             pool: pool.clone(),
             owned: ours.clone(),
@@ -213,7 +216,6 @@ impl Worker {
             announcements: announcements.clone(),
             retention: args.retention,
         };
-        tokio::spawn(census::run(pool.clone(), ours.clone(), counted, stop.clone()));
         let ports = Ports {
             written: from_writer,
             owned: ours,
@@ -229,11 +231,12 @@ impl Worker {
             rescue: tokio::spawn(rescue.run(stop.clone())),
             dispatch: tokio::spawn(dispatch::run(ports, hosts, stop.clone())),
             deliver: tokio::spawn(deliver::run(to_deliver, ended, client, args.attempt_timeout)),
-            settle: tokio::spawn(settle::run(to_settle, commands, judge)),
+            settle: tokio::spawn(settle::run(to_settle, commands, judge(args))),
             writer: tokio::spawn(writer),
             announcer: tokio::spawn(announcer.run(to_announce)),
             publisher: tokio::spawn(keep_publishing),
             ownership: tokio::spawn(join(ownership, reached, stop.clone())),
+            census: tokio::spawn(census),
             admin: tokio::spawn(admin::run(admin, health.clone(), end.clone())),
             health,
             stop,
@@ -273,6 +276,7 @@ impl Worker {
         self.stop.cancel();
         self.intake.await??;
         self.rescue.await?;
+        self.census.await?;
         self.deliver.await?;
         self.settle.await?;
         self.writer.await??;
@@ -292,9 +296,8 @@ fn watch_gauges(
     hosts: &Arc<HostLimit>,
     owned: &watch::Receiver<Vec<Arc<Lease>>>,
     health: &Arc<Health>,
-    counted: &Counted,
-) {
-    let (hosts, owned, counted, partitions) = (hosts.clone(), owned.clone(), counted.clone(), args.partitions.into());
+) -> Counted {
+    let (hosts, owned, partitions) = (hosts.clone(), owned.clone(), args.partitions.into());
     let loads = move || {
         let hosts = hosts.lock();
         let load = |(host, in_flight, waiting): (&Host, _, _)| HostLoad { host: host.clone(), in_flight, waiting };
@@ -305,7 +308,36 @@ fn watch_gauges(
         move || metrics::Ownership { owned: owned.borrow().len(), partitions, lease_age: standing.lease_age() };
     let health = health.clone();
     let connections = move || Connections { broker: health.has_broker(), database: health.has_database() };
-    metrics::watch(Box::new(loads), ownership, connections, move || counted.last());
+    let counted = Counted::default();
+    let last = counted.clone();
+    metrics::watch(Box::new(loads), ownership, connections, move || last.last());
+    counted
+}
+
+fn intake(
+    args: &WorkerArgs,
+    (commands, notices, publisher): (mpsc::Sender<Command>, mpsc::Sender<Notice>, Publisher),
+    hosts: &Arc<HostLimit>,
+    owned: watch::Receiver<Vec<Arc<Lease>>>,
+    health: &Arc<Health>,
+    reached: &CancellationToken,
+) -> Intake {
+    let BrokerArgs { amqp_url, exchange } = &args.broker;
+    Intake {
+        url: amqp_url.clone(),
+        names: Names::new(exchange),
+        partitions: args.partitions,
+        terms: args.terms(),
+        commands,
+        notices,
+        publisher,
+        hosts: hosts.clone(),
+        owned,
+        origin: trace::Broker::new(amqp_url.reveal(), exchange),
+        health: health.clone(),
+        heartbeat: Heartbeat::under(args.lease),
+        reached: reached.clone(),
+    }
 }
 
 fn judge(args: &WorkerArgs) -> Judge {

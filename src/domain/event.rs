@@ -167,6 +167,8 @@ mod tests {
             content_type: None,
             headers: HeaderMap::new(),
             traceparent: None,
+            trace: None,
+            taken_in: 0,
             tracestate: None,
             properties: Bytes::new(),
             body: Bytes::from_static(body.as_bytes()),

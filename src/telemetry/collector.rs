@@ -82,7 +82,7 @@ impl<E> TellOnce<E> {
         let what = self.what;
         match (&exported, self.is_away.swap(exported.is_err(), Ordering::Relaxed)) {
             (Err(error), false) => {
-                tracing::warn!(%error, "the collector of {what} is away; they are dropped meanwhile")
+                tracing::warn!(%error, "the collector of {what} is away; they are dropped meanwhile");
             }
             (Ok(()), true) => tracing::info!("the collector of {what} is back"),
             _ => {}

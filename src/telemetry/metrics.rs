@@ -17,7 +17,7 @@ use prometheus::{Encoder as _, Registry, TextEncoder};
 pub use self::gauges::{Backlog, Connections, HostLoad, Ownership, watch};
 use super::{Teller, collector, hosts, trace};
 use crate::domain::event::Host;
-use crate::domain::verdict::Outcome;
+use crate::domain::verdict::{Failure, Outcome};
 
 /// Of what takes milliseconds to minutes, in seconds.
 const SECONDS: [f64; 15] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0];
@@ -43,6 +43,7 @@ pub(super) fn provider(teller: &Teller) -> Result<SdkMeterProvider, String> {
     }
     let provider = provider.build();
     global::set_meter_provider(provider.clone());
+    METRICS.show_zeros();
     // Two providers in one process would be a mistake of this program; the first one stays.
     let _ = REGISTRY.set(registry);
     Ok(provider)
@@ -105,6 +106,16 @@ impl Metrics {
                 .with_boundaries(SIZES.to_vec())
                 .build(),
         }
+    }
+}
+
+impl Metrics {
+    /// Counters are seen before they count: the first event would not show as an increase.
+    fn show_zeros(&self) {
+        for counter in [&self.received, &self.duplicates, &self.delivered, &self.retried] {
+            counter.add(0, &[]);
+        }
+        self.dead_lettered.add(0, &[KeyValue::new("onceward.reason", Failure::Exhausted.code())]);
     }
 }
 

@@ -82,9 +82,12 @@ impl Workers {
             .arg(format!("--backoff-initial={}", time(args.backoff_initial)))
             .arg(format!("--backoff-max={}", time(args.backoff_max)))
             .arg(format!("--attempt-timeout={}", time(args.attempt_timeout)))
+            // Several on one machine can't share the usual port.
+            .arg("--admin-listen=127.0.0.1:0")
             .args(&args.worker_flag)
             .env("ONCEWARD_AMQP_URL", broker)
             .env("ONCEWARD_DATABASE_URL", database)
+            .env("ONCEWARD_LOG_FORMAT", "text")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

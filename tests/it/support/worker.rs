@@ -139,7 +139,10 @@ impl Drop for Worker {
 /// The program with the world's servers and settings for tests, which the arguments may override.
 fn command(world: &World, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onceward"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"ONCEWARD_")) {
+    let ours = |name: &std::ffi::OsStr| {
+        [&b"ONCEWARD_"[..], b"OTEL_"].iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix))
+    };
+    for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }
     command
@@ -149,6 +152,8 @@ fn command(world: &World, arguments: &[&str]) -> Command {
         .env("ONCEWARD_PARTITIONS", "4")
         .env("ONCEWARD_ATTEMPT_TIMEOUT", "2s")
         .env("ONCEWARD_LEASE", "3s")
+        .env("ONCEWARD_ADMIN_LISTEN", "127.0.0.1:0")
+        .env("ONCEWARD_LOG_FORMAT", "text")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
