@@ -12,6 +12,7 @@ mod contract;
 mod drain;
 mod exhausted;
 mod hosts;
+mod jaeger;
 mod kills;
 mod memory;
 mod metrics;
