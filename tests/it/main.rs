@@ -7,6 +7,7 @@
 
 mod support;
 
+mod alerts;
 mod backoff;
 mod contract;
 mod drain;

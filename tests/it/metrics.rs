@@ -1,58 +1,13 @@
 //! Metrics, health and logs: what an operator sees.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::{
-    Collector, DeadLetters, Gate, Load, Message, Producer, Receiver, Reply, SOON, Servers, Stop, Which, Worker, World,
-    test, test_on_private_servers, within,
+    Admin, Collector, DeadLetters, Gate, Load, Message, Producer, Receiver, Reply, SOON, Servers, Stop, Which, Worker,
+    World, test, test_on_private_servers, within,
 };
-
-/// A worker's admin port.
-struct Admin(String);
-
-impl Admin {
-    async fn of(worker: &Worker) -> Self {
-        worker.wait_for_line(SOON, "metrics and health are at ").await;
-        let log = worker.log();
-        let (_, rest) = log.split_once("metrics and health are at ").expect("just waited for");
-        Self(rest.split_whitespace().next().expect("a URL").trim_end_matches(['"', ',', '/']).to_owned())
-    }
-
-    async fn get(&self, path: &str) -> (u16, String) {
-        let response = reqwest::get(format!("{}{path}", self.0)).await.expect("the admin port answers");
-        (response.status().as_u16(), response.text().await.expect("text"))
-    }
-
-    /// Samples by name and labels, as they are written.
-    async fn metrics(&self) -> BTreeMap<String, f64> {
-        let (status, text) = self.get("/metrics").await;
-        assert_eq!(status, 200);
-        let samples = text.lines().filter(|line| !line.starts_with('#'));
-        samples
-            .map(|line| {
-                let (name, value) = line.rsplit_once(' ').expect("a sample");
-                (name.to_owned(), value.parse().expect("a number"))
-            })
-            .collect()
-    }
-
-    /// Waits until the worker says that it is ready, or what is missing.
-    async fn wait_for_ready(&self, ready: bool, says: &str) {
-        let asking = async {
-            loop {
-                let (status, text) = self.get("/readyz").await;
-                if (status == 200) == ready && text.contains(says) {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        within(SOON, format_args!("readiness {ready}, {says:?}"), asking).await;
-    }
-}
 
 #[test]
 fn metrics_count_what_happens() {

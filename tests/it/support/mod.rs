@@ -1,5 +1,6 @@
 //! The harness: a world of servers for each test, receivers that remember everything, and the program itself.
 
+mod admin;
 mod alone;
 mod chance;
 mod check;
@@ -8,6 +9,7 @@ mod collector;
 mod database;
 mod dead_letters;
 mod producer;
+mod prometheus;
 mod receiver;
 mod reply;
 mod run;
@@ -16,6 +18,7 @@ mod servers;
 mod worker;
 mod world;
 
+pub use admin::Admin;
 pub use alone::Load;
 pub use chance::{chance, pick, shuffle};
 pub use check::Check;
@@ -24,6 +27,7 @@ pub use collector::{Collector, Span};
 pub use database::Database;
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use producer::{Message, Producer, publish_from, publish_through};
+pub use prometheus::{Prometheus, promtool};
 pub use receiver::{Attempt, Log, Receiver};
 pub use reply::{Gate, Reply, Request};
 pub use run::{test, test_on_private_servers, within};
