@@ -116,6 +116,7 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<(), WorkerErr
         max_in_flight = args.max_in_flight,
         attempt_timeout = %show(args.attempt_timeout),
         max_attempts = args.max_attempts,
+        final_statuses = ?args.final_statuses.0,
         backoff_initial = %show(args.backoff_initial),
         backoff_max = %show(args.backoff_max),
         backoff_factor = args.backoff_factor,
