@@ -203,7 +203,7 @@ impl Worker {
         let counted = watch_gauges(args, &hosts, &ours, &health);
         let reached = CancellationToken::new();
         let first_sequence = args.first_sequence();
-        let writer = Writer { database: database.clone(), member: member.clone(), first_sequence };
+        let writer = Writer { database: database.by_index(), member: member.clone(), first_sequence };
         let writer = writer.run(to_write, written);
         let ownership =
             Ownership { database, member, lease: args.lease, hosts: hosts.clone(), health: health.clone(), owned };

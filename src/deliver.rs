@@ -74,7 +74,7 @@ async fn one(attempt: Attempt, client: reqwest::Client, timeout: Duration, ended
         // Another owner has taken over, and settles what was recorded here.
         Cover::Lost => return,
     };
-    drop(permit);
+    permit.end(took);
     let _ = ended.send(Ended { candidate, held, outcome, took }).await;
 }
 

@@ -1,6 +1,8 @@
 //! Who is next: the lanes of entities and the turns of hosts, in one task, fed by the store's history in the order of its
 //! commits.
 
+mod begun;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use http::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::begun::Begun;
 use crate::broker::delay::Token;
 use crate::broker::wire;
 use crate::clock;
@@ -55,7 +58,9 @@ struct Dispatch {
     outbox: VecDeque<Command>,
     /// Permits of attempts that are being recorded.
     starting: HashMap<EventId, Permit>,
-    /// Attempts that a former owner left, on their way to settle: as many as one worker may have in flight.
+    /// Attempts that are recorded, and wait until their host may have one more request.
+    begun: Begun,
+    /// Attempts that a former owner left, or that are given up, on their way to settle: as many as one worker may have begun.
     left: VecDeque<Ended>,
     announcements: mpsc::Sender<Announcement>,
 }
@@ -69,11 +74,13 @@ pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
         leases: HashMap::new(),
         outbox: VecDeque::new(),
         starting: HashMap::new(),
+        begun: Begun::default(),
         left: VecDeque::new(),
         announcements,
     };
     loop {
         dispatch.start_attempts();
+        dispatch.send_begun(&attempts).await;
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
@@ -85,7 +92,7 @@ pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
                 let (Ok(permit), Some(left)) = (permit, dispatch.left.pop_front()) else { break };
                 permit.send(left);
             }
-            Some(result) = written.recv() => dispatch.follow(result, &attempts).await,
+            Some(result) = written.recv() => dispatch.follow(result),
             Ok(()) = owned.changed() => dispatch.follow_leases(&owned.borrow_and_update()),
             Some(notice) = notices.recv(), if dispatch.outbox.len() < OUTBOX_FULL => dispatch.look_at(notice),
             () = hosts.turn.notified() => {}
@@ -104,6 +111,7 @@ const OUTBOX_FULL: usize = 4_096;
 impl Dispatch {
     /// Nothing new begins; what was recorded is sent and settled.
     async fn drain(mut self, mut written: mpsc::Receiver<Written>, attempts: mpsc::Sender<Attempt>) {
+        self.hosts.lock().close();
         for command in std::mem::take(&mut self.outbox) {
             if let Command::Start { candidate, .. } = command {
                 self.starting.remove(&candidate.id);
@@ -111,9 +119,16 @@ impl Dispatch {
         }
         // The next owner finds them in flight, as we did.
         self.left.clear();
-        while !self.starting.is_empty() {
-            let Some(result) = written.recv().await else { return };
-            self.follow(result, &attempts).await;
+        while self.hosts.lock().unsent() > 0 {
+            self.send_begun(&attempts).await;
+            let hosts = self.hosts.clone();
+            tokio::select! {
+                result = written.recv() => match result {
+                    Some(result) => self.follow(result),
+                    None => return,
+                },
+                () = hosts.turn.notified() => {}
+            }
         }
         drop(attempts);
         while let Some(result) = written.recv().await {
@@ -123,14 +138,32 @@ impl Dispatch {
         }
     }
 
-    async fn follow(&mut self, result: Written, attempts: &mpsc::Sender<Attempt>) {
+    /// Sends what the cap allows. What can't be sent for want of any share is given up.
+    async fn send_begun(&mut self, attempts: &mpsc::Sender<Attempt>) {
+        for attempt in self.begun.take_ready() {
+            let _ = attempts.send(attempt).await;
+        }
+        if !self.begun.is_empty() && !self.hosts.lock().has_share() {
+            self.begun.take_all().into_iter().for_each(|attempt| self.give_up(attempt.candidate, attempt.held));
+        }
+    }
+
+    /// For an attempt that is recorded and not sent, or perhaps sent by another.
+    fn give_up(&mut self, candidate: Candidate, held: Held) {
+        metrics::attempted(&candidate.event.host, &Outcome::Unknown, None);
+        self.left.push_back(Ended { candidate, held, outcome: Outcome::Unknown, took: None });
+    }
+
+    fn follow(&mut self, result: Written) {
         match result {
-            Written::Recorded { candidate, head, others_open, place } => {
-                self.recorded(candidate, head, others_open, place);
+            Written::Recorded { candidate, head: false, .. } => self.lanes.follower_admitted(candidate),
+            Written::Recorded { candidate, held, others_open, place, .. } if candidate.attempts > 0 => {
+                self.recorded_and_begun(candidate, held, others_open, place);
             }
+            Written::Recorded { candidate, others_open, place, .. } => self.recorded(candidate, others_open, place),
             Written::Started { candidate, held } => {
                 if let Some(permit) = self.starting.remove(&candidate.id) {
-                    let _ = attempts.send(Attempt { candidate, held, permit }).await;
+                    self.begun.push(Attempt { candidate, held, permit });
                 }
             }
             Written::NotStarted(candidate) => {
@@ -154,9 +187,7 @@ impl Dispatch {
             if self.lanes.woken(candidate.clone(), None) {
                 self.lanes.start(&entity);
             }
-            metrics::attempted(&candidate.event.host, &Outcome::Unknown, None);
-            let held = held.clone();
-            self.left.push_back(Ended { candidate, held, outcome: Outcome::Unknown, took: None });
+            self.give_up(candidate, held.clone());
         }
         self.look_for_parked(hosts);
     }
@@ -233,10 +264,20 @@ impl Dispatch {
         self.look_for_parked(hosts);
     }
 
-    fn recorded(&mut self, candidate: Candidate, head: bool, others_open: bool, place: Option<Place>) {
-        if !head {
-            return self.lanes.follower_admitted(candidate);
+    /// The head of a line, with its first attempt.
+    fn recorded_and_begun(&mut self, candidate: Candidate, held: Held, others_open: bool, place: Option<Place>) {
+        let Some(mut place) = place else { return };
+        let budget = place.take_budget();
+        let Some(permit) = place.into_permit() else { return };
+        if self.lanes.head_begun(candidate.clone(), others_open, budget) {
+            self.begun.push(Attempt { candidate, held, permit });
+        } else {
+            self.give_up(candidate, held);
         }
+    }
+
+    /// The head of a line.
+    fn recorded(&mut self, candidate: Candidate, others_open: bool, place: Option<Place>) {
         let (host, entity) = (candidate.event.host.clone(), candidate.event.entity.clone());
         let Some(mut place) = place else {
             self.hosts.lock().note_parked(&host);

@@ -25,7 +25,7 @@ pub enum Notice {
     Operate(Partition, EventId, Verb),
 }
 
-/// From dispatch to deliver: an attempt that is recorded and may be sent.
+/// For deliver: an attempt that is recorded, and is sent as soon as its host may have one more request.
 pub struct Attempt {
     /// The event; its attempts count this one.
     pub candidate: Candidate,

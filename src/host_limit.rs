@@ -1,16 +1,22 @@
 //! The cap on a host, and who goes next: small policies over counts, without clock or I/O.
 //!
-//! Two pools are shared by all hosts: events that wait in memory for their host, and attempts in flight. Of each, a
+//! An attempt is *begun* when a commit is to record it, and *sending* when its request goes out, which the cap allows. To
+//! a host that answers fast, attempts are begun ahead of the cap: what it takes while a commit or two are under way.
+//! Otherwise the cap would limit how many attempts share a commit, and not only how many requests are open.
+//!
+//! Two pools are shared by all hosts: events that wait in memory for their host, and attempts that are begun. Of each, a
 //! host may take its ceiling, but never more than a share of what is *free* (Choudhury and Hahne, "Dynamic queue length
 //! thresholds", 1998). So a few busy hosts get all they can use, and many dead hosts shrink each other's share. That
 //! takes until what the first of them took has ended; for as long, a host that comes new finds room in a reserve, of
 //! which each host gets one.
 
+mod pace;
 pub mod shared;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use self::pace::Pace;
 use crate::domain::event::{Entity, Host};
 
 /// The most events of one host that wait in memory.
@@ -23,6 +29,11 @@ pub const PATIENCE: Duration = Duration::from_millis(250);
 const SHARE_OF_FREE: usize = 8;
 /// The reserve is a pool divided by this.
 const SHARE_OF_RESERVE: usize = 16;
+/// A fast host that was full takes newcomers again when this part of what it may have begun is free: their commits and
+/// acknowledgements are for many at a time.
+const SHARE_OF_NEWCOMERS: usize = 4;
+/// Attempts are begun ahead of the cap only out of the part of their pool beyond this.
+const SHARE_WITHOUT_LEAD: usize = 2;
 
 /// Where an event goes that is ready to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +50,14 @@ pub enum Offer {
 struct State {
     waiting: VecDeque<(Entity, Duration)>,
     reserved: usize,
-    in_flight: usize,
+    begun: usize,
+    /// Of those that are begun.
+    sending: usize,
+    pace: Pace,
+    /// A fast host has all that may be begun: newcomers wait until there is room for some of them together.
+    full: bool,
+    /// Since when nothing has ended while somebody waited.
+    standing_since: Option<Duration>,
     in_turn: bool,
     parked: bool,
     reading: Reading,
@@ -65,68 +83,102 @@ impl State {
         }
     }
 
+    /// Everything of this host in memory.
+    fn in_memory(&self) -> usize {
+        self.waiting.len() + self.reserved + self.begun
+    }
+
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty()
-            && self.reserved == 0
-            && self.in_flight == 0
-            && !self.parked
-            && self.reading == Reading::No
+        self.waiting.is_empty() && self.reserved == 0 && self.begun == 0 && !self.parked && self.reading == Reading::No
     }
 }
 
 /// All hosts that have work in memory. Times are durations since any fixed moment.
 pub struct Hosts {
+    /// Attempts that one host may have begun, but for those ahead of the cap.
     per_host: usize,
+    /// Requests that one host may have: this worker's share of the cap.
+    share: usize,
     in_all: usize,
+    closed: bool,
     by_host: HashMap<Host, State>,
     turns: VecDeque<Host>,
     waiting: usize,
-    in_flight: usize,
+    begun: usize,
+    sending: usize,
 }
 
 impl Hosts {
-    /// `per_host` attempts at a time to one host, `in_all` over all hosts.
+    /// `per_host` requests at a time to one host; `in_all` attempts begun over all hosts.
     #[must_use]
     pub fn new(per_host: usize, in_all: usize) -> Self {
-        Self { per_host, in_all, by_host: HashMap::new(), turns: VecDeque::new(), waiting: 0, in_flight: 0 }
+        let (by_host, turns) = (HashMap::new(), VecDeque::new());
+        Self { per_host, share: per_host, in_all, closed: false, by_host, turns, waiting: 0, begun: 0, sending: 0 }
     }
 
-    /// Sets how many attempts at a time one host may have. What is in flight beyond a smaller number runs out.
+    /// Sets how many requests at a time one host may have. What is open beyond a smaller number runs out.
+    pub fn set_share(&mut self, share: usize) {
+        self.share = share;
+        self.set_per_host(share);
+    }
+
+    /// Sets how many attempts one host may have begun, before the share becomes smaller. What is begun beyond it runs out,
+    /// and goes on being sent.
     pub fn set_per_host(&mut self, per_host: usize) {
-        let raised = per_host > self.per_host;
-        self.per_host = per_host;
-        if raised {
-            // Hosts that had all they could get left the round.
-            let hosts: Vec<Host> = self.by_host.keys().cloned().collect();
-            for host in &hosts {
-                self.give_turn(host);
-            }
+        self.per_host = per_host.min(self.share);
+        // Hosts that had all they could get left the round.
+        let hosts: Vec<Host> = self.by_host.keys().cloned().collect();
+        for host in &hosts {
+            self.give_turn(host);
         }
     }
 
-    /// The most attempts that any one host has in flight.
-    #[must_use]
-    pub fn most_in_flight(&self) -> usize {
-        self.by_host.values().map(|state| state.in_flight).max().unwrap_or(0)
+    /// Lets nothing begin any more.
+    pub fn close(&mut self) {
+        self.closed = true;
     }
 
-    /// Of each host, the attempts in flight, and the events in memory that wait for their turn.
+    /// The most attempts that any one host has begun.
+    #[must_use]
+    pub fn most_begun(&self) -> usize {
+        self.by_host.values().map(|state| state.begun).max().unwrap_or(0)
+    }
+
+    /// Of each host, the requests that are open, and the events in memory that wait for their turn.
     pub fn loads(&self) -> impl Iterator<Item = (&Host, usize, usize)> {
-        self.by_host.iter().map(|(host, state)| (host, state.in_flight, state.waiting.len()))
+        self.by_host.iter().map(|(host, state)| {
+            let waiting = state.waiting.len() + state.begun - state.sending;
+            (host, state.sending, waiting)
+        })
     }
 
-    /// Attempts in flight.
+    /// Attempts that are begun, and not sent yet.
     #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.in_flight
+    pub fn unsent(&self) -> usize {
+        self.begun - self.sending
+    }
+
+    /// Whether this worker may send anything at all.
+    #[must_use]
+    pub fn has_share(&self) -> bool {
+        self.share > 0
     }
 
     /// Asks for a place for one more event of `host`. [`Offer::Ready`] is followed by [`Self::enqueue`] or
     /// [`Self::release_place`].
     pub fn offer(&mut self, host: &Host, now: Duration) -> Offer {
         let ceiling = share(WAITING_IN_ALL, self.waiting, WAITING_PER_HOST);
+        let (per_host, limit) = (self.per_host, self.with_lead(self.by_host.get(host)));
         let state = self.by_host.entry(host.clone()).or_default();
         if state.waiting.len() + state.reserved < ceiling && !state.parked {
+            state.full |= state.in_memory() >= limit;
+            if state.full && state.pace.is_fast(per_host) {
+                // It would wait in its queue no longer than here, and recording it would be two commits instead of one.
+                let since = *state.standing_since.get_or_insert(now);
+                if now.saturating_sub(since) <= PATIENCE {
+                    return Offer::Wait;
+                }
+            }
             state.reserved += 1;
             self.waiting += 1;
             return Offer::Ready;
@@ -153,6 +205,21 @@ impl Hosts {
         self.drop_if_idle(host);
     }
 
+    /// Begins an attempt for the event of a reserved place, which is recorded together with the event. False: those that
+    /// wait go first, or there is no room.
+    pub fn begin_in_place(&mut self, host: &Host) -> bool {
+        let may_begin = self.may_begin(host);
+        let Some(state) = self.by_host.get_mut(host) else { return false };
+        if !may_begin || !state.waiting.is_empty() {
+            return false;
+        }
+        state.reserved -= 1;
+        self.waiting -= 1;
+        state.begun += 1;
+        self.begun += 1;
+        true
+    }
+
     /// Uses a reserved place.
     pub fn enqueue(&mut self, host: &Host, entity: Entity, now: Duration) {
         if let Some(state) = self.by_host.get_mut(host) {
@@ -173,22 +240,22 @@ impl Hosts {
         true
     }
 
-    /// The next entity to be sent, by turns of the hosts, with one attempt more counted in flight for its host.
+    /// The next entity to be sent, by turns of the hosts, with one attempt more begun for its host.
     pub fn start_next(&mut self) -> Option<(Host, Entity)> {
-        let ceiling = share(self.in_all, self.in_flight, self.per_host);
-        if ceiling == 0 {
+        if self.begun >= self.in_all {
             return None;
         }
         while let Some(host) = self.turns.pop_front() {
+            let may_begin = self.may_begin(&host);
             let Some(state) = self.by_host.get_mut(&host) else { continue };
             state.in_turn = false;
-            if state.in_flight >= ceiling {
+            if !may_begin {
                 // The host leaves the round; the end of one of its own attempts brings it back.
                 continue;
             }
             let Some((entity, _)) = state.waiting.pop_front() else { continue };
-            state.in_flight += 1;
-            self.in_flight += 1;
+            state.begun += 1;
+            self.begun += 1;
             self.waiting -= 1;
             self.give_turn(&host);
             return Some((host, entity));
@@ -196,14 +263,51 @@ impl Hosts {
         None
     }
 
-    /// An attempt has ended, or was not begun.
-    pub fn ended(&mut self, host: &Host) {
+    fn may_begin(&self, host: &Host) -> bool {
+        let state = self.by_host.get(host);
+        let begun = state.map_or(0, |state| state.begun);
+        let ceiling = share(self.in_all, self.begun, self.per_host);
+        let has_lead = self.begun < self.in_all / SHARE_WITHOUT_LEAD && begun < self.with_lead(state);
+        !self.closed && (begun < ceiling || has_lead)
+    }
+
+    /// How many attempts one host may have begun, those ahead of the cap included. There are none of these while the share
+    /// is about to become smaller: nothing may be open beyond it then.
+    fn with_lead(&self, state: Option<&State>) -> usize {
+        match state {
+            Some(state) if self.per_host == self.share => self.per_host + state.pace.lead(self.per_host),
+            _ => self.per_host,
+        }
+    }
+
+    /// Whether the cap allows one more request to a host, for an attempt that is begun. True: it is counted.
+    pub fn send(&mut self, host: &Host) -> bool {
+        let Some(state) = self.by_host.get_mut(host).filter(|state| state.sending < self.share) else { return false };
+        state.sending += 1;
+        self.sending += 1;
+        true
+    }
+
+    /// An attempt has ended: `sent` says whether it was counted by [`Self::send`], `took` how long its request took. True:
+    /// newcomers have room again.
+    pub fn ended(&mut self, host: &Host, sent: bool, took: Option<Duration>) -> bool {
+        let limit = self.with_lead(self.by_host.get(host));
+        let mut room = false;
         if let Some(state) = self.by_host.get_mut(host) {
-            state.in_flight -= 1;
-            self.in_flight -= 1;
+            state.begun -= 1;
+            self.begun -= 1;
+            state.sending -= usize::from(sent);
+            self.sending -= usize::from(sent);
+            state.standing_since = None;
+            if let Some(took) = took {
+                state.pace.note(took);
+            }
+            room = state.full && state.in_memory() <= limit - limit / SHARE_OF_NEWCOMERS;
+            state.full &= !room;
         }
         self.give_turn(host);
         self.drop_if_idle(host);
+        room
     }
 
     /// The store holds parked events of this host.
@@ -217,7 +321,7 @@ impl Hosts {
         let ceiling = share(WAITING_IN_ALL, self.waiting, WAITING_PER_HOST);
         let state = self.by_host.get_mut(host)?;
         let used = state.waiting.len() + state.reserved;
-        if ceiling == 0 && used == 0 && state.in_flight == 0 && state.reading == Reading::No {
+        if ceiling == 0 && used == 0 && state.begun == 0 && state.reading == Reading::No {
             // There is no room for anything of it now: it is forgotten until a sweep names it again.
             self.by_host.remove(host);
             return None;

@@ -198,7 +198,7 @@ impl<'a> Keeper<'a> {
         let first = self.renewed.is_none();
         if first || renewed.host_share < self.host_share || self.standing.has_lapsed(clock::now()) {
             self.host_share = renewed.host_share;
-            self.us.hosts.set_per_host(renewed.host_share);
+            self.us.hosts.set_share(renewed.host_share);
             self.standing.lapse();
         }
         self.standing.extend(counts_until(asked, self.us.lease));
@@ -224,16 +224,17 @@ impl<'a> Keeper<'a> {
     ) -> Result<Duration, sqlx::Error> {
         self.us.hosts.set_per_host(target.min(self.host_share));
         if target < self.host_share {
-            if self.us.hosts.most_in_flight() > target.into() {
+            if self.us.hosts.most_begun() > target.into() {
                 return Ok(LOOK_AT_SHARE);
             }
+            self.us.hosts.set_share(target);
             members::lower_share(connection, &self.us.member, target).await?;
             self.host_share = target;
         } else if target > self.host_share {
             let raised = members::raise_share(connection, &self.us.member, target, cap).await?;
             if raised > self.host_share {
                 self.host_share = raised;
-                self.us.hosts.set_per_host(raised);
+                self.us.hosts.set_share(raised);
                 members::tell(connection).await?;
                 return Ok(Duration::ZERO);
             }

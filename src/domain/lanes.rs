@@ -100,6 +100,21 @@ impl<P> Lanes<P> {
         self.open(candidate, others_open, place)
     }
 
+    /// An event was recorded that nothing has to precede, together with its first attempt. False: the lane is at work on
+    /// another event, which the store does not know of.
+    ///
+    /// A line that is being read has nothing left but what `others_open` says; what the read finds is ignored, or read
+    /// after this event has become final: reads and records are told in the order of their commits.
+    pub fn head_begun(&mut self, candidate: Candidate, others_open: bool, place: P) -> bool {
+        if self.head(&candidate.event.entity).is_some() {
+            return false;
+        }
+        let (entity, behind) = (candidate.event.entity.clone(), VecDeque::new());
+        let phase = Phase::Started;
+        self.lanes.insert(entity, Lane { head: candidate, behind, behind_bytes: 0, more: others_open, phase, place });
+        true
+    }
+
     /// An event was recorded behind others of its entity.
     pub fn follower_admitted(&mut self, candidate: Candidate) {
         // An entity without a lane waits for something else; its line is read when that comes.

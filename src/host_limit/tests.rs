@@ -34,8 +34,8 @@ fn a_host_gets_its_ceiling_and_no_more() {
     let mut hosts = Hosts::new(50, 2_048);
     fill(&mut hosts, &host(0), NOW);
     assert_eq!(start_all(&mut hosts).len(), 50);
-    assert_eq!(hosts.in_flight(), 50);
-    hosts.ended(&host(0));
+    assert_eq!(hosts.begun, 50);
+    hosts.ended(&host(0), false, None);
     assert_eq!(start_all(&mut hosts), [host(0)], "one ends, one begins");
 }
 
@@ -46,7 +46,7 @@ fn all_hosts_together_get_no_more_than_the_ceiling_over_all() {
         fill(&mut hosts, &host(number), NOW);
     }
     assert_eq!(start_all(&mut hosts).len(), 60);
-    assert_eq!(hosts.in_flight(), 60);
+    assert_eq!(hosts.begun, 60);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_hundred_dead_hosts_do_not_keep_a_new_one_from_starting() {
     let (_, waiting) = fill(&mut hosts, &host(100), NOW);
     assert!(waiting >= 1);
     assert_eq!(start_all(&mut hosts), [host(100)]);
-    hosts.ended(&host(100));
+    hosts.ended(&host(100), false, None);
     fill(&mut hosts, &host(100), NOW);
     assert_eq!(start_all(&mut hosts), [host(100)], "and one after the other");
 
@@ -73,10 +73,10 @@ fn a_hundred_dead_hosts_do_not_keep_a_new_one_from_starting() {
 
 /// All attempts of the dead hosts end, and the next ones begin.
 fn time_out_once(hosts: &mut Hosts) {
-    let in_flight: Vec<usize> = (0..100).map(|number| hosts.by_host[&host(number)].in_flight).collect();
-    for (number, in_flight) in in_flight.into_iter().enumerate() {
-        for _ in 0..in_flight {
-            hosts.ended(&host(number));
+    let begun: Vec<usize> = (0..100).map(|number| hosts.by_host[&host(number)].begun).collect();
+    for (number, begun) in begun.into_iter().enumerate() {
+        for _ in 0..begun {
+            hosts.ended(&host(number), false, None);
             start_all(hosts);
         }
     }
@@ -129,7 +129,7 @@ fn a_full_queue_that_stands_is_parked_until_it_was_read_to_its_end() {
     assert!(hosts.wants_load(&host(0)).is_none(), "there is no room yet");
     for _ in 0..WAITING_PER_HOST {
         start_all(&mut hosts);
-        hosts.ended(&host(0));
+        hosts.ended(&host(0), false, None);
     }
     assert_eq!(hosts.offer(&host(0), late), Offer::Park, "those in the store come first");
     assert!(hosts.wants_load(&host(0)).is_some());
@@ -189,6 +189,109 @@ fn a_place_that_is_not_needed_leaves_nothing_behind() {
     assert!(hosts.wants_load(&host(0)).is_none());
 }
 
+/// A host that has answered ten requests, each within this time, and has one more attempt begun.
+fn answered(took: Duration) -> Hosts {
+    let mut hosts = Hosts::new(50, 2_048);
+    (0..11).for_each(|number| hosts.enqueue_loaded(&host(0), entity(number), NOW));
+    assert_eq!(start_all(&mut hosts).len(), 11);
+    for _ in 0..10 {
+        assert!(hosts.send(&host(0)));
+        hosts.ended(&host(0), true, Some(took));
+    }
+    hosts
+}
+
+const FAST: Duration = Duration::from_millis(10);
+const SLOW: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_fast_host_has_more_begun_than_it_may_be_sent() {
+    for (took, begun) in [(FAST, 150), (SLOW, 51)] {
+        let mut hosts = answered(took);
+        (0..300).for_each(|number| hosts.enqueue_loaded(&host(0), entity(number), NOW));
+        start_all(&mut hosts);
+        assert_eq!(hosts.most_begun(), begun, "{took:?}");
+        assert_eq!((0..300).filter(|_| hosts.send(&host(0))).count(), 50);
+        assert_eq!(hosts.unsent(), begun - 50);
+        hosts.ended(&host(0), true, None);
+        assert!(hosts.send(&host(0)) && !hosts.send(&host(0)), "one ends, one more is sent");
+    }
+}
+
+#[test]
+fn nothing_is_begun_ahead_while_the_share_becomes_smaller() {
+    let mut hosts = answered(FAST);
+    (0..300).for_each(|number| hosts.enqueue_loaded(&host(0), entity(number), NOW));
+    start_all(&mut hosts);
+    hosts.set_per_host(20);
+    assert_eq!((0..300).filter(|_| hosts.send(&host(0))).count(), 50, "what is begun is sent");
+    for _ in 0..130 {
+        hosts.ended(&host(0), true, Some(FAST));
+        hosts.send(&host(0));
+        assert_eq!(start_all(&mut hosts), []);
+    }
+    hosts.ended(&host(0), true, Some(FAST));
+    assert_eq!((start_all(&mut hosts).len(), hosts.most_begun()), (1, 20));
+    hosts.set_share(20);
+    assert_eq!(start_all(&mut hosts).len(), 40, "with the smaller share, there is a lead again");
+}
+
+#[test]
+fn half_of_the_pool_is_not_for_what_is_begun_ahead() {
+    let mut hosts = Hosts::new(50, 500);
+    for number in 0..20 {
+        (0..300).for_each(|event| hosts.enqueue_loaded(&host(number), entity(event), NOW));
+        hosts.by_host.get_mut(&host(number)).unwrap().pace.note(Duration::from_millis(1));
+    }
+    start_all(&mut hosts);
+    let begun: Vec<usize> = (0..20).map(|number| hosts.by_host[&host(number)].begun).collect();
+    assert!(begun.iter().all(|begun| *begun >= 12), "each has its part: {begun:?}");
+    assert!((250..=500).contains(&hosts.begun), "{begun:?}");
+}
+
+#[test]
+fn the_first_attempt_begins_in_its_place_unless_others_wait() {
+    let mut hosts = Hosts::new(2, 2_048);
+    for begins in [true, true, false] {
+        assert_eq!(hosts.offer(&host(0), NOW), Offer::Ready);
+        assert_eq!(hosts.begin_in_place(&host(0)), begins);
+    }
+    hosts.enqueue(&host(0), entity(0), NOW);
+    hosts.ended(&host(0), false, None);
+    assert_eq!(hosts.offer(&host(0), NOW), Offer::Ready);
+    assert!(!hosts.begin_in_place(&host(0)), "it is the other's turn");
+    assert_eq!(start_all(&mut hosts).len(), 1);
+    hosts.close();
+    hosts.ended(&host(0), false, None);
+    assert!(!hosts.begin_in_place(&host(0)), "the worker stops");
+}
+
+#[test]
+fn newcomers_wait_for_a_fast_host_until_there_is_room_for_many() {
+    let mut hosts = answered(FAST);
+    let mut begun = 0;
+    while hosts.offer(&host(0), NOW) == Offer::Ready {
+        assert!(hosts.begin_in_place(&host(0)));
+        begun += 1;
+    }
+    assert_eq!(begun, 149);
+    let room: Vec<bool> = (0..38).map(|_| hosts.ended(&host(0), false, Some(FAST))).collect();
+    assert_eq!(room.iter().position(|room| *room), Some(36), "a quarter of 150 has ended");
+    assert_eq!(hosts.offer(&host(0), NOW), Offer::Ready);
+}
+
+#[test]
+fn newcomers_do_not_wait_for_a_host_that_was_fast() {
+    let mut hosts = answered(FAST);
+    while hosts.offer(&host(0), NOW) == Offer::Ready {
+        assert!(hosts.begin_in_place(&host(0)));
+    }
+    assert_eq!(hosts.offer(&host(0), NOW + PATIENCE), Offer::Wait);
+    let late = NOW + PATIENCE + Duration::from_millis(1);
+    assert_eq!(fill(&mut hosts, &host(0), late), (Offer::Wait, WAITING_PER_HOST), "its queue fills");
+    assert_eq!(hosts.offer(&host(0), late + 2 * PATIENCE), Offer::Park);
+}
+
 /// What a worker does to a host, as far as the rules allow it at that moment.
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -197,7 +300,9 @@ enum Step {
     Release,
     NextInLine,
     StartNext,
-    End,
+    BeginInPlace,
+    Send,
+    End { took: Option<Duration> },
     NoteParked,
     WantLoad,
     Load { events: usize, more: bool },
@@ -211,7 +316,9 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
         1 => Just(Step::Release),
         2 => Just(Step::NextInLine),
         8 => Just(Step::StartNext),
-        5 => Just(Step::End),
+        3 => Just(Step::BeginInPlace),
+        6 => Just(Step::Send),
+        5 => prop::option::of(prop_oneof![Just(FAST), Just(SLOW)]).prop_map(|took| Step::End { took }),
         1 => Just(Step::NoteParked),
         2 => Just(Step::WantLoad),
         2 => (0usize..4, any::<bool>()).prop_map(|(events, more)| Step::Load { events, more }),
@@ -224,7 +331,8 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
 struct Expected {
     reserved: usize,
     waiting: VecDeque<Entity>,
-    in_flight: usize,
+    begun: usize,
+    sending: usize,
     parked: bool,
     loading: bool,
 }
@@ -269,9 +377,23 @@ impl World {
                 }
             }
             Step::StartNext => drop(self.start_next()),
-            Step::End if expected.in_flight > 0 => {
-                expected.in_flight -= 1;
-                self.hosts.ended(&host);
+            Step::BeginInPlace if expected.reserved > 0 => {
+                if self.hosts.begin_in_place(&host) {
+                    assert!(expected.waiting.is_empty(), "those that wait go first");
+                    expected.reserved -= 1;
+                    expected.begun += 1;
+                }
+            }
+            Step::Send if expected.begun > expected.sending => {
+                let sent = self.hosts.send(&host);
+                assert_eq!(sent, expected.sending < self.hosts.share, "the cap");
+                expected.sending += usize::from(sent);
+            }
+            Step::End { took } if expected.begun > 0 => {
+                let sent = expected.sending > 0;
+                expected.begun -= 1;
+                expected.sending -= usize::from(sent);
+                self.hosts.ended(&host, sent, took.filter(|_| sent));
             }
             Step::NoteParked => {
                 expected.parked = true;
@@ -294,7 +416,7 @@ impl World {
                 self.hosts.loaded(&host, more);
             }
             Step::LetTimePass => self.now += PATIENCE,
-            Step::Enqueue | Step::Release | Step::End | Step::Load { .. } => {}
+            Step::Enqueue | Step::Release | Step::BeginInPlace | Step::Send | Step::End { .. } | Step::Load { .. } => {}
         }
         self.check();
     }
@@ -308,30 +430,33 @@ impl World {
 
     fn start_next(&mut self) -> Option<()> {
         let Some((started, entity)) = self.hosts.start_next() else {
-            let full = self.hosts.in_flight() == self.hosts.in_all;
-            let all_busy = self.expected.iter().all(|host| host.waiting.is_empty() || host.in_flight > 0);
+            let full = self.hosts.begun == self.hosts.in_all;
+            let all_busy = self.expected.iter().all(|host| host.waiting.is_empty() || host.begun > 0);
             assert!(full || all_busy, "a host waits for nothing");
             return None;
         };
         let number = (0..4).find(|number| host(*number) == started).expect("a host of ours");
         let expected = &mut self.expected[number];
         assert_eq!(expected.waiting.pop_front(), Some(entity), "first come, first served");
-        expected.in_flight += 1;
+        expected.begun += 1;
         Some(())
     }
 
     fn check(&self) {
-        let in_flight: usize = self.expected.iter().map(|expected| expected.in_flight).sum();
-        assert_eq!(self.hosts.in_flight(), in_flight);
-        assert!(in_flight <= self.hosts.in_all, "{in_flight} in all");
+        let begun: usize = self.expected.iter().map(|expected| expected.begun).sum();
+        let sending: usize = self.expected.iter().map(|expected| expected.sending).sum();
+        assert_eq!((self.hosts.begun, self.hosts.unsent()), (begun, begun - sending));
+        assert!(begun <= self.hosts.in_all, "{begun} in all");
         let waiting: usize = self.expected.iter().map(|expected| expected.waiting.len() + expected.reserved).sum();
         assert_eq!(self.hosts.waiting, waiting);
         for (number, expected) in self.expected.iter().enumerate() {
-            assert!(expected.in_flight <= self.hosts.per_host, "{} to one host", expected.in_flight);
+            assert!(expected.sending <= self.hosts.share, "{} to one host", expected.sending);
+            assert!(expected.begun <= 4 * self.hosts.per_host, "{} begun for one host", expected.begun);
             let idle = State::default();
             let state = self.hosts.by_host.get(&host(number)).unwrap_or(&idle);
-            let counts = (state.reserved, state.waiting.len(), state.in_flight, state.reading != Reading::No);
-            let right = (expected.reserved, expected.waiting.len(), expected.in_flight, expected.loading);
+            let counts =
+                (state.reserved, state.waiting.len(), state.begun, state.sending, state.reading != Reading::No);
+            let right = (expected.reserved, expected.waiting.len(), expected.begun, expected.sending, expected.loading);
             assert_eq!(counts, right, "host {number}");
         }
     }
@@ -344,8 +469,8 @@ impl World {
             }
             self.step(number, Step::Load { events: 1, more: false });
         }
-        while self.start_next().is_some() || self.expected.iter().any(|host| host.in_flight > 0) {
-            (0..4).for_each(|number| self.step(number, Step::End));
+        while self.start_next().is_some() || self.expected.iter().any(|host| host.begun > 0) {
+            (0..4).for_each(|number| self.step(number, Step::End { took: None }));
         }
         for number in 0..4 {
             let parked = self.expected[number].parked;

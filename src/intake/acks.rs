@@ -63,23 +63,37 @@ impl Acks {
     /// # Errors
     /// Why the session has to end: messages that are not acknowledged come again.
     pub async fn run(self, mut batches: mpsc::Receiver<Batch>) -> Result<(), String> {
-        while let Some(batch) = batches.recv().await {
-            let Batch { events, admitted, mut poisoned, last } = batch;
-            let outcomes = admitted.await.map_err(|_| "a partition has another owner".to_owned())?;
-            let (mut all, mut duplicates) = (poisoned.len(), 0);
-            for ((event, span), outcome) in events.iter().zip(outcomes) {
-                all += 1;
-                match outcome.admission {
-                    Admission::Join { .. } => {}
-                    Admission::Duplicate => duplicates += 1,
-                    Admission::Reject(poison) => poisoned.push(rejected(event, poison, span.clone())),
+        let mut next = batches.recv().await;
+        while let Some(batch) = next {
+            let last = self.finish(batch).await?;
+            next = batches.try_recv().ok();
+            // One acknowledgement is for all that one commit has recorded.
+            if next.as_ref().is_none_or(|batch| batch.admitted.is_empty()) {
+                last.ack(BasicAckOptions { multiple: true }).await.map_err(|error| error.to_string())?;
+                if next.is_none() {
+                    next = batches.recv().await;
                 }
             }
-            metrics::received(all, duplicates);
-            stream::iter(&poisoned).for_each_concurrent(DEAD_LETTERING, |poisoned| self.dead_letter(poisoned)).await;
-            last.ack(BasicAckOptions { multiple: true }).await.map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+
+    /// Waits until a batch is recorded, and has its dead letters confirmed. Gives its last message: it may be acknowledged.
+    async fn finish(&self, batch: Batch) -> Result<Acker, String> {
+        let Batch { events, admitted, mut poisoned, last } = batch;
+        let outcomes = admitted.await.map_err(|_| "a partition has another owner".to_owned())?;
+        let (mut all, mut duplicates) = (poisoned.len(), 0);
+        for ((event, span), outcome) in events.iter().zip(outcomes) {
+            all += 1;
+            match outcome.admission {
+                Admission::Join { .. } => {}
+                Admission::Duplicate => duplicates += 1,
+                Admission::Reject(poison) => poisoned.push(rejected(event, poison, span.clone())),
+            }
+        }
+        metrics::received(all, duplicates);
+        stream::iter(&poisoned).for_each_concurrent(DEAD_LETTERING, |poisoned| self.dead_letter(poisoned)).await;
+        Ok(last)
     }
 
     /// Tries until the broker has confirmed it: only then is the message acknowledged.

@@ -68,6 +68,8 @@ impl Reader {
                 self.take(&mut gathered, delivery).await?;
             }
             self.flush(&mut gathered).await?;
+            // Room that is left is for the next one that waits.
+            self.hosts.room.notify_one();
         }
     }
 

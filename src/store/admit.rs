@@ -36,6 +36,17 @@ pub struct Admitted {
     pub id: Option<EventId>,
 }
 
+impl Admitted {
+    /// Whether the arrival's first attempt begins with its record: it is the head of a line of its own partition, and its
+    /// host has room.
+    #[must_use]
+    pub fn begins(&self, arrival: &Arrival) -> bool {
+        let is_ours =
+            matches!(self.admission, Admission::Join { head: true, home, .. } if home == arrival.event.partition);
+        is_ours && arrival.place.as_ref().is_some_and(Place::is_begun)
+    }
+}
+
 /// Another transaction recorded one of the keys meanwhile: begin again.
 #[derive(Debug)]
 pub struct Collision;
@@ -229,15 +240,16 @@ async fn insert(
     });
     let rows: Vec<(i64, String)> = sqlx::query_as(
         "with arrived as (select * from unnest($1::text[], $2::bytea[], $3::int4[], $4::text[], $5::int8[], \
-         $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::bool[], $11::text[]) with ordinality as a \
+         $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::bool[], $11::text[], $12::bool[]) with ordinality as a \
          (idempotency_key, digest, partition, entity, position, destination, host, properties, body, parked, trace, \
-         number)), \
+         begun, number)), \
          recorded as (insert into event (idempotency_key, digest, partition, entity, sequence, destination, \
          properties, body, trace) select idempotency_key, digest, partition, entity, nullif(position, -1), destination, \
          properties, body, trace from arrived order by number on conflict (idempotency_key) do nothing \
          returning id, idempotency_key), \
-         opened as (insert into open_event (event_id, partition, entity, position, host, body_bytes, parked) \
-         select id, partition, entity, position, host, octet_length(body), parked from recorded \
+         opened as (insert into open_event (event_id, partition, entity, position, host, body_bytes, parked, \
+         state, attempts) select id, partition, entity, position, host, octet_length(body), parked, \
+         case when begun then 'IN_FLIGHT' else 'PENDING' end, begun::int from recorded \
          join arrived using (idempotency_key)) \
          select id, idempotency_key from recorded",
     )
@@ -252,6 +264,7 @@ async fn insert(
     .bind(events().map(|event| event.body.as_ref()).collect::<Vec<_>>())
     .bind(parked.collect::<Vec<_>>())
     .bind(events().map(|event| event.trace.as_ref().and_then(|trace| trace.to_str().ok())).collect::<Vec<_>>())
+    .bind(joining.iter().map(|&index| decided[index].begins(arrivals[index])).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
     Ok(rows.into_iter().map(|(id, key)| (key, EventId(id))).collect())

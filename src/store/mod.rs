@@ -56,6 +56,16 @@ impl Database {
         Self { options: self.options.options(names.map(|name| (name, &millis))) }
     }
 
+    /// For statements that touch a few rows of large tables, again and again.
+    ///
+    /// They are planned once, and by index: a plan that was made while a table was almost empty would read the whole of it
+    /// with every statement, and also what was deleted and is not vacuumed yet.
+    #[must_use]
+    pub fn by_index(&self) -> Self {
+        let settings = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")];
+        Self { options: self.options.clone().options(settings) }
+    }
+
     /// A connection of one's own.
     ///
     /// # Errors

@@ -73,8 +73,9 @@ impl Writer {
                     waiting.push(command);
                 }
             }
-            let (batch, rest) = Batch::gather(waiting);
+            let (mut batch, rest) = Batch::gather(waiting);
             waiting = rest;
+            batch.begin_attempts();
             for result in session.commit(batch).await? {
                 if written.send(result).await.is_err() {
                     return Ok(());

@@ -267,6 +267,34 @@ fn a_long_loaded_line_is_cut_to_the_bounds_of_a_lane() {
 }
 
 #[test]
+fn an_event_that_was_recorded_with_its_attempt_is_at_work_at_once() {
+    for others_open in [false, true] {
+        let mut lanes = Lanes::default();
+        assert!(lanes.head_begun(unnumbered(1), others_open, ()));
+        assert!(lanes.start(&a()).is_none(), "it has begun");
+        let after = lanes.finished(&a(), EventId(1));
+        assert_eq!(after, if others_open { After::Load } else { After::Gone });
+    }
+}
+
+#[test]
+fn an_event_that_was_recorded_with_its_attempt_takes_the_place_of_a_line_that_is_being_read() {
+    let mut lanes = Lanes::default();
+    lanes.woken(unnumbered(1), ());
+    assert_eq!(start_and_finish(&mut lanes, 1), After::Load);
+    assert!(lanes.head_begun(unnumbered(2), false, ()));
+    assert!(!lanes.loaded(&a(), vec![unnumbered(2)], false), "it was read on the way");
+    assert_eq!(lanes.finished(&a(), EventId(2)), After::Gone);
+}
+
+#[test]
+fn no_event_begins_beside_another_one() {
+    let mut lanes = one_lane(unnumbered(1));
+    assert!(!lanes.head_begun(unnumbered(2), false, ()));
+    assert_eq!(start_and_finish(&mut lanes, 1), After::Gone);
+}
+
+#[test]
 fn a_line_that_nobody_asked_for_is_ignored() {
     let mut lanes = one_lane(unnumbered(1));
     assert!(!lanes.loaded(&a(), vec![unnumbered(2)], true));

@@ -98,8 +98,10 @@ pub enum Command {
 pub enum Written {
     /// An arrival was recorded.
     Recorded {
-        /// The event.
+        /// The event; its attempts count one that was recorded with it, and may be sent.
         candidate: Candidate,
+        /// On the partition that it came by.
+        held: Held,
         /// Nothing of its entity has to become final before it.
         head: bool,
         /// The entity had other open events.
@@ -204,6 +206,12 @@ impl Batch {
         self.admissions.iter().map(|(arrivals, _)| arrivals.len()).sum()
     }
 
+    /// Lets first attempts begin with the record of their events, where hosts have room.
+    pub(super) fn begin_attempts(&mut self) {
+        let arrivals = self.admissions.iter_mut().flat_map(|(arrivals, _)| arrivals);
+        arrivals.filter_map(|arrival| arrival.place.as_mut()).for_each(Place::begin);
+    }
+
     /// How much there is to do: each arrival counts.
     pub(super) fn commands(&self) -> usize {
         let changes = self.arrivals() + self.settlements.len() + self.starts.len() + self.parks.len();
@@ -294,11 +302,12 @@ pub(super) fn report(batch: Batch, found: Found) -> Vec<Written> {
 
 fn recorded(arrival: Arrival, outcome: &Admitted) -> Option<Written> {
     let Admission::Join { head, others_open, home } = outcome.admission else { return None };
+    let attempts = outcome.begins(&arrival).into();
     let mut event = arrival.event;
     if event.partition != home {
         // Its line is another partition's. That may be ours, too; if it is not, there is no lane for it here.
         Arc::make_mut(&mut event).partition = home;
     }
-    let candidate = Candidate { id: outcome.id?, attempts: 0, event };
-    Some(Written::Recorded { candidate, head, others_open, place: arrival.place })
+    let candidate = Candidate { id: outcome.id?, attempts, event };
+    Some(Written::Recorded { candidate, held: arrival.held, head, others_open, place: arrival.place })
 }

@@ -24,8 +24,9 @@ mod store;
 /// One step of a history. A `usize` chooses among those that the step can be done to; without any, nothing happens.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Messages of one entity, each a number and a size, are recorded by one transaction.
-    Arrive { entity: usize, messages: Vec<(Option<i64>, usize)>, park: bool },
+    /// Messages of one entity, each a number and a size, are recorded by one transaction; a head may be parked at once, or
+    /// have its first attempt recorded with it.
+    Arrive { entity: usize, messages: Vec<(Option<i64>, usize)>, head: Head },
     /// A key comes again, with the same content or not.
     ComeAgain { which: usize, same: bool },
     /// The head of a ready lane is to be sent.
@@ -48,6 +49,17 @@ enum Step {
     DropResponse(usize),
 }
 
+/// What becomes of an arrival that nothing has to precede.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    /// It waits for its host.
+    Ready,
+    /// Its first attempt is recorded with it.
+    Begun,
+    /// It waits in the store.
+    Parked,
+}
+
 /// A step is told from one number, because proptest takes long to make and shrink anything else.
 fn step(mut bits: u64) -> Step {
     let mut draw = |choices: u64| {
@@ -64,9 +76,10 @@ fn step(mut bits: u64) -> Step {
             Step::Outcome(draw(64), change[draw(6)])
         }
         44..54 => {
-            let (entity, park) = (draw(4), draw(10) == 9);
+            let (entity, head) =
+                (draw(4), [Head::Ready, Head::Begun, Head::Parked][[0, 0, 0, 0, 1, 1, 1, 1, 1, 2][draw(10)]]);
             let messages = (0..=draw(4)).map(|_| (number(draw(16)), SIZES[draw(8)])).collect();
-            Step::Arrive { entity, messages, park }
+            Step::Arrive { entity, messages, head }
         }
         54..58 => Step::Wake(draw(64)),
         58 | 59 => Step::Park(draw(64)),
@@ -125,7 +138,7 @@ impl World {
 
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Arrive { entity, messages, park } => self.arrive(&ENTITIES[*entity].into(), messages, *park),
+            Step::Arrive { entity, messages, head } => self.arrive(&ENTITIES[*entity].into(), messages, *head),
             Step::ComeAgain { which, same } => self.come_again(*which, *same),
             Step::Start(which) => {
                 if let Some(entity) = take(&mut self.ready, *which) {
@@ -175,7 +188,7 @@ impl World {
         self.check_bounds();
     }
 
-    fn arrive(&mut self, entity: &Entity, messages: &[(Option<i64>, usize)], park: bool) {
+    fn arrive(&mut self, entity: &Entity, messages: &[(Option<i64>, usize)], of_head: Head) {
         let mut facts = self.store.facts(entity, messages);
         for (sequence, bytes) in messages {
             let number = self.store.keys.len();
@@ -191,13 +204,25 @@ impl World {
             if let Some(next) = facts.next {
                 self.store.next.insert(entity.clone(), next);
             }
-            let parked = park && head;
-            let row = Row { candidate: candidate.clone(), state: State::Pending, parked };
+            let parked = head && of_head == Head::Parked;
+            let begun = head && of_head == Head::Begun;
+            let mut row = Row { candidate: candidate.clone(), state: State::Pending, parked };
+            if begun {
+                row.apply(Change::Start);
+                row.candidate.attempts += 1;
+            }
+            let recorded = row.read();
             self.store.open.entry(entity.clone()).or_default().insert((sequence, id), row);
             if parked {
                 // Unpark finds it.
             } else if !head {
                 self.lanes.follower_admitted(candidate);
+            } else if begun {
+                assert!(
+                    self.lanes.head_begun(recorded.clone(), others_open, self.place.clone()),
+                    "nobody is before it"
+                );
+                self.sent.push(recorded);
             } else if self.lanes.head_admitted(candidate, others_open, self.place.clone()) {
                 self.ready.push(entity.clone());
             }
@@ -373,7 +398,7 @@ impl World {
             let last = present.last().copied().unwrap_or(next.0);
             let missing = (next.0..last).filter(|number| !present.contains(number));
             let missing: Vec<_> = missing.map(|number| (Some(number), 0)).collect();
-            self.arrive(&entity, &missing, false);
+            self.arrive(&entity, &missing, Head::Ready);
         }
         let mut rounds = 0..MOST_ROUNDS;
         while self.go_on() {
