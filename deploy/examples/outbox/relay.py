@@ -22,7 +22,10 @@ LOCK = 0x0E7B0C  # any number that nothing else in this database locks
 # A relay whose machine is gone loses its lock after a minute.
 OPTIONS = "-c idle_in_transaction_session_timeout=60000"
 # From the lowest id each time: a lower one than the last may have been committed since.
-OLDEST = "select id, entity, sequence, key, destination, content_type, traceparent, body from outbox order by id limit %s"
+OLDEST = """
+    select id, entity, sequence, key, destination, content_type, traceparent, body
+    from outbox order by id limit %s
+"""
 
 
 def publish(channel, entity, sequence, key, destination, content_type, traceparent, body):
