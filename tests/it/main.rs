@@ -11,6 +11,7 @@ mod alerts;
 mod backoff;
 mod contract;
 mod drain;
+mod examples;
 mod exhausted;
 mod hosts;
 mod jaeger;

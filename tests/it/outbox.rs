@@ -53,7 +53,8 @@ async fn write(pool: &PgPool, url: &str, writer: usize) -> Vec<String> {
         let mut transaction = pool.begin().await.expect("a transaction");
         // In the order of their names, as outbox.sql advises: else two writers could wait for each other.
         let both = ["a", "b"].map(|which| pick(SEED, &format!("{name}-{which}"), ENTITIES));
-        let keys: Vec<_> = BTreeSet::from(both).into_iter().map(|entity| (entity, format!("{name}-{entity}"))).collect();
+        let keys: Vec<_> =
+            BTreeSet::from(both).into_iter().map(|entity| (entity, format!("{name}-{entity}"))).collect();
         for (entity, key) in &keys {
             add(&mut transaction, &format!("account-{entity}"), url, key).await;
         }
@@ -169,7 +170,8 @@ fn the_outbox_refuses_what_the_worker_would_not_take() {
             ("ada", url, "two words", "key"),
         ];
         for (entity, destination, key, column) in table {
-            let adding = sqlx::query("select outbox_add($1, $2, '{}', key => $3)").bind(entity).bind(destination).bind(key);
+            let adding =
+                sqlx::query("select outbox_add($1, $2, '{}', key => $3)").bind(entity).bind(destination).bind(key);
             let error = pool.execute(adding).await.expect_err("a constraint").to_string();
             assert!(error.contains(&format!("{column}_check")), "{entity} {destination} {key}: {error}");
         }
@@ -185,7 +187,10 @@ fn an_event_that_no_queue_takes_stays_in_the_outbox() {
         add(&mut transaction, "ada", &receiver.url(), "ada-1").await;
         transaction.commit().await.expect("a commit");
         let (code, said) = Example::of(world, "python3").args(["outbox/relay.py"]).run().await;
-        assert!(code == Some(1) && said.lines().count() == 1 && said.contains("no exchange 'events'"), "{code:?} {said}");
+        assert!(
+            code == Some(1) && said.lines().count() == 1 && said.contains("no exchange 'events'"),
+            "{code:?} {said}"
+        );
         let worker = Worker::start(world, &[]).await;
         let _relay = relay(world);
         receiver.wait_for_key(SOON, "ada-1").await;

@@ -33,7 +33,8 @@ impl Lossy {
 
 async fn pass(State(lossy): State<Arc<Lossy>>, headers: HeaderMap, body: Bytes) -> Response<Body> {
     let attempt = headers["onceward-attempt"].clone();
-    let answer = lossy.client.post(&lossy.target).headers(headers).body(body).send().await.expect("the receiver answers");
+    let answer =
+        lossy.client.post(&lossy.target).headers(headers).body(body).send().await.expect("the receiver answers");
     let status = answer.status();
     let text = answer.text().await.expect("text");
     lossy.answers.send_modify(|answers| answers.push((status.as_u16(), text.trim().to_owned())));
@@ -86,7 +87,8 @@ async fn acts_once(world: &World, url: &str) {
 fn the_python_receiver_acts_once_on_an_event_that_comes_again() {
     test(Load::Shared, async |world| {
         let file = example_output("receiver").join(format!("{}.sqlite", world.name));
-        let receiver = Example::of(world, "python3").args(["python/receiver.py".as_ref(), "0".as_ref(), file.as_os_str()]);
+        let receiver =
+            Example::of(world, "python3").args(["python/receiver.py".as_ref(), "0".as_ref(), file.as_os_str()]);
         let (_running, url) = receiver.start_receiver().await;
         acts_once(world, &url).await;
     });

@@ -26,7 +26,8 @@ impl Example {
         let path = std::env::join_paths(path).expect("a PATH");
         // The program itself is looked for in this process's PATH.
         let found = std::env::split_paths(&path).map(|directory| directory.join(program.as_ref()));
-        let mut command = Command::new(found.into_iter().find(|file| file.is_file()).unwrap_or(program.as_ref().into()));
+        let mut command =
+            Command::new(found.into_iter().find(|file| file.is_file()).unwrap_or(program.as_ref().into()));
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
             if name.starts_with("ONCEWARD_") || ["TRACEPARENT", "DATABASE_URL"].contains(&name.as_str()) {
