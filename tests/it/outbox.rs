@@ -58,7 +58,7 @@ async fn write(pool: &PgPool, url: &str, writer: usize) -> Vec<String> {
         for (entity, key) in &keys {
             add(&mut transaction, &format!("account-{entity}"), url, key).await;
         }
-        if chance(SEED, &[&name]) < 0.2 {
+        if chance(SEED, &[name.as_str()]) < 0.2 {
             transaction.rollback().await.expect("a rollback");
         } else {
             transaction.commit().await.expect("a commit");
@@ -98,7 +98,11 @@ fn what_concurrent_transactions_put_into_the_outbox_arrives_once_and_in_order_th
 
         let attempts = receiver.attempts();
         let delivered: BTreeSet<_> = attempts.iter().map(|attempt| attempt.key.clone()).collect();
-        assert_eq!(delivered, keys.into_iter().collect(), "what was committed, and nothing that was rolled back");
+        assert_eq!(
+            delivered,
+            keys.into_iter().collect::<BTreeSet<_>>(),
+            "what was committed, and nothing that was rolled back"
+        );
         let lines = Database::connect(world).await.lines().await;
         Check::new(attempts.clone(), 5).order(&lines).nothing_resent().numbers_without_holes();
         let mut numbers: BTreeMap<&str, Vec<Option<i64>>> = BTreeMap::new();
@@ -109,7 +113,7 @@ fn what_concurrent_transactions_put_into_the_outbox_arrives_once_and_in_order_th
             let mut key = attempt.key.split('-');
             let (writer, number) = (key.next().expect("a writer"), key.next().expect("a number"));
             let number = number.parse().expect("a number");
-            let before = of_writer.insert((&attempt.entity, writer), number);
+            let before = of_writer.insert((attempt.entity.as_str(), writer), number);
             assert!(before.is_none_or(|before| before < number), "{} came late", attempt.key);
         }
         for (entity, numbers) in numbers {
@@ -142,7 +146,8 @@ fn a_transaction_that_commits_late_is_not_passed_over_nor_overtaken_in_its_entit
         };
         let first = async {
             // Nothing outside tells that the second waits for the first, so this asks.
-            let sql = "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')";
+            let sql = "select exists (select from pg_stat_activity
+                where datname = current_database() and wait_event_type = 'Lock')";
             while !sqlx::query_scalar::<_, bool>(sql).fetch_one(&pool).await.expect("the activity") {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -162,9 +167,10 @@ fn the_outbox_refuses_what_the_worker_would_not_take() {
     test(Load::Shared, async |world| {
         let pool = database(world).await;
         let (url, long) = ("http://127.0.0.1:1/", "x".repeat(256));
+        let long = long.as_str();
         let table = [
             ("", url, "key", "entity"),
-            (&long, url, "key", "entity"),
+            (long, url, "key", "entity"),
             ("ada", "ftp://127.0.0.1/", "key", "destination"),
             ("ada", url, "", "key"),
             ("ada", url, "two words", "key"),

@@ -86,9 +86,8 @@ async fn acts_once(world: &World, url: &str) {
 #[test]
 fn the_python_receiver_acts_once_on_an_event_that_comes_again() {
     test(Load::Shared, async |world| {
-        let file = example_output("receiver").join(format!("{}.sqlite", world.name));
-        let receiver =
-            Example::of(world, "python3").args(["python/receiver.py".as_ref(), "0".as_ref(), file.as_os_str()]);
+        let file = example_output("receiver").join(format!("{}.sqlite", world.name)).display().to_string();
+        let receiver = Example::of(world, "python3").args(["python/receiver.py", "0", &file]);
         let (_running, url) = receiver.start_receiver().await;
         acts_once(world, &url).await;
     });

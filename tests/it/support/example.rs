@@ -25,9 +25,9 @@ impl Example {
         path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
         let path = std::env::join_paths(path).expect("a PATH");
         // The program itself is looked for in this process's PATH.
-        let found = std::env::split_paths(&path).map(|directory| directory.join(program.as_ref()));
-        let mut command =
-            Command::new(found.into_iter().find(|file| file.is_file()).unwrap_or(program.as_ref().into()));
+        let mut candidates = std::env::split_paths(&path).map(|directory| directory.join(program.as_ref()));
+        let found = candidates.find(|file| file.is_file());
+        let mut command = Command::new(found.unwrap_or_else(|| program.as_ref().into()));
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
             if name.starts_with("ONCEWARD_") || ["TRACEPARENT", "DATABASE_URL"].contains(&name.as_str()) {
