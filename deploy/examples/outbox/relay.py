@@ -64,6 +64,8 @@ def main():
 
 
 if __name__ == "__main__":
+    if not {"ONCEWARD_AMQP_URL", "DATABASE_URL"} <= os.environ.keys():
+        sys.exit("relay: set ONCEWARD_AMQP_URL and DATABASE_URL")
     try:
         main()
     except UnroutableError:
