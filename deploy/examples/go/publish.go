@@ -45,17 +45,28 @@ func (p *publisher) publish(ctx context.Context, entity string, event amqp.Publi
 		return err
 	}
 	confirmed, err := confirm.WaitContext(ctx)
+	if err != nil {
+		return err
+	}
+	// Both channels are closed with the AMQP channel: then they give nil and false.
+	if !confirmed {
+		select {
+		case reason := <-p.closed:
+			if reason != nil {
+				return reason
+			}
+		default:
+		}
+		return errors.New("the broker did not confirm it")
+	}
 	select {
-	case reason := <-p.closed:
-		return reason
-	case <-p.returned: // it is confirmed all the same; the return comes before the confirm
-		return errors.New("no queue takes it; start a worker, which declares the queues")
+	case _, returned := <-p.returned: // it is confirmed all the same; the return comes before the confirm
+		if returned {
+			return errors.New("no queue takes it; start a worker, which declares the queues")
+		}
 	default:
 	}
-	if err == nil && !confirmed {
-		err = errors.New("the broker did not confirm it")
-	}
-	return err
+	return nil
 }
 
 func run(args []string) error {
