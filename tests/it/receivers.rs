@@ -88,7 +88,7 @@ fn the_python_receiver_acts_once_on_an_event_that_comes_again() {
     test(Load::Shared, async |world| {
         let file = example_output("receiver").join(format!("{}.sqlite", world.name)).display().to_string();
         let receiver = Example::of(world, "python3").args(["python/receiver.py", "0", &file]);
-        let (_running, url) = receiver.start_receiver().await;
+        let (_running, url) = receiver.start_receiver(world).await;
         acts_once(world, &url).await;
     });
 }
@@ -97,7 +97,7 @@ fn the_python_receiver_acts_once_on_an_event_that_comes_again() {
 fn the_node_receiver_acts_once_on_an_event_that_comes_again() {
     test(Load::Shared, async |world| {
         let receiver = Example::of(world, "node").args(["node/receiver.js", "0"]);
-        let (_running, url) = receiver.start_receiver().await;
+        let (_running, url) = receiver.start_receiver(world).await;
         acts_once(world, &url).await;
     });
 }

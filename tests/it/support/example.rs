@@ -1,6 +1,7 @@
 //! The programs of `deploy/examples`, run as a user runs them.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -88,12 +89,14 @@ impl Example {
         self.command.spawn().expect(MISSING)
     }
 
-    /// Starts a receiver: and its URL, which it tells in its first line.
-    pub async fn start_receiver(mut self) -> (Child, String) {
-        let mut child = self.command.stdout(Stdio::piped()).spawn().expect(MISSING);
+    /// Starts a receiver: and its URL, which it tells in its first line. Its log of requests goes to a file.
+    pub async fn start_receiver(mut self, world: &World) -> (Child, String) {
+        let log = example_output("receiver").join(format!("{}.log", world.name));
+        self.command.stdout(Stdio::piped()).stderr(File::create(&log).expect("a log file"));
+        let mut child = self.command.spawn().expect(MISSING);
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let first = within(SOON, "the receiver's first line", lines.next_line()).await.expect("text");
-        let first = first.expect("the receiver says where it listens");
+        let first = first.unwrap_or_else(|| panic!("the receiver ended: {:?}", std::fs::read_to_string(log)));
         let url = first.strip_prefix("listening on ").unwrap_or_else(|| panic!("not an address: {first}")).to_owned();
         (child, url)
     }
