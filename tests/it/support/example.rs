@@ -36,7 +36,8 @@ impl Example {
             }
         }
         command.env("PATH", path).env("NODE_PATH", libraries().join("node_modules"));
-        command.stdin(Stdio::null()).kill_on_drop(true);
+        // Java reads its arguments in the encoding of the locale.
+        command.env("LC_ALL", "C.UTF-8").stdin(Stdio::null()).kill_on_drop(true);
         Self { command }.directory(".")
     }
 
