@@ -153,7 +153,7 @@ fn a_transaction_that_commits_late_is_not_passed_over_nor_overtaken_in_its_entit
             }
             slow.commit().await.expect("a commit");
         };
-        within(SOON, "both commits", async { tokio::join!(first, second) }).await;
+        within(SOON, "both commits", Box::pin(async { tokio::join!(first, second) })).await;
         receiver.wait_for_delivered(SOON, 3).await;
         worker.stop().await;
         let seen: Vec<_> = receiver.attempts().into_iter().map(|attempt| (attempt.key, attempt.sequence)).collect();
