@@ -16,6 +16,7 @@ mod exhausted;
 mod hosts;
 mod jaeger;
 mod kills;
+mod kubernetes;
 mod memory;
 mod metrics;
 mod once;
