@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, FromArgMatches};
 
-use super::{AMQP_URL, DATABASE_URL, SecretUrl, exchange_name, file};
+use super::file::Flags;
+use super::{AMQP_URL, DATABASE_URL, SecretUrl, exchange_name};
+
+const AMQP_FLAGS: Flags = Flags { itself: "amqp-url", file: "amqp-url-file" };
+const DATABASE_FLAGS: Flags = Flags { itself: "database-url", file: "database-url-file" };
 
 /// Where the broker is.
 #[derive(Clone, Debug)]
@@ -52,7 +56,7 @@ struct DatabaseFlags {
 impl FromArgMatches for BrokerArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let BrokerFlags { amqp_url, amqp_url_file, exchange } = BrokerFlags::from_arg_matches(matches)?;
-        let amqp_url = file::choose(matches, "amqp-url", amqp_url, amqp_url_file, &AMQP_URL)?;
+        let amqp_url = AMQP_FLAGS.choose(matches, amqp_url, amqp_url_file, &AMQP_URL)?;
         Ok(Self { amqp_url, exchange })
     }
 
@@ -75,7 +79,7 @@ impl Args for BrokerArgs {
 impl FromArgMatches for DatabaseArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let DatabaseFlags { database_url, database_url_file } = DatabaseFlags::from_arg_matches(matches)?;
-        let database_url = file::choose(matches, "database-url", database_url, database_url_file, &DATABASE_URL)?;
+        let database_url = DATABASE_FLAGS.choose(matches, database_url, database_url_file, &DATABASE_URL)?;
         Ok(Self { database_url })
     }
 
