@@ -33,8 +33,7 @@ impl Flags {
         file: Option<PathBuf>,
         parser: &P,
     ) -> Result<P::Value, clap::Error> {
-        let is_flag =
-            |flag: &str| matches.value_source(&flag.replace('-', "_")) == Some(ValueSource::CommandLine);
+        let is_flag = |flag: &str| matches.value_source(&flag.replace('-', "_")) == Some(ValueSource::CommandLine);
         match (given, file) {
             (Some(value), None) => Ok(value),
             (None, Some(file)) => self.read(&file, parser),
@@ -60,7 +59,7 @@ impl Flags {
             // A URL's reader would join the lines.
             text if text.contains('\n') => Err(refused(&"the file has more than one line")),
             text => {
-                let arg = Arg::new(self.file).long(self.file).value_name("FILE");
+                let arg = Arg::new(self.file).long(self.file).value_name("FILE").num_args(1);
                 parser.parse_ref(&Command::new("onceward"), Some(&arg), OsStr::new(text))
             }
         }

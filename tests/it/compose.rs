@@ -64,7 +64,10 @@ fn every_path_that_is_mounted_copied_or_secret_is_there() {
         }
         if service.is_ours() {
             let build = &service.value["build"];
-            assert_eq!((build["context"].as_str(), build["dockerfile"].as_str()), (Some("."), Some("deploy/Dockerfile")));
+            assert_eq!(
+                (build["context"].as_str(), build["dockerfile"].as_str()),
+                (Some("."), Some("deploy/Dockerfile"))
+            );
         }
     }
     let ignored = read(".dockerignore");
@@ -165,10 +168,14 @@ fn secrets_fit(directory: &std::path::Path) {
     let database = leads_to_a_service(&project, &secret("database_url"));
     assert_eq!(database.password(), Some(secret("postgres_password").as_str()));
     let postgres = project.service("postgres").environment();
-    assert_eq!((database.username(), database.path()), (postgres["POSTGRES_USER"], &*format!("/{}", postgres["POSTGRES_DB"])));
+    assert_eq!(
+        (database.username(), database.path()),
+        (postgres["POSTGRES_USER"], &*format!("/{}", postgres["POSTGRES_DB"]))
+    );
     let broker = leads_to_a_service(&project, &secret("amqp_url"));
     let conf = secret("rabbitmq_conf");
-    let told = |name: &str| conf.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = ")).expect("a setting");
+    let told =
+        |name: &str| conf.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = ")).expect("a setting");
     assert_eq!((broker.username(), broker.password()), (told("default_user"), Some(told("default_pass"))));
     assert!(!secret("grafana_password").is_empty());
 }
@@ -284,8 +291,7 @@ fn least_rust() -> (Vec<u64>, String) {
     assert!(metadata.status.success(), "{}", String::from_utf8_lossy(&metadata.stderr));
     let metadata: Value = serde_json::from_slice(&metadata.stdout).expect("JSON");
     let packages = metadata["packages"].as_array().expect("packages").iter();
-    let needed = packages.filter_map(|package| {
-        Some((version(package["rust_version"].as_str()?), package["name"].as_str()?.to_owned()))
-    });
+    let needed = packages
+        .filter_map(|package| Some((version(package["rust_version"].as_str()?), package["name"].as_str()?.to_owned())));
     needed.max().expect("some package says")
 }

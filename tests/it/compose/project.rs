@@ -121,7 +121,9 @@ impl<'a> Service<'a> {
         secrets
             .map(|secret| match secret.as_str() {
                 Some(name) => (format!("/run/secrets/{name}"), name),
-                None => (secret["target"].as_str().expect("a target").into(), secret["source"].as_str().expect("a source")),
+                None => {
+                    (secret["target"].as_str().expect("a target").into(), secret["source"].as_str().expect("a source"))
+                }
             })
             .collect()
     }

@@ -83,7 +83,8 @@ fn seen_once_in_order(log: &str) {
     let events = demo_events();
     for (entity, key) in &events {
         assert_eq!(shown.iter().filter(|(_, shown)| shown == key).count(), 1, "{key}:\n{log}");
-        let expected: Vec<_> = events.iter().filter(|(other, _)| other == entity).map(|(_, key)| key.as_str()).collect();
+        let expected: Vec<_> =
+            events.iter().filter(|(other, _)| other == entity).map(|(_, key)| key.as_str()).collect();
         let seen: Vec<_> = shown.iter().filter(|(shown, _)| shown == entity).map(|(_, key)| *key).collect();
         assert_eq!(seen, expected, "{entity}:\n{log}");
     }
@@ -198,8 +199,7 @@ fn a_worker_whose_url_is_given_wrongly_in_a_file_says_so_in_one_line() {
             for (environment, says) in cases {
                 let more = [("ONCEWARD_DATABASE_URL", world.database_url.clone())];
                 let one = if command == "publish" { &["--entity=a", "--body={}"][..] } else { &[] };
-                let program =
-                    Worker::run_in(world, &[&[command], one].concat(), &[environment, &more].concat());
+                let program = Worker::run_in(world, &[&[command], one].concat(), &[environment, &more].concat());
                 let code = program.ends_by_itself(SOON).await;
                 let log = program.log();
                 assert!(code == 2 && log.lines().count() == 1 && log.contains(says), "{command}: {code} {log}");
