@@ -1,6 +1,8 @@
 //! Flags and environment variables, read and validated: the one room that knows where settings come from.
 
+mod file;
 pub mod otel;
+mod servers;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -15,6 +17,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
+pub use self::servers::{BrokerArgs, DatabaseArgs};
 use crate::domain::admission::FirstSequence;
 use crate::domain::backoff::{Backoff, TICK};
 use crate::domain::contract::{self, Terms};
@@ -51,6 +54,8 @@ pub enum Command {
     Verify(Box<crate::commands::verify::VerifyArgs>),
     /// Print a report of verify, or compare two
     Report(crate::commands::report::ReportArgs),
+    /// Ask a worker on this machine whether it is ready: for health checks
+    Health(crate::commands::health::HealthArgs),
 }
 
 /// A URL that may hold a password: it is never printed.
@@ -90,25 +95,6 @@ impl fmt::Debug for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// Where the broker is.
-#[derive(Clone, Debug, Args)]
-pub struct BrokerArgs {
-    /// The broker: amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps://… for TLS
-    #[arg(long, env = "ONCEWARD_AMQP_URL", hide_env_values = true, value_name = "URL", value_parser = AMQP_URL)]
-    pub amqp_url: SecretUrl,
-    /// The exchange that events are published to
-    #[arg(long, env = "ONCEWARD_EXCHANGE", default_value = "events", value_parser = exchange_name)]
-    pub exchange: String,
-}
-
-/// Where the database is.
-#[derive(Clone, Debug, Args)]
-pub struct DatabaseArgs {
-    /// The database: postgres://USER:PASSWORD@HOST:PORT/DATABASE
-    #[arg(long, env = "ONCEWARD_DATABASE_URL", hide_env_values = true, value_name = "URL", value_parser = DATABASE_URL)]
-    pub database_url: SecretUrl,
 }
 
 /// What an exhausted event does to its entity.
@@ -295,7 +281,8 @@ impl AdminListen {
     pub const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9_464);
 }
 
-fn admin_listen(text: &str) -> Result<AdminListen, String> {
+/// Reads where the admin port is.
+pub(crate) fn admin_listen(text: &str) -> Result<AdminListen, String> {
     match text {
         "off" => Ok(AdminListen::Off),
         _ => text.parse().map(AdminListen::At).map_err(|_| "write 127.0.0.1:9464, [::]:9464 or off".into()),

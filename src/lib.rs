@@ -21,7 +21,7 @@
 //! | [`census`], [`health`], [`admin`] | open events are counted, connections watched; both are shown on the admin port |
 //! | [`clock`], [`reconnect`] | time, delays between tries |
 //! | [`proof`] | what `verify` sends, and how what it sees is held against the promises, pure |
-//! | [`commands`] | what else the program does: publish, sink, status, redrive, verify, report |
+//! | [`commands`] | what else the program does: publish, sink, status, redrive, verify, report, health |
 
 pub mod admin;
 pub mod app;

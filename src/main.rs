@@ -63,6 +63,7 @@ async fn run(command: Command) -> ExitCode {
             ended => code(ended),
         },
         Command::Report(args) => code(commands::report::run(&args)),
+        Command::Health(args) => code(commands::health::run(&args).await),
     }
 }
 

@@ -195,6 +195,67 @@ fn no_password_is_shown_with_the_settings_or_with_an_error() {
     }
 }
 
+/// A file of a test; it stays in the directory for them.
+fn file_with(name: &str, text: &[u8]) -> String {
+    let directory = std::env::temp_dir().join(format!("onceward-config-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().into()
+}
+
+/// Where the servers are with these flags, whatever the environment of the tests.
+fn servers(flags: &[&str]) -> Result<(BrokerArgs, DatabaseArgs), String> {
+    let command = DatabaseArgs::augment_args(BrokerArgs::augment_args(clap::Command::new("servers")))
+        .mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
+    let read = |matches: &clap::ArgMatches| {
+        Ok((BrokerArgs::from_arg_matches(matches)?, DatabaseArgs::from_arg_matches(matches)?))
+    };
+    let matches = command.try_get_matches_from([&["servers"], flags].concat());
+    matches.and_then(|matches| read(&matches)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_url_may_stand_in_a_file() {
+    let broker = file_with("amqp_url", b"amqp://u:hidden@broker:5672/%2f\n");
+    let database = file_with("database_url", b"  postgres://u:hidden@db/o\r\n\n");
+    let (broker, database) = servers(&["--amqp-url-file", &broker, "--database-url-file", &database]).unwrap();
+    assert_eq!(broker.amqp_url.reveal(), "amqp://u:hidden@broker:5672/%2f");
+    assert_eq!(database.database_url.reveal(), "postgres://u:hidden@db/o");
+    assert_eq!(broker.exchange, "events");
+}
+
+#[test]
+fn a_file_that_holds_no_url_is_refused_in_one_line_and_its_text_not_shown() {
+    let table = [
+        (file_with("empty", b" \n"), "the file is empty"),
+        (file_with("other", b"hidden\n"), "not a URL (relative URL without a base): write it like postgres://"),
+        (file_with("two", b"postgres://u:hidden@db/o\npostgres://u:hidden@db/p"), "more than one line"),
+        (file_with("binary", b"postgres://\xff"), "valid UTF-8"),
+        (file_with("large", &[b' '; 70_000]), "larger than 65536 bytes"),
+        ("/nowhere/database_url".into(), "No such file or directory"),
+        ("/".into(), "directory"),
+    ];
+    for (path, advice) in table {
+        let refused = servers(&["--amqp-url=amqp://broker", "--database-url-file", &path]);
+        let message = refused.expect_err(&path);
+        assert!(message.contains("--database-url-file") && message.contains(advice), "{path}: {message}");
+        assert!(message.trim().lines().count() == 1 && !message.contains("hidden"), "{path}: {message}");
+    }
+}
+
+#[test]
+fn a_url_is_given_once() {
+    let file = file_with("once", b"amqp://broker");
+    let both = servers(&["--amqp-url=amqp://b", "--amqp-url-file", &file, "--database-url=postgres://db/o"]);
+    assert_eq!(
+        both.unwrap_err().trim(),
+        "error: --amqp-url (ONCEWARD_AMQP_URL) and --amqp-url-file (ONCEWARD_AMQP_URL_FILE) are both given: use one of them"
+    );
+    let neither = servers(&["--amqp-url-file", &file]).unwrap_err();
+    assert!(neither.contains("required") && neither.contains("--database-url <URL>"), "{neither}");
+}
+
 #[test]
 fn statuses_are_a_list_of_numbers_and_ranges() {
     let table: [(&str, &[u16]); 6] = [

@@ -167,7 +167,7 @@ fn prometheus_evaluates_every_rule_and_finds_data_for_every_panel() {
         publish_some_of_everything(&Producer::connect(world).await, &receiver).await;
         let worker = Worker::start(world, &settings).await;
         let admin = Admin::of(&worker).await;
-        let prometheus = Prometheus::start(admin.address(), &deploy("prometheus/alerts.yml")).await;
+        let prometheus = Prometheus::start(&[admin.address()], &deploy("prometheus/alerts.yml")).await;
         let dashboard = dashboard();
         let expressions = expressions(&dashboard);
         assert!(expressions.len() >= 30, "the dashboard's expressions were not found: {expressions:?}");

@@ -9,6 +9,7 @@ mod support;
 
 mod alerts;
 mod backoff;
+mod compose;
 mod contract;
 mod drain;
 mod examples;

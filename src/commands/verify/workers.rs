@@ -87,6 +87,9 @@ impl Workers {
             .args(&args.worker_flag)
             .env("ONCEWARD_AMQP_URL", broker)
             .env("ONCEWARD_DATABASE_URL", database)
+            // The run's own, which would say the same twice.
+            .env_remove("ONCEWARD_AMQP_URL_FILE")
+            .env_remove("ONCEWARD_DATABASE_URL_FILE")
             .env("ONCEWARD_LOG_FORMAT", "text")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -12,8 +12,9 @@ impl Admin {
     pub async fn of(worker: &Worker) -> Self {
         worker.wait_for_line(SOON, "metrics and health are at ").await;
         let log = worker.log();
-        let (_, rest) = log.split_once("metrics and health are at ").expect("just waited for");
-        Self(rest.split_whitespace().next().expect("a URL").trim_end_matches(['"', ',', '/']).to_owned())
+        let (_, rest) = log.split_once("metrics and health are at http://").expect("just waited for");
+        // In JSON more follows on the same line.
+        Self(format!("http://{}", rest.split('/').next().expect("an address")))
     }
 
     /// Where it is, as `host:port`.

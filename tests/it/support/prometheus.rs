@@ -28,14 +28,14 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Scrapes the job `onceward` at one address every second, and watches the rules of a file.
-    pub async fn start(target: &str, rules: &Path) -> Self {
+    /// Scrapes the job `onceward` at these addresses every second, and watches the rules of a file.
+    pub async fn start(targets: &[&str], rules: &Path) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("prometheus-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::create_dir_all(&directory).expect("a directory for Prometheus");
         let config = directory.join("prometheus.yml");
-        std::fs::write(&config, configuration(target, rules)).expect("the configuration is written");
+        std::fs::write(&config, configuration(targets, rules)).expect("the configuration is written");
         let log = File::create(directory.join("log")).expect("a log file");
         let process = Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
@@ -104,9 +104,9 @@ impl Drop for Prometheus {
     }
 }
 
-fn configuration(target: &str, rules: &Path) -> String {
+fn configuration(targets: &[&str], rules: &Path) -> String {
     let mut text = String::from("global: {scrape_interval: 1s, evaluation_interval: 1s}\n");
     let _ = writeln!(text, "rule_files: [{:?}]", rules.display().to_string());
-    let _ = writeln!(text, "scrape_configs: [{{job_name: onceward, static_configs: [{{targets: [{target:?}]}}]}}]");
+    let _ = writeln!(text, "scrape_configs: [{{job_name: onceward, static_configs: [{{targets: {targets:?}}}]}}]");
     text
 }

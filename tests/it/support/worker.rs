@@ -51,12 +51,23 @@ impl Worker {
 
     /// With more of an environment.
     pub fn run_with(world: &World, arguments: &[&str], environment: &[(&str, String)]) -> Self {
+        let mut command = command(world, arguments);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        Self::of(world, command)
+    }
+
+    /// With nothing of the tests' settings: with this environment alone.
+    pub fn run_in(world: &World, arguments: &[&str], environment: &[(&str, String)]) -> Self {
+        let mut command = bare(arguments);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        Self::of(world, command)
+    }
+
+    fn of(world: &World, mut command: Command) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let log_file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}.log", world.name));
         let file = File::create(&log_file).expect("a log file");
-        let mut command = command(world, arguments);
-        command.envs(environment.iter().map(|(name, value)| (name, value)));
         let mut child = command.spawn().expect("the program starts");
         let lines = Arc::new(watch::Sender::new(Vec::new()));
         let outputs = [
@@ -138,6 +149,20 @@ impl Drop for Worker {
 
 /// The program with the world's servers and settings for tests, which the arguments may override.
 fn command(world: &World, arguments: &[&str]) -> Command {
+    let mut command = bare(arguments);
+    command
+        .env("ONCEWARD_AMQP_URL", &world.amqp_url)
+        .env("ONCEWARD_DATABASE_URL", &world.database_url)
+        .env("ONCEWARD_PARTITIONS", "4")
+        .env("ONCEWARD_ATTEMPT_TIMEOUT", "2s")
+        .env("ONCEWARD_LEASE", "3s")
+        .env("ONCEWARD_ADMIN_LISTEN", "127.0.0.1:0")
+        .env("ONCEWARD_LOG_FORMAT", "text");
+    command
+}
+
+/// The program without any setting.
+fn bare(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onceward"));
     let ours = |name: &std::ffi::OsStr| {
         [&b"ONCEWARD_"[..], b"OTEL_"].iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix))
@@ -145,18 +170,7 @@ fn command(world: &World, arguments: &[&str]) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }
-    command
-        .args(arguments)
-        .env("ONCEWARD_AMQP_URL", &world.amqp_url)
-        .env("ONCEWARD_DATABASE_URL", &world.database_url)
-        .env("ONCEWARD_PARTITIONS", "4")
-        .env("ONCEWARD_ATTEMPT_TIMEOUT", "2s")
-        .env("ONCEWARD_LEASE", "3s")
-        .env("ONCEWARD_ADMIN_LISTEN", "127.0.0.1:0")
-        .env("ONCEWARD_LOG_FORMAT", "text")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
