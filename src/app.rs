@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::broker::publisher::Publisher;
 use crate::broker::topology::{Names, TopologyError};
-use crate::broker::{Heartbeat, probe};
+use crate::broker::{Heartbeat, Nodes, probe};
 use crate::census::Counted;
 use crate::config::{BrokerArgs, OnExhausted, WorkerArgs};
 use crate::dispatch::{self, Ports};
@@ -190,7 +190,7 @@ impl Worker {
         // None before this worker has its share of the cap.
         let hosts = HostLimit::new(0, args.max_in_flight.into());
         let client = deliver::client(args.host_connections.into(), args.attempt_timeout)?;
-        let (publisher, keep_publishing) = Publisher::new(args.broker.amqp_url.clone(), end.clone());
+        let (publisher, keep_publishing) = Publisher::new(&args.broker.amqp_url, end.clone());
         let (commands, to_write) = mpsc::channel(COMMANDS);
         let (written, from_writer) = mpsc::channel(WRITTEN);
         let (notices, noticed) = mpsc::channel(NOTICES);
@@ -325,7 +325,7 @@ fn intake(
 ) -> Intake {
     let BrokerArgs { amqp_url, exchange } = &args.broker;
     Intake {
-        url: amqp_url.clone(),
+        nodes: Nodes::new(amqp_url),
         names: Names::new(exchange),
         partitions: args.partitions,
         terms: args.terms(),
@@ -334,7 +334,7 @@ fn intake(
         publisher,
         hosts: hosts.clone(),
         owned,
-        origin: trace::Broker::new(amqp_url.reveal(), exchange),
+        origin: trace::Broker::new(amqp_url.first().reveal(), exchange),
         health: health.clone(),
         heartbeat: Heartbeat::under(args.lease),
         reached: reached.clone(),

@@ -1,5 +1,6 @@
 //! Flags and environment variables, read and validated: the one room that knows where settings come from.
 
+pub mod nodes;
 pub mod otel;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
+use self::nodes::BrokerUrls;
 use crate::domain::admission::FirstSequence;
 use crate::domain::backoff::{Backoff, TICK};
 use crate::domain::contract::{self, Terms};
@@ -95,9 +97,10 @@ impl fmt::Debug for SecretUrl {
 /// Where the broker is.
 #[derive(Clone, Debug, Args)]
 pub struct BrokerArgs {
-    /// The broker: amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps://… for TLS
-    #[arg(long, env = "ONCEWARD_AMQP_URL", hide_env_values = true, value_name = "URL", value_parser = AMQP_URL)]
-    pub amqp_url: SecretUrl,
+    /// The broker: amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps://… for TLS; of a cluster, the URLs of several nodes
+    /// with commas between them, tried in turn
+    #[arg(long, env = "ONCEWARD_AMQP_URL", hide_env_values = true, value_name = "URL[,URL…]", value_parser = nodes::Parser)]
+    pub amqp_url: BrokerUrls,
     /// The exchange that events are published to
     #[arg(long, env = "ONCEWARD_EXCHANGE", default_value = "events", value_parser = exchange_name)]
     pub exchange: String,

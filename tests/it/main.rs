@@ -9,6 +9,7 @@ mod support;
 
 mod alerts;
 mod backoff;
+mod cluster;
 mod contract;
 mod drain;
 mod exhausted;
