@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::Which::{Broker, SecondNode, ThirdNode};
 use crate::support::{
-    Attempt, Cluster, Load, Receiver, SOON, Servers, Stop, Worker, World, run_to_end, test, test_on_a_cluster,
+    Attempt, Cluster, Load, Receiver, SOON, Servers, Stop, Which, Worker, World, run_to_end, test, test_on_a_cluster,
 };
 
 /// What the load lives on with between two faults, and with one node less.
@@ -25,13 +25,13 @@ fn nodes_die_and_are_cut_off_one_after_the_other_and_nothing_is_lost_or_sent_twi
         let second = Worker::start(world, &[&Cluster::SETTINGS[..], &["--amqp-url", &turned(world)]].concat()).await;
         let receiver = cluster.receiver.clone();
         is_spread(world).await;
-        for node in [Broker, SecondNode, ThirdNode] {
+        for node in [Broker, SecondNode] {
             servers.stop(node, Stop::ByKill).await;
             goes_on(&receiver).await;
             servers.start_again(node).await;
             servers.until_whole().await;
         }
-        cut_off(servers, &receiver).await;
+        cut_off(servers, ThirdNode, &receiver).await;
         let silence = cluster.ends_well(&[&first, &second], &[]).await;
         let late = latest_retry(&receiver.attempts());
         println!("a retry was {late:?} late at most");
@@ -40,11 +40,11 @@ fn nodes_die_and_are_cut_off_one_after_the_other_and_nothing_is_lost_or_sent_twi
     });
 }
 
-/// The node that the second worker began with, and the other two: all of them live on, and only these can write.
-async fn cut_off(servers: &Servers, receiver: &Receiver) {
-    servers.cut_off(SecondNode).await;
+/// One node, and the other two: all of them live on, and only the two can write.
+async fn cut_off(servers: &Servers, node: Which, receiver: &Receiver) {
+    servers.cut_off(node).await;
     goes_on(receiver).await;
-    servers.rejoin(SecondNode).await;
+    servers.rejoin(node).await;
     servers.until_whole().await;
     goes_on(receiver).await;
 }
