@@ -91,7 +91,11 @@ fn fit_together(urls: &[SecretUrl]) -> Result<(), String> {
             "write a whole URL for each node: amqp://user:password@one:5672,amqp://user:password@two:5672".into()
         );
     }
-    let vhost = |url: &Url| if url.path().is_empty() { "/%2f".into() } else { url.path().to_ascii_lowercase() };
+    // RabbitMQ's default virtual host, in its three spellings.
+    let vhost = |url: &Url| match url.path() {
+        "" | "/%2F" => "/%2f".to_owned(),
+        path => path.to_owned(),
+    };
     match urls.iter().find(|url| vhost(url) != vhost(&urls[0])) {
         Some(other) => {
             let (first, other) = (vhost(&urls[0]), vhost(other));

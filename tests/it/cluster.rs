@@ -1,9 +1,7 @@
 //! A RabbitMQ of three nodes: one dies, then the next, then one is cut off, under load.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-
-use serde_json::Value;
 
 use crate::support::Which::{Broker, SecondNode, ThirdNode};
 use crate::support::{
@@ -64,15 +62,23 @@ fn turned(world: &World) -> String {
     urls.join(",")
 }
 
-/// Every queue is on three nodes, and each node leads some.
+/// Every queue is on three nodes, and each node leads some. A queue tells about itself every five seconds.
 async fn is_spread(world: &World) {
-    let queues = world.ask(&format!("api/queues/{}?columns=name,members,leader", world.name)).await;
-    let mut leaders: BTreeMap<String, usize> = BTreeMap::new();
-    for queue in queues.as_array().expect("a list") {
-        let members: BTreeSet<_> =
-            queue["members"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        assert_eq!(members.len(), 3, "{queue}");
-        *leaders.entry(queue["leader"].as_str().unwrap_or_default().into()).or_default() += 1;
+    let path = format!("api/queues/{}?columns=name,members,leader", world.name);
+    let asking = async {
+        loop {
+            let queues = world.ask(&path).await.as_array().expect("a list").clone();
+            if queues.iter().all(|queue| queue["leader"].is_string() && queue["members"].is_array()) {
+                return queues;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let queues = within(LONG, "the queues' members", asking).await;
+    let mut leaders: BTreeMap<&str, usize> = BTreeMap::new();
+    for queue in &queues {
+        assert_eq!(queue["members"].as_array().map(Vec::len), Some(3), "{queue}");
+        *leaders.entry(queue["leader"].as_str().unwrap_or_default()).or_default() += 1;
     }
     println!("queues led: {leaders:?}");
     assert_eq!(leaders.len(), 3, "{leaders:?}");
