@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::Which::{Broker, SecondNode, ThirdNode};
 use crate::support::{
     Attempt, Cluster, Load, Receiver, SOON, Servers, Stop, Which, Worker, World, run_to_end, test, test_on_a_cluster,
+    within,
 };
 
 /// What the load lives on with between two faults, and with one node less.
