@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::broker::publisher::Publisher;
-use crate::broker::topology::{Names, TopologyError};
-use crate::broker::{Heartbeat, probe};
+use crate::broker::topology::{self, Names, TopologyError};
+use crate::broker::{Heartbeat, Nodes, probe};
 use crate::census::Counted;
 use crate::config::{BrokerArgs, OnExhausted, WorkerArgs};
 use crate::dispatch::{self, Ports};
@@ -25,7 +25,7 @@ use crate::ownership::Ownership;
 use crate::reconnect::Delays;
 use crate::rescue::Rescue;
 use crate::settle::{Announcer, Judge};
-use crate::store::cluster::{self, ClusterError};
+use crate::store::cluster::{self, ClusterError, Fixed};
 use crate::store::lease::Lease;
 use crate::store::members::Member;
 use crate::store::writer::{Command, Writer};
@@ -158,7 +158,8 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<(), WorkerErr
 async fn set_up(args: &WorkerArgs, database: &Database) -> Result<(), WorkerError> {
     let mut connection = database.connect().await?;
     store::migrate(&mut connection).await?;
-    cluster::join(&mut connection, args.partitions, &args.broker.exchange).await?;
+    let (partitions, exchange) = (args.partitions, args.broker.exchange.as_str());
+    cluster::join(&mut connection, Fixed { partitions, exchange, topology: topology::VERSION }).await?;
     Ok(())
 }
 
@@ -190,7 +191,7 @@ impl Worker {
         // None before this worker has its share of the cap.
         let hosts = HostLimit::new(0, args.max_in_flight.into());
         let client = deliver::client(args.host_connections.into(), args.attempt_timeout)?;
-        let (publisher, keep_publishing) = Publisher::new(args.broker.amqp_url.clone(), end.clone());
+        let (publisher, keep_publishing) = Publisher::new(&args.broker.amqp_url, end.clone());
         let (commands, to_write) = mpsc::channel(COMMANDS);
         let (written, from_writer) = mpsc::channel(WRITTEN);
         let (notices, noticed) = mpsc::channel(NOTICES);
@@ -325,7 +326,7 @@ fn intake(
 ) -> Intake {
     let BrokerArgs { amqp_url, exchange } = &args.broker;
     Intake {
-        url: amqp_url.clone(),
+        nodes: Nodes::new(amqp_url),
         names: Names::new(exchange),
         partitions: args.partitions,
         terms: args.terms(),
@@ -334,7 +335,7 @@ fn intake(
         publisher,
         hosts: hosts.clone(),
         owned,
-        origin: trace::Broker::new(amqp_url.reveal(), exchange),
+        origin: trace::Broker::new(amqp_url.first().reveal(), exchange),
         health: health.clone(),
         heartbeat: Heartbeat::under(args.lease),
         reached: reached.clone(),

@@ -1,6 +1,7 @@
 //! Flags and environment variables, read and validated: the one room that knows where settings come from.
 
 mod file;
+pub mod nodes;
 pub mod otel;
 mod servers;
 

@@ -13,10 +13,9 @@ use lapin::Connection;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::Heartbeat;
 use crate::broker::publisher::Publisher;
 use crate::broker::topology::{Names, TopologyError};
-use crate::config::SecretUrl;
+use crate::broker::{Heartbeat, Nodes};
 use crate::domain::contract::Terms;
 use crate::handoff::Notice;
 use crate::health::Health;
@@ -35,7 +34,7 @@ const OPEN_WITHIN: Duration = Duration::from_secs(60);
 /// What intake needs.
 pub struct Intake {
     /// The broker.
-    pub url: SecretUrl,
+    pub nodes: Nodes,
     /// The names of exchanges and queues.
     pub names: Names,
     /// The number of partitions, for declaring them.
@@ -101,7 +100,7 @@ impl Intake {
         Ok(())
     }
 
-    async fn open_within(&self, declared: &mut bool) -> Result<Connection, TopologyError> {
+    async fn open_within(&mut self, declared: &mut bool) -> Result<Connection, TopologyError> {
         let late = || TopologyError::Broker {
             what: "a connection".into(),
             error: std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
@@ -109,8 +108,8 @@ impl Intake {
         tokio::time::timeout(OPEN_WITHIN, self.open(declared)).await.unwrap_or_else(|_| Err(late()))
     }
 
-    async fn open(&self, declared: &mut bool) -> Result<Connection, TopologyError> {
-        let opened = crate::broker::connect(&self.url, "onceward consumer", self.heartbeat).await;
+    async fn open(&mut self, declared: &mut bool) -> Result<Connection, TopologyError> {
+        let opened = self.nodes.connect("onceward consumer", self.heartbeat).await;
         let connection = opened.map_err(|error| TopologyError::Broker { what: "a connection".into(), error })?;
         if !*declared {
             crate::broker::topology::declare(&connection, &self.names, self.partitions).await?;

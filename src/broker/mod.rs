@@ -12,14 +12,64 @@ use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 
 use crate::config::SecretUrl;
+use crate::config::nodes::BrokerUrls;
 
-/// Connects, under a name that the broker's own tools show.
-///
-/// lapin's recovery stays off: each user of a connection owns its reconnect loop.
-///
-/// # Errors
-/// lapin's, if the broker can't be reached or refuses.
-pub async fn connect(url: &SecretUrl, name: &str, heartbeat: Heartbeat) -> Result<Connection, lapin::Error> {
+/// How long a node may take to answer, if there are others to try: one that hangs accepts connections, and says nothing.
+const NODE_WITHIN: Duration = Duration::from_secs(4);
+
+/// The way to the broker: its nodes, of which one is enough.
+#[derive(Clone, Debug)]
+pub struct Nodes {
+    urls: BrokerUrls,
+    /// Where the next round begins.
+    turn: usize,
+}
+
+impl Nodes {
+    /// Begins with the first.
+    #[must_use]
+    pub fn new(urls: &BrokerUrls) -> Self {
+        Self { urls: urls.clone(), turn: 0 }
+    }
+
+    /// Connects to the first node that answers, under a name that the broker's own tools show. The next time begins with
+    /// the node behind that one: a node that is cut off from the others answers, and is of no use.
+    ///
+    /// lapin's recovery stays off: each user of a connection owns its reconnect loop.
+    ///
+    /// # Errors
+    /// lapin's about the last node, if none can be reached or all refuse.
+    pub async fn connect(&mut self, name: &str, heartbeat: Heartbeat) -> Result<Connection, lapin::Error> {
+        let count = self.urls.all().len();
+        let mut failed = None;
+        for _ in 0..count {
+            let url = &self.urls.all()[self.turn % count];
+            self.turn = (self.turn + 1) % count;
+            let connecting = connect(url, name, heartbeat);
+            let connected = match count {
+                1 => connecting.await,
+                _ => tokio::time::timeout(NODE_WITHIN, connecting).await.unwrap_or_else(|_| Err(timed_out())),
+            };
+            match connected {
+                Ok(connection) => {
+                    tracing::debug!(node = %url, name, "connected");
+                    return Ok(connection);
+                }
+                Err(error) => {
+                    tracing::debug!(node = %url, name, %error, "a node of the broker is out of reach");
+                    failed = Some(error);
+                }
+            }
+        }
+        Err(failed.unwrap_or_else(timed_out))
+    }
+}
+
+fn timed_out() -> lapin::Error {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
+async fn connect(url: &SecretUrl, name: &str, heartbeat: Heartbeat) -> Result<Connection, lapin::Error> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let invalid = |error: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, error);
     let mut uri: AMQPUri = url.reveal().parse().map_err(invalid)?;

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use crate::config::SecretUrl;
+use crate::config::nodes::BrokerUrls;
 
 /// AMQP 0-9-1, 4.2.2: the protocol header.
 const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
@@ -36,8 +37,18 @@ impl BrokerInfo {
     }
 }
 
-/// Asks the broker. None if it does not say, or if the connection is encrypted: then nothing is checked.
-pub async fn ask(url: &SecretUrl) -> Option<BrokerInfo> {
+/// Asks the broker's nodes, until one answers. None if none says, or if the connection is encrypted: then nothing is
+/// checked.
+pub async fn ask(urls: &BrokerUrls) -> Option<BrokerInfo> {
+    for url in urls.all() {
+        if let Ok(Some(info)) = tokio::time::timeout(super::NODE_WITHIN, ask_node(url)).await {
+            return Some(info);
+        }
+    }
+    None
+}
+
+async fn ask_node(url: &SecretUrl) -> Option<BrokerInfo> {
     let url = Url::parse(url.reveal()).ok().filter(|url| url.scheme() == "amqp")?;
     let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
     let mut stream = TcpStream::connect((host, url.port().unwrap_or(5672))).await.ok()?;

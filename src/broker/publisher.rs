@@ -11,8 +11,8 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Heartbeat;
-use crate::config::SecretUrl;
+use super::{Heartbeat, Nodes};
+use crate::config::nodes::BrokerUrls;
 use crate::reconnect::Delays;
 
 /// The longest wait for a confirm; a broker that is alive answers within milliseconds.
@@ -63,9 +63,9 @@ pub struct Publisher {
 
 impl Publisher {
     /// A publisher, and the task that keeps it connected until `stop`.
-    pub fn new(url: SecretUrl, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
+    pub fn new(urls: &BrokerUrls, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (sender, link) = watch::channel(None);
-        (Self { link }, stay_connected(url, sender, stop))
+        (Self { link }, stay_connected(Nodes::new(urls), sender, stop))
     }
 
     /// Waits until there is a connection.
@@ -127,13 +127,13 @@ async fn publish(
     }
 }
 
-async fn stay_connected(url: SecretUrl, sender: watch::Sender<Option<Arc<Link>>>, stop: CancellationToken) {
+async fn stay_connected(mut nodes: Nodes, sender: watch::Sender<Option<Arc<Link>>>, stop: CancellationToken) {
     let mut delays = Delays::default();
     let _ = stop
         .run_until_cancelled(async {
             loop {
                 // A failure is not logged here: the consuming connection says the same, once.
-                if let Ok(Ok((connection, link))) = tokio::time::timeout(OPEN_WITHIN, open(&url)).await {
+                if let Ok(Ok((connection, link))) = tokio::time::timeout(OPEN_WITHIN, open(&mut nodes)).await {
                     delays.reset();
                     let link = Arc::new(link);
                     sender.send_replace(Some(link.clone()));
@@ -146,8 +146,8 @@ async fn stay_connected(url: SecretUrl, sender: watch::Sender<Option<Arc<Link>>>
         .await;
 }
 
-async fn open(url: &SecretUrl) -> Result<(Connection, Link), lapin::Error> {
-    let connection = super::connect(url, "onceward publisher", Heartbeat::default()).await?;
+async fn open(nodes: &mut Nodes) -> Result<(Connection, Link), lapin::Error> {
+    let connection = nodes.connect("onceward publisher", Heartbeat::default()).await?;
     let mut careful = Vec::with_capacity(CAREFUL_CHANNELS);
     for _ in 0..CAREFUL_CHANNELS {
         careful.push(Mutex::new(confirming(&connection).await?));

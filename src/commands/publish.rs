@@ -19,7 +19,7 @@ use lapin::options::{ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ExchangeKind};
 
-use crate::broker::Heartbeat;
+use crate::broker::{Heartbeat, Nodes};
 use crate::commands::signals::Signals;
 use crate::config::BrokerArgs;
 
@@ -146,11 +146,11 @@ fn tell(report: &report::Report, took: Duration) -> Result<(), PublishError> {
 }
 
 async fn connect(args: &PublishArgs) -> Result<Connection, PublishError> {
-    let url = &args.broker.amqp_url;
-    let unreachable = |reason| PublishError::Unreachable { url: url.to_string(), reason };
-    match tokio::time::timeout(CONNECT_WITHIN, crate::broker::connect(url, "onceward publish", Heartbeat::default()))
-        .await
-    {
+    let urls = &args.broker.amqp_url;
+    let unreachable = |reason| PublishError::Unreachable { url: urls.to_string(), reason };
+    let mut nodes = Nodes::new(urls);
+    let connecting = nodes.connect("onceward publish", Heartbeat::default());
+    match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(unreachable(fault::describe(&error))),
         Err(_) => Err(unreachable(format!("no answer within {} s", CONNECT_WITHIN.as_secs()))),

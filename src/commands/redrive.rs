@@ -57,7 +57,7 @@ pub enum RedriveError {
 pub async fn run(args: &RedriveArgs) -> Result<(), RedriveError> {
     let mut connection = Database::new(&args.database.database_url, "onceward redrive")?.connect().await?;
     let stop = CancellationToken::new();
-    let (publisher, keep) = Publisher::new(args.broker.amqp_url.clone(), stop.clone());
+    let (publisher, keep) = Publisher::new(&args.broker.amqp_url, stop.clone());
     let keeper = tokio::spawn(keep);
     if tokio::time::timeout(CONNECT_WITHIN, publisher.connected()).await.is_err() {
         return Err(RedriveError::NoBroker(args.broker.amqp_url.to_string()));

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args, FromArgMatches};
 
 use super::file::Flags;
-use super::{AMQP_URL, DATABASE_URL, SecretUrl, exchange_name};
+use super::nodes::{self, BrokerUrls};
+use super::{DATABASE_URL, SecretUrl, exchange_name};
 
 const AMQP_FLAGS: Flags = Flags { itself: "amqp-url", file: "amqp-url-file" };
 const DATABASE_FLAGS: Flags = Flags { itself: "database-url", file: "database-url-file" };
@@ -13,8 +14,8 @@ const DATABASE_FLAGS: Flags = Flags { itself: "database-url", file: "database-ur
 /// Where the broker is.
 #[derive(Clone, Debug)]
 pub struct BrokerArgs {
-    /// The broker.
-    pub amqp_url: SecretUrl,
+    /// The broker's nodes.
+    pub amqp_url: BrokerUrls,
     /// The exchange that events are published to.
     pub exchange: String,
 }
@@ -29,10 +30,11 @@ pub struct DatabaseArgs {
 /// How the broker is given.
 #[derive(Args)]
 struct BrokerFlags {
-    /// The broker: amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps://… for TLS
-    #[arg(long, env = "ONCEWARD_AMQP_URL", hide_env_values = true, value_name = "URL", value_parser = AMQP_URL,
-        required_unless_present = "amqp_url_file")]
-    amqp_url: Option<SecretUrl>,
+    /// The broker: amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps://… for TLS; of a cluster, the URLs of several nodes
+    /// with commas between them, tried in turn
+    #[arg(long, env = "ONCEWARD_AMQP_URL", hide_env_values = true, value_name = "URL[,URL…]",
+        value_parser = nodes::Parser, required_unless_present = "amqp_url_file")]
+    amqp_url: Option<BrokerUrls>,
     /// A file that holds the broker's URL, such as a secret of a container
     #[arg(long, env = "ONCEWARD_AMQP_URL_FILE", value_name = "FILE")]
     amqp_url_file: Option<PathBuf>,
@@ -56,7 +58,7 @@ struct DatabaseFlags {
 impl FromArgMatches for BrokerArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let BrokerFlags { amqp_url, amqp_url_file, exchange } = BrokerFlags::from_arg_matches(matches)?;
-        let amqp_url = AMQP_FLAGS.choose(matches, amqp_url, amqp_url_file, &AMQP_URL)?;
+        let amqp_url = AMQP_FLAGS.choose(matches, amqp_url, amqp_url_file, &nodes::Parser)?;
         Ok(Self { amqp_url, exchange })
     }
 

@@ -167,6 +167,41 @@ fn a_value_that_cannot_be_read_is_refused_with_advice() {
 }
 
 #[test]
+fn a_cluster_is_a_list_of_urls() {
+    let table: [(&str, &[&str]); 5] = [
+        ("amqp://one/v", &["amqp://one/v"]),
+        ("amqp://one,amqps://two/%2F", &["amqp://one", "amqps://two/%2F"]),
+        (" amqp://one:1 , amqp://two:2\n", &["amqp://one:1", "amqp://two:2"]),
+        ("amqp://u:a,b@one,amqp://u:a,b@two", &["amqp://u:a,b@one", "amqp://u:a,b@two"]),
+        ("amqp://one/a,b", &["amqp://one/a,b"]),
+    ];
+    for (text, nodes) in table {
+        let urls = worker(&["--amqp-url", text]).unwrap().broker.amqp_url;
+        assert_eq!(urls.all().iter().map(SecretUrl::reveal).collect::<Vec<_>>(), nodes, "{text}");
+    }
+    let wrong = [
+        ("amqp://one,", "a whole URL for each node"),
+        ("amqp://u:hidden@one,two:5672", "a whole URL for each node"),
+        ("amqp://one:1,two:2", "not a URL (invalid port number): write it like amqp://"),
+        (",amqp://one", "write it like amqp://"),
+        ("amqp://u:hidden@one/a,amqp://u:hidden@two/b", "different virtual hosts (/a and /b)"),
+    ];
+    for (text, advice) in wrong {
+        let message = worker(&["--amqp-url", text]).expect_err(text);
+        assert!(message.contains(advice) && !message.contains("hidden"), "{text}: {message}");
+    }
+}
+
+#[test]
+fn a_list_of_nodes_is_shown_without_passwords_and_can_begin_with_any_of_them() {
+    let urls = worker(&["--amqp-url", "amqp://u:hidden@one,amqp://u:hidden@two,amqp://three"]).unwrap().broker.amqp_url;
+    assert_eq!(urls.to_string(), "amqp://u:***@one,amqp://u:***@two,amqp://three");
+    assert_eq!(format!("{urls:?}"), urls.to_string());
+    assert_eq!(urls.reveal_from(1), "amqp://u:hidden@two,amqp://three,amqp://u:hidden@one");
+    assert_eq!(urls.reveal_from(3), urls.reveal_from(0));
+}
+
+#[test]
 fn a_password_is_revealed_only_on_demand() {
     let texts = ["amqps://user:hidden@host/v", "amqps://user:hid%64en@host/v?secret=hidden", "amqps://:hidden@host"];
     for text in texts {
@@ -184,7 +219,10 @@ fn a_password_is_revealed_only_on_demand() {
 #[test]
 fn no_password_is_shown_with_the_settings_or_with_an_error() {
     let args = worker(&[]).unwrap();
-    assert!(args.broker.amqp_url.reveal().contains("hidden") && args.database.database_url.reveal().contains("hidden"));
+    assert!(
+        args.broker.amqp_url.first().reveal().contains("hidden")
+            && args.database.database_url.reveal().contains("hidden")
+    );
     let shown = format!("{args:?} {args:#?}");
     assert!(shown.contains("***@broker") && !shown.contains("hidden"), "{shown}");
     for wrong in ["rabbit://u:hidden@host", "amqp//u:hidden@host", "amqp://u:hidden@host:port", "amqp://u:hidden@"] {

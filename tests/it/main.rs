@@ -9,6 +9,7 @@ mod support;
 
 mod alerts;
 mod backoff;
+mod cluster;
 mod compose;
 mod contract;
 mod drain;
@@ -33,4 +34,5 @@ mod sequence;
 mod start;
 mod tidy;
 mod traces;
+mod upgrade;
 mod verify;

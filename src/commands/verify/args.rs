@@ -123,8 +123,14 @@ impl VerifyArgs {
                 "--trouble kill, pause, cut and slow need a worker of this run's: use --workers 1 or more".into()
             );
         }
-        let is_encrypted = self.broker.amqp_url.reveal().starts_with("amqps:");
-        if is_encrypted && self.trouble.iter().any(Trouble::needs_a_link) {
+        let needs_a_link = self.trouble.iter().any(Trouble::needs_a_link);
+        if needs_a_link && self.broker.amqp_url.all().len() > 1 {
+            return Err(
+                "--trouble cut and slow need one broker URL: the other nodes would be a way round the link".into()
+            );
+        }
+        let is_encrypted = self.broker.amqp_url.first().reveal().starts_with("amqps:");
+        if is_encrypted && needs_a_link {
             return Err("--trouble cut and slow go through a proxy, which needs a broker without TLS (amqp://)".into());
         }
         Ok(())

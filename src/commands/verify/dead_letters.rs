@@ -18,8 +18,7 @@ use super::args::VerifyArgs;
 use super::produce::POISON;
 use super::watch::Watch;
 use crate::broker::topology::Names;
-use crate::broker::{Heartbeat, until_lost};
-use crate::config::SecretUrl;
+use crate::broker::{Heartbeat, Nodes, until_lost};
 use crate::proof::history::DeadLetter;
 use crate::reconnect::Delays;
 
@@ -30,7 +29,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The queue, and the task that empties it.
 pub(super) struct Queue {
-    url: SecretUrl,
+    nodes: Nodes,
     name: String,
     task: JoinHandle<()>,
 }
@@ -39,10 +38,11 @@ pub(super) struct Queue {
 pub(super) async fn open(args: &VerifyArgs, watch: &Arc<Watch>, stop: &CancellationToken) -> Result<Queue, String> {
     let exchange = Names::new(&args.broker.exchange).dead_letter();
     let name = format!("verify.{}", watch.load().run);
+    let mut nodes = Nodes::new(&args.broker.amqp_url);
     let declaring = async {
         let mut delays = Delays::default();
         loop {
-            let declared = declare(&args.broker.amqp_url, &exchange, &name);
+            let declared = declare(&mut nodes, &exchange, &name);
             match tokio::time::timeout(ANSWER_WITHIN, declared).await {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => tracing::debug!(%error, "the dead-letter exchange is not there yet"),
@@ -57,7 +57,7 @@ pub(super) async fn open(args: &VerifyArgs, watch: &Arc<Watch>, stop: &Cancellat
             args.broker.exchange
         )
     })?;
-    let task = empty(args.broker.amqp_url.clone(), name.clone(), watch.clone());
+    let task = empty(nodes.clone(), name.clone(), watch.clone());
     let task = tokio::spawn(async move {
         task.await;
     });
@@ -67,15 +67,15 @@ pub(super) async fn open(args: &VerifyArgs, watch: &Arc<Watch>, stop: &Cancellat
         stop.cancelled().await;
         abort.abort();
     });
-    Ok(Queue { url: args.broker.amqp_url.clone(), name, task })
+    Ok(Queue { nodes, name, task })
 }
 
 impl Queue {
     /// Removes the queue.
-    pub(super) async fn close(self) {
+    pub(super) async fn close(mut self) {
         self.task.abort();
         let removing = async {
-            let connection = connect(&self.url).await?;
+            let connection = connect(&mut self.nodes).await?;
             let channel = connection.create_channel().await?;
             channel.queue_delete(self.name.as_str().into(), QueueDeleteOptions::default()).await?;
             crate::broker::close(&connection, "verified").await;
@@ -86,8 +86,8 @@ impl Queue {
     }
 }
 
-async fn declare(url: &SecretUrl, exchange: &str, name: &str) -> lapin::Result<()> {
-    let connection = connect(url).await?;
+async fn declare(nodes: &mut Nodes, exchange: &str, name: &str) -> lapin::Result<()> {
+    let connection = connect(nodes).await?;
     let channel = connection.create_channel().await?;
     let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
     channel.exchange_declare(exchange.into(), ExchangeKind::Topic, passive, FieldTable::default()).await?;
@@ -110,15 +110,15 @@ async fn declare(url: &SecretUrl, exchange: &str, name: &str) -> lapin::Result<(
     Ok(())
 }
 
-async fn connect(url: &SecretUrl) -> lapin::Result<Connection> {
-    crate::broker::connect(url, "onceward verify", Heartbeat::default()).await
+async fn connect(nodes: &mut Nodes) -> lapin::Result<Connection> {
+    nodes.connect("onceward verify", Heartbeat::default()).await
 }
 
 /// Takes what comes, through every failure.
-async fn empty(url: SecretUrl, name: String, watch: Arc<Watch>) {
+async fn empty(mut nodes: Nodes, name: String, watch: Arc<Watch>) {
     let mut delays = Delays::default();
     loop {
-        if let Ok(Ok(connection)) = tokio::time::timeout(ANSWER_WITHIN, connect(&url)).await {
+        if let Ok(Ok(connection)) = tokio::time::timeout(ANSWER_WITHIN, connect(&mut nodes)).await {
             delays.reset();
             tokio::select! {
                 Err(error) = consume(&connection, &name, &watch) => tracing::debug!(%error, "the dead letters are out of reach"),

@@ -12,7 +12,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm
 use super::args::VerifyArgs;
 use super::receive::Receivers;
 use super::watch::Watch;
-use crate::broker::{Heartbeat, until_lost};
+use crate::broker::{Heartbeat, Nodes, until_lost};
 use crate::domain::event::IdempotencyKey;
 use crate::domain::trace_context;
 use crate::proof::load::Message;
@@ -31,11 +31,11 @@ pub(super) const POISON: &str = "verify-poison";
 /// nothing for as long as a run waits at its end.
 pub(super) async fn all(args: &VerifyArgs, watch: &Arc<Watch>, receivers: &Receivers) -> Result<(), String> {
     let mut open: VecDeque<Message> = watch.load().messages.iter().copied().collect();
-    let mut delays = Delays::default();
+    let (mut nodes, mut delays) = (Nodes::new(&args.broker.amqp_url), Delays::default());
     let (mut left, mut progress) = (open.len(), watch.now());
     let pace = (args.rate > 0).then(|| Duration::from_secs(1) / args.rate);
     while !open.is_empty() {
-        if let Ok(Ok((connection, channel))) = tokio::time::timeout(CONNECT_WITHIN, connect(args)).await {
+        if let Ok(Ok((connection, channel))) = tokio::time::timeout(CONNECT_WITHIN, connect(&mut nodes)).await {
             delays.reset();
             let mut producer = Producer { args, watch, receivers, channel, waiting: VecDeque::new() };
             let ended = tokio::select! {
@@ -59,8 +59,8 @@ pub(super) async fn all(args: &VerifyArgs, watch: &Arc<Watch>, receivers: &Recei
     Ok(())
 }
 
-async fn connect(args: &VerifyArgs) -> lapin::Result<(Connection, Channel)> {
-    let connection = crate::broker::connect(&args.broker.amqp_url, "onceward verify", Heartbeat::default()).await?;
+async fn connect(nodes: &mut Nodes) -> lapin::Result<(Connection, Channel)> {
+    let connection = nodes.connect("onceward verify", Heartbeat::default()).await?;
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     Ok((connection, channel))

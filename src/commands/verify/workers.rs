@@ -31,7 +31,7 @@ impl Workers {
 
     pub(super) async fn start(&mut self) -> Result<(), String> {
         if self.args.trouble.iter().any(Trouble::needs_a_link) {
-            let broker = Link::to(self.args.broker.amqp_url.reveal()).await?;
+            let broker = Link::to(self.args.broker.amqp_url.first().reveal()).await?;
             let database = Link::to(self.args.database.database_url.reveal()).await?;
             self.links = Some(Links { broker, database });
         }
@@ -51,12 +51,14 @@ impl Workers {
         })
     }
 
-    /// Where the servers are for a worker: broker, database.
+    /// Where the servers are for a worker: broker, database. Of a cluster, each worker begins with another node.
     fn urls(&self, number: usize) -> Result<(String, String), String> {
-        let (broker, database) = (self.args.broker.amqp_url.reveal(), self.args.database.database_url.reveal());
+        let (broker, database) = (&self.args.broker.amqp_url, self.args.database.database_url.reveal());
         match &self.links {
-            Some(links) if number == 0 => Ok((links.broker.through(broker)?, links.database.through(database)?)),
-            _ => Ok((broker.into(), database.into())),
+            Some(links) if number == 0 => {
+                Ok((links.broker.through(broker.first().reveal())?, links.database.through(database)?))
+            }
+            _ => Ok((broker.reveal_from(number), database.into())),
         }
     }
 

@@ -57,7 +57,7 @@ impl Message {
         self.key.as_deref().unwrap_or_default()
     }
 
-    fn properties(&self) -> BasicProperties {
+    pub fn properties(&self) -> BasicProperties {
         let mut properties = BasicProperties::default().with_headers(self.headers.clone()).with_delivery_mode(2);
         if let Some(key) = &self.key {
             properties = properties.with_message_id(key.as_str().into());
@@ -81,9 +81,16 @@ impl Producer {
         Self::try_connect(&world.amqp_url).await.expect("the broker answers")
     }
 
-    /// For tests that stop the broker.
-    pub async fn try_connect(url: &str) -> lapin::Result<Self> {
-        let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+    /// For tests that stop the broker: to whichever node answers.
+    pub async fn try_connect(urls: &str) -> lapin::Result<Self> {
+        let mut connecting = Err(lapin::ErrorKind::InvalidConnectionState(lapin::ConnectionState::Closed).into());
+        for url in urls.split(',') {
+            connecting = Connection::connect(url, ConnectionProperties::default()).await;
+            if connecting.is_ok() {
+                break;
+            }
+        }
+        let connection = connecting?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(Self { exchange: "events", channel, _connection: connection })

@@ -25,11 +25,19 @@ pub fn test(load: Load, body: impl AsyncFnOnce(&World)) {
 /// A test that stops servers: it has them to itself.
 pub fn test_on_private_servers(load: Load, body: impl AsyncFnOnce(&World, &Servers)) {
     let _turn = load.turn();
-    run(async {
-        let servers = Servers::start().await;
-        let world = World::new(&servers).await;
-        body(&world, &servers).await;
-    });
+    run(on_these(Servers::start(), body));
+}
+
+/// The same, with a RabbitMQ of three nodes.
+pub fn test_on_a_cluster(load: Load, body: impl AsyncFnOnce(&World, &Servers)) {
+    let _turn = load.turn();
+    run(on_these(Servers::start_cluster(), body));
+}
+
+async fn on_these(starting: impl Future<Output = Servers>, body: impl AsyncFnOnce(&World, &Servers)) {
+    let servers = starting.await;
+    let world = World::new(&servers).await;
+    body(&world, &servers).await;
 }
 
 /// Waits for `future`, but not for ever.

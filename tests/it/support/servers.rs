@@ -8,7 +8,8 @@ use url::Url;
 
 /// A RabbitMQ and a `PostgreSQL`.
 pub struct Servers {
-    pub amqp: Url,
+    /// The nodes of RabbitMQ; one, unless it is a cluster.
+    pub amqp: Vec<Url>,
     pub management: Url,
     pub database: Url,
     /// Where private servers live; none for the shared ones.
@@ -24,17 +25,23 @@ pub enum Stop {
     ByKill,
 }
 
-/// One of the servers, by its name in the script.
+/// One of the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
+    /// Of a cluster, the first node.
     Broker,
+    SecondNode,
+    ThirdNode,
     Database,
 }
 
 impl Which {
+    /// Its name in the script.
     fn name(self) -> &'static str {
         match self {
             Self::Broker => "rabbitmq",
+            Self::SecondNode => "rabbitmq-2",
+            Self::ThirdNode => "rabbitmq-3",
             Self::Database => "postgres",
         }
     }
@@ -44,7 +51,7 @@ impl Servers {
     /// Those that `deploy/test` started, or was given.
     pub fn shared() -> Self {
         Self {
-            amqp: from_environment("ONCEWARD_AMQP_URL"),
+            amqp: vec![from_environment("ONCEWARD_AMQP_URL")],
             management: from_environment("ONCEWARD_RABBITMQ_MANAGEMENT_URL"),
             database: from_environment("ONCEWARD_DATABASE_URL"),
             private: None,
@@ -53,21 +60,30 @@ impl Servers {
 
     /// Private ones, gone when dropped.
     pub async fn start() -> Self {
+        Self::start_by("start").await
+    }
+
+    /// The same, with a RabbitMQ of three nodes.
+    pub async fn start_cluster() -> Self {
+        Self::start_by("start-cluster").await
+    }
+
+    async fn start_by(command: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let parent = std::env::var_os("ONCEWARD_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = parent.join(format!("onceward-private-{}-{count}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory for private servers");
-        script(&["start"], &dir).await;
+        script(&[command], &dir).await;
         let env = std::fs::read_to_string(dir.join("env")).expect("the script writes the URLs there");
-        let url = |name: &str| {
+        let urls = |name: &str| -> Vec<Url> {
             let line = env.lines().find_map(|line| line.strip_prefix(&format!("export {name}=")));
-            line.expect(name).parse::<Url>().expect("a URL")
+            line.expect(name).split(',').map(|url| url.parse().expect("a URL")).collect()
         };
         Self {
-            amqp: url("ONCEWARD_AMQP_URL"),
-            management: url("ONCEWARD_RABBITMQ_MANAGEMENT_URL"),
-            database: url("ONCEWARD_DATABASE_URL"),
+            amqp: urls("ONCEWARD_AMQP_URL"),
+            management: urls("ONCEWARD_RABBITMQ_MANAGEMENT_URL").remove(0),
+            database: urls("ONCEWARD_DATABASE_URL").remove(0),
             private: Some(dir),
         }
     }
@@ -84,6 +100,21 @@ impl Servers {
     /// Starts a private server that was stopped, on the same port and data.
     pub async fn start_again(&self, which: Which) {
         script(&[&format!("start-{}", which.name())], self.private_dir()).await;
+    }
+
+    /// Parts a node of the cluster from the other two; all three live on.
+    pub async fn cut_off(&self, node: Which) {
+        script(&[&format!("cut-off-{}", node.name())], self.private_dir()).await;
+    }
+
+    /// Lets a node that was cut off find the others again.
+    pub async fn rejoin(&self, node: Which) {
+        script(&[&format!("rejoin-{}", node.name())], self.private_dir()).await;
+    }
+
+    /// Waits until all nodes run, and every quorum queue has all its members.
+    pub async fn until_whole(&self) {
+        script(&["await-cluster"], self.private_dir()).await;
     }
 
     fn private_dir(&self) -> &Path {

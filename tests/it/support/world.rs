@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use reqwest::{Client, Method};
+use reqwest::{Client, Method, Response};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use url::Url;
@@ -12,6 +12,7 @@ use super::Servers;
 /// What a test has to itself on the servers.
 pub struct World {
     pub name: String,
+    /// Of a cluster, the nodes' URLs with commas between.
     pub amqp_url: String,
     pub database_url: String,
     management: Url,
@@ -24,13 +25,13 @@ impl World {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}_{}_{count}", test_name(), std::process::id());
         let world = Self {
-            amqp_url: with_path(&servers.amqp, &name),
+            amqp_url: servers.amqp.iter().map(|url| with_path(url, &name)).collect::<Vec<_>>().join(","),
             database_url: with_path(&servers.database, &name),
             management: servers.management.clone(),
             admin_url: servers.database.to_string(),
             name,
         };
-        let user = percent_encoding::percent_decode_str(servers.amqp.username()).decode_utf8_lossy().into_owned();
+        let user = percent_encoding::percent_decode_str(servers.amqp[0].username()).decode_utf8_lossy().into_owned();
         world.manage(Method::PUT, &format!("api/vhosts/{}", world.name), "{}").await;
         let permissions = format!("api/permissions/{}/{user}", world.name);
         world.manage(Method::PUT, &permissions, r#"{"configure":".*","write":".*","read":".*"}"#).await;
@@ -44,7 +45,13 @@ impl World {
         self.administer(format!("drop database \"{}\" with (force)", self.name)).await;
     }
 
-    async fn manage(&self, method: Method, path: &str, body: &'static str) {
+    /// What the broker's management API says.
+    pub async fn ask(&self, path: &str) -> serde_json::Value {
+        let answer = self.manage(Method::GET, path, "").await;
+        serde_json::from_str(&answer.text().await.expect("an answer")).expect("JSON")
+    }
+
+    async fn manage(&self, method: Method, path: &str, body: &'static str) -> Response {
         // The client asks for TLS's provider even where there is no TLS.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().build().expect("an HTTP client");
@@ -52,6 +59,7 @@ impl World {
         let request = client.request(method, url).header("content-type", "application/json").body(body);
         let answer = request.send().await.expect("the broker's management API answers");
         assert!(answer.status().is_success(), "{path}: {}", answer.status());
+        answer
     }
 
     async fn administer(&self, sql: String) {
