@@ -47,9 +47,18 @@ impl Admitted {
     }
 }
 
-/// Another transaction recorded one of the keys meanwhile: begin again.
+/// One of the keys is recorded already: begin again, with a look at them.
 #[derive(Debug)]
 pub struct Collision;
+
+/// Whether keys are looked up before they are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// They are: what was recorded before is known as a duplicate or a conflict.
+    LookUp,
+    /// They are thought to be new, as almost all are: the table's own index finds those that are not.
+    TakeAsNew,
+}
 
 /// Decides on the arrivals, in their order, and records those that join.
 ///
@@ -59,9 +68,13 @@ pub async fn admit(
     connection: &mut PgConnection,
     arrivals: &[&Arrival],
     first: FirstSequence,
+    keys: Keys,
 ) -> Result<Result<Vec<Admitted>, Collision>, sqlx::Error> {
     lock_new_lines(connection, arrivals).await?;
-    let mut recorded = recorded_digests(connection, arrivals).await?;
+    let mut recorded = match keys {
+        Keys::LookUp => recorded_digests(connection, arrivals).await?,
+        Keys::TakeAsNew => HashMap::new(),
+    };
     let mut lines = lines(connection, arrivals).await?;
     let mut decided: Vec<Admitted> = Vec::with_capacity(arrivals.len());
     for arrival in arrivals {
@@ -73,6 +86,10 @@ pub async fn admit(
             recorded.insert(event.key.clone(), arrival.digest);
         }
         decided.push(Admitted { admission, id: None });
+    }
+    if keys == Keys::TakeAsNew && decided.iter().any(|admitted| matches!(admitted.admission, Admission::Reject(_))) {
+        // A duplicate of something that is over is none of these.
+        return Ok(Err(Collision));
     }
     let joining: Vec<usize> =
         (0..decided.len()).filter(|&i| matches!(decided[i].admission, Admission::Join { .. })).collect();

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use self::batch::{Batch, Found, report};
 pub use self::batch::{Command, Written};
-use super::admit::{self, Arrival};
+use super::admit::{self, Arrival, Keys};
 use super::lease::Held;
 use super::line;
 use super::members::Member;
@@ -33,6 +33,8 @@ use crate::telemetry::metrics;
 const BATCH: usize = 1_024;
 /// Hosts that one takeover names at most.
 const HOSTS: i64 = 100;
+/// After a key that was recorded before, so many commits look keys up first: duplicates come in swarms.
+const LOOK_UPS: u32 = 100;
 /// A transaction that takes longer has lost its server.
 const COMMIT_WITHIN: Duration = Duration::from_secs(30);
 
@@ -56,8 +58,14 @@ impl Writer {
         mut commands: mpsc::Receiver<Command>,
         written: mpsc::Sender<Written>,
     ) -> Result<(), sqlx::Error> {
-        let mut session =
-            Session { writer: self, connection: None, delays: Delays::default(), commits: 0, unsettled: None };
+        let mut session = Session {
+            writer: self,
+            connection: None,
+            delays: Delays::default(),
+            commits: 0,
+            look_ups: LOOK_UPS,
+            unsettled: None,
+        };
         let mut waiting: Vec<Command> = Vec::new();
         loop {
             let room = BATCH.saturating_sub(waiting.len());
@@ -89,7 +97,7 @@ enum Attempted {
     Done(Box<Found>),
     /// Some leases are lost: they are marked. Begin again without them.
     Fenced,
-    /// Another worker recorded one of the keys meanwhile. Begin again.
+    /// One of the keys is recorded already. Begin again, with a look at them.
     Collision,
 }
 
@@ -99,6 +107,8 @@ struct Session {
     delays: Delays,
     /// Commits that were tried.
     commits: i64,
+    /// Commits that are still to look keys up first.
+    look_ups: u32,
     /// The commit that was under way when the connection broke.
     unsettled: Option<i64>,
 }
@@ -115,11 +125,13 @@ impl Session {
             match tried.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
                 Ok(Attempted::Done(found)) => {
                     self.delays.reset();
+                    self.look_ups = self.look_ups.saturating_sub(1);
                     metrics::committed(batch.commands(), clock::now().saturating_sub(began));
                     results.extend(report(batch, *found));
                     return Ok(results);
                 }
-                Ok(Attempted::Fenced | Attempted::Collision) => {}
+                Ok(Attempted::Fenced) => {}
+                Ok(Attempted::Collision) => self.look_ups = LOOK_UPS,
                 Err(error) if is_transient(&error) => {
                     if self.connection.take().is_some() {
                         tracing::warn!(%error, "the database is away; writing goes on when it is back");
@@ -153,7 +165,8 @@ impl Session {
         if fence(&mut transaction, &self.writer.member, batch).await? {
             return Ok(Attempted::Fenced);
         }
-        let Some(found) = apply(&mut transaction, batch, self.writer.first_sequence).await? else {
+        let keys = if self.look_ups > 0 { Keys::LookUp } else { Keys::TakeAsNew };
+        let Some(found) = apply(&mut transaction, batch, self.writer.first_sequence, keys).await? else {
             return Ok(Attempted::Collision);
         };
         self.commits += 1;
@@ -214,6 +227,7 @@ async fn apply(
     connection: &mut PgConnection,
     batch: &Batch,
     first: FirstSequence,
+    keys: Keys,
 ) -> Result<Option<Found>, sqlx::Error> {
     let mut found = Found::default();
     for held in &batch.takeovers {
@@ -228,7 +242,7 @@ async fn apply(
     }
     if !batch.admissions.is_empty() {
         let arrivals: Vec<&Arrival> = batch.admissions.iter().flat_map(|(arrivals, _)| arrivals).collect();
-        match admit::admit(connection, &arrivals, first).await? {
+        match admit::admit(connection, &arrivals, first, keys).await? {
             Ok(admitted) => found.admitted = admitted,
             Err(admit::Collision) => return Ok(None),
         }
