@@ -1,7 +1,7 @@
 //! Leases in this process: who may work on which partition, until when, and what is still at work under each.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -22,6 +22,8 @@ pub struct Lease {
     pub epoch: i64,
     /// The former owner gave the partition back, with nothing left at work.
     pub in_peace: bool,
+    /// What the former owner left has been looked at.
+    taken_over: AtomicBool,
     standing: Standing,
     /// Nothing begins under it any more. Left only by the lease's end.
     closed: CancellationToken,
@@ -37,6 +39,18 @@ impl Lease {
         // Taken before the look: whoever closes the lease sees the one or the other.
         let work = self.work.token();
         (!self.closed.is_cancelled()).then(|| Held { lease: self.clone(), _work: work })
+    }
+
+    /// What the former owner left has been looked at.
+    pub fn note_taken_over(&self) {
+        self.taken_over.store(true, Ordering::Release);
+    }
+
+    /// Whether what the former owner left has been looked at. An attempt that is recorded before would be taken for one of
+    /// those that it left in flight.
+    #[must_use]
+    pub fn is_taken_over(&self) -> bool {
+        self.taken_over.load(Ordering::Acquire)
     }
 
     /// Lets nothing new begin; what is at work goes on.
@@ -172,6 +186,7 @@ impl Standing {
             partition: Partition(claimed.id),
             epoch: claimed.epoch,
             in_peace: claimed.in_peace,
+            taken_over: AtomicBool::new(false),
             standing: self.clone(),
             closed: CancellationToken::new(),
             lost: CancellationToken::new(),

@@ -209,7 +209,8 @@ impl Batch {
     /// Lets first attempts begin with the record of their events, where hosts have room.
     pub(super) fn begin_attempts(&mut self) {
         let arrivals = self.admissions.iter_mut().flat_map(|(arrivals, _)| arrivals);
-        arrivals.filter_map(|arrival| arrival.place.as_mut()).for_each(Place::begin);
+        let ours = arrivals.filter(|arrival| arrival.held.lease().is_taken_over());
+        ours.filter_map(|arrival| arrival.place.as_mut()).for_each(Place::begin);
     }
 
     /// How much there is to do: each arrival counts.
@@ -268,6 +269,7 @@ pub(super) struct Found {
 pub(super) fn report(batch: Batch, found: Found) -> Vec<Written> {
     let mut results = Vec::new();
     for (held, (in_flight, hosts)) in batch.takeovers.into_iter().zip(found.taken_over) {
+        held.lease().note_taken_over();
         results.push(Written::TakenOver { held, in_flight, hosts });
     }
     for settlement in batch.settlements {
