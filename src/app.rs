@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::broker::publisher::Publisher;
-use crate::broker::topology::{Names, TopologyError};
+use crate::broker::topology::{self, Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes, probe};
 use crate::census::Counted;
 use crate::config::{BrokerArgs, OnExhausted, WorkerArgs};
@@ -25,7 +25,7 @@ use crate::ownership::Ownership;
 use crate::reconnect::Delays;
 use crate::rescue::Rescue;
 use crate::settle::{Announcer, Judge};
-use crate::store::cluster::{self, ClusterError};
+use crate::store::cluster::{self, ClusterError, Fixed};
 use crate::store::lease::Lease;
 use crate::store::members::Member;
 use crate::store::writer::{Command, Writer};
@@ -158,7 +158,8 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<(), WorkerErr
 async fn set_up(args: &WorkerArgs, database: &Database) -> Result<(), WorkerError> {
     let mut connection = database.connect().await?;
     store::migrate(&mut connection).await?;
-    cluster::join(&mut connection, args.partitions, &args.broker.exchange).await?;
+    let (partitions, exchange) = (args.partitions, args.broker.exchange.as_str());
+    cluster::join(&mut connection, Fixed { partitions, exchange, topology: topology::VERSION }).await?;
     Ok(())
 }
 

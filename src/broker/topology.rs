@@ -7,6 +7,10 @@ use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 use super::delay;
 use crate::domain::event::Partition;
 
+/// The version of what is declared here, recorded in the database at the first start. The broker refuses a queue's
+/// declaration with other arguments, so that a change to them needs a next version and a way to get there.
+pub const VERSION: i32 = 1;
+
 /// Returns of a message to its queue before the broker itself dead-letters it. Every lost connection returns what was
 /// not acknowledged, so the limit is far above the 20 of RabbitMQ 4; it is there for a message that kills its worker.
 const DELIVERY_LIMIT: i64 = 1_000;

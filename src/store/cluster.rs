@@ -28,35 +28,93 @@ pub enum ClusterError {
         /// What the settings say.
         asked: String,
     },
+    /// A newer program has changed the schema so that this one would do harm.
+    #[error(
+        "this database was brought up to date by a newer onceward: its schema may be used by programs that know \
+         migration {needed}, and onceward {} knows them up to {known}. Start the newer one",
+        env!("CARGO_PKG_VERSION")
+    )]
+    Schema {
+        /// The least migration.
+        needed: i64,
+        /// The last one that this program has.
+        known: i64,
+    },
+    /// A newer program has declared the queues.
+    #[error(
+        "the exchanges and queues were declared by a newer onceward (version {recorded} of them, and onceward {} \
+         knows {known}). Start the newer one",
+        env!("CARGO_PKG_VERSION")
+    )]
+    Topology {
+        /// What the database holds.
+        recorded: i32,
+        /// What this program declares.
+        known: i32,
+    },
     /// The database failed.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+}
+
+/// The settings that are fixed, as a program has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Fixed<'a> {
+    /// The number of partitions.
+    pub partitions: u16,
+    /// The exchange that producers publish to.
+    pub exchange: &'a str,
+    /// The version of exchanges and queues.
+    pub topology: i32,
 }
 
 /// Records the settings, or compares them with those recorded.
 ///
 /// # Errors
 /// What differs, in words.
-pub async fn join(connection: &mut PgConnection, partitions: u16, exchange: &str) -> Result<(), ClusterError> {
-    sqlx::query("insert into cluster (partitions, exchange) values ($1, $2) on conflict do nothing")
-        .bind(i32::from(partitions))
-        .bind(exchange)
+pub async fn join(connection: &mut PgConnection, fixed: Fixed<'_>) -> Result<(), ClusterError> {
+    sqlx::query("insert into cluster (partitions, exchange, topology) values ($1, $2, $3) on conflict do nothing")
+        .bind(i32::from(fixed.partitions))
+        .bind(fixed.exchange)
+        .bind(fixed.topology)
         .execute(&mut *connection)
         .await?;
-    let (recorded, recorded_exchange): (i32, String) =
-        sqlx::query_as("select partitions, exchange from cluster").fetch_one(&mut *connection).await?;
-    if recorded != i32::from(partitions) {
-        return Err(ClusterError::Partitions { recorded, asked: partitions.into() });
-    }
-    if recorded_exchange != exchange {
-        return Err(ClusterError::Exchange { recorded: recorded_exchange, asked: exchange.into() });
-    }
+    let recorded = sqlx::query_as("select partitions, exchange, topology, least_schema from cluster")
+        .fetch_one(&mut *connection)
+        .await?;
+    compare(&recorded, &fixed)?;
     sqlx::query("delete from writer_commit where at < clock_timestamp() - interval '1 day'")
         .execute(&mut *connection)
         .await?;
     sqlx::query("insert into partition (id) select generate_series(0, $1 - 1) on conflict do nothing")
-        .bind(i32::from(partitions))
+        .bind(i32::from(fixed.partitions))
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+#[derive(sqlx::FromRow)]
+struct Recorded {
+    partitions: i32,
+    exchange: String,
+    topology: i32,
+    least_schema: i64,
+}
+
+/// What is newer comes first: it is why other settings may differ.
+fn compare(recorded: &Recorded, fixed: &Fixed<'_>) -> Result<(), ClusterError> {
+    let known = super::migrations().iter().map(|migration| migration.version).max().unwrap_or_default();
+    if recorded.least_schema > known {
+        return Err(ClusterError::Schema { needed: recorded.least_schema, known });
+    }
+    if recorded.topology > fixed.topology {
+        return Err(ClusterError::Topology { recorded: recorded.topology, known: fixed.topology });
+    }
+    if recorded.partitions != i32::from(fixed.partitions) {
+        return Err(ClusterError::Partitions { recorded: recorded.partitions, asked: fixed.partitions.into() });
+    }
+    if recorded.exchange != fixed.exchange {
+        return Err(ClusterError::Exchange { recorded: recorded.exchange.clone(), asked: fixed.exchange.into() });
+    }
     Ok(())
 }

@@ -18,6 +18,7 @@ pub mod writer;
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgConnection};
 
@@ -72,12 +73,21 @@ impl Database {
     }
 }
 
+/// The migrations that this program knows. One that it doesn't know is from a newer program, and no hindrance: a worker
+/// that is restarted in the middle of a rolling update has to come up. Migrations only add; one that doesn't says so in
+/// the table `cluster`, where [`cluster::join`] looks.
+fn migrations() -> Migrator {
+    let mut migrator = sqlx::migrate!("src/store/migrations");
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
 /// Brings the schema up to date; safe to run by several workers at once.
 ///
 /// # Errors
-/// sqlx's; a schema that is newer than this program is one of them.
+/// sqlx's; a migration that was changed after it had been applied is one of them.
 pub async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::migrate::MigrateError> {
-    sqlx::migrate!("src/store/migrations").run(connection).await
+    migrations().run(connection).await
 }
 
 /// Whether an error says that the server is away, restarting or short of something: worth trying again. Other errors

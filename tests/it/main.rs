@@ -28,4 +28,5 @@ mod sequence;
 mod start;
 mod tidy;
 mod traces;
+mod upgrade;
 mod verify;
