@@ -79,7 +79,7 @@ pub async fn join(connection: &mut PgConnection, fixed: Fixed<'_>) -> Result<(),
         .bind(fixed.topology)
         .execute(&mut *connection)
         .await?;
-    let recorded = sqlx::query_as("select partitions, exchange, topology, least_schema from cluster")
+    let recorded: Recorded = sqlx::query_as("select partitions, exchange, topology, least_schema from cluster")
         .fetch_one(&mut *connection)
         .await?;
     compare(&recorded, &fixed)?;
