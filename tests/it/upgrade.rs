@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use onceward::broker::wire;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
@@ -56,11 +57,14 @@ async fn leave(world: &World, destination: &str) {
     let host = destination.trim_start_matches("http://").split('/').next().expect("a host");
     for (entity, key, sequence, state, attempts, due) in LEFT {
         let sql = "with recorded as (insert into event (idempotency_key, digest, partition, entity, sequence, \
-            destination, properties, body) values ($1, '\\x00', 1, $2, $3, $4, '\\x0000', 'body') returning id) \
+            destination, properties, body) values ($1, '\\x00', 1, $2, $3, $4, $9, 'body') returning id) \
             insert into open_event (event_id, partition, entity, position, host, body_bytes, state, attempts, due_at) \
             select id, 1, $2, coalesce($3, -1), $5, 4, $6, $7, clock_timestamp() + $8::interval from recorded";
         let query = sqlx::query(sql).bind(key).bind(entity).bind(sequence).bind(destination).bind(host);
-        query.bind(state).bind(attempts).bind(due).execute(&mut connection).await.expect("an open event");
+        let message = Message::new(entity, key, destination);
+        let message = sequence.into_iter().fold(message, Message::sequence);
+        let query = query.bind(state).bind(attempts).bind(due).bind(wire::encode(&message.properties()).to_vec());
+        query.execute(&mut connection).await.expect("an open event");
     }
     let failed = "insert into dead_letter (event_id, partition, reason, failed_at) \
         select event_id, partition, 'exhausted', '2000-01-01' from open_event where state = 'FAILED'";

@@ -57,7 +57,7 @@ impl Message {
         self.key.as_deref().unwrap_or_default()
     }
 
-    fn properties(&self) -> BasicProperties {
+    pub fn properties(&self) -> BasicProperties {
         let mut properties = BasicProperties::default().with_headers(self.headers.clone()).with_delivery_mode(2);
         if let Some(key) = &self.key {
             properties = properties.with_message_id(key.as_str().into());
