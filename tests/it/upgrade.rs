@@ -39,7 +39,7 @@ const LEFT: [Left; 11] = [
     ("sent", "sent-2", None, "PENDING", 0, None),
     ("late", "late-1", None, "RETRY_WAIT", 2, Some("-1 minute")),
     ("late", "late-2", None, "PENDING", 0, None),
-    ("early", "early-1", None, "RETRY_WAIT", 1, Some("2 seconds")),
+    ("early", "early-1", None, "RETRY_WAIT", 1, Some("300 milliseconds")),
     ("numbered", "numbered-5", Some(5), "PENDING", 0, None),
     ("numbered", "numbered-4", Some(4), "IN_FLIGHT", 1, None),
     ("held", "held-1", None, "FAILED", 5, None),
@@ -176,28 +176,28 @@ const BREAKING: [i64; 0] = [];
 /// Why a program that doesn't know of the statement might fail on it.
 fn harm_of(statement: &str, new_tables: &HashSet<String>) -> Option<&'static str> {
     let words: Vec<_> = statement.split_whitespace().collect();
-    let table = |at: usize| words.get(at).is_some_and(|name| new_tables.contains(*name));
+    let is_new = |at: usize| words.get(at).is_some_and(|name| new_tables.contains(*name));
     let has = |text: &str| format!(" {} ", words.join(" ")).contains(&format!(" {text} "));
-    match words.as_slice() {
-        ["alter", "table", ..] if table(2) => None,
-        ["alter", "table", ..] if has("not null") && !has("default") && has("add column") => {
-            Some("adds a column that older programs don't fill")
+    let on = words.iter().position(|word| *word == "on").unwrap_or(words.len());
+    let only_adds = match words.as_slice() {
+        ["alter", "table", ..] if is_new(2) => return None,
+        ["alter", "table", _, "add", "column", ..] if has("not null") && !has("default") => {
+            return Some("adds a column that older programs don't fill");
         }
         ["alter", "table", _, "add", "column", ..] if has("unique") || has("check") || has("references") => {
-            Some("adds a rule that older programs don't know")
+            return Some("adds a rule that older programs don't know");
         }
         // One at a time, so that each is looked at.
-        ["alter", "table", _, "add", "column", ..] if !has(",") => None,
-        ["alter", "table", _, "set", "(", ..] => None,
-        ["create", "index", ..] | ["create", "table", ..] => None,
-        ["create", "unique", "index", ..] if words.iter().position(|w| *w == "on").is_some_and(|on| table(on + 1)) => {
-            None
-        }
-        // PostgreSQL itself refuses a view that lacks a column of the former one.
-        ["create", "or", "replace", "view", ..] | ["create", "view", ..] => None,
-        ["insert" | "comment", ..] => None,
-        _ => Some("does more than add"),
-    }
+        ["alter", "table", _, "add", "column", ..] => !has(","),
+        ["create", "unique", "index", ..] => is_new(on + 1),
+        // Of a view, PostgreSQL itself refuses one that lacks a column of the former.
+        ["create", "index" | "table" | "view", ..]
+        | ["create", "or", "replace", "view", ..]
+        | ["alter", "table", _, "set", "(", ..]
+        | ["insert" | "comment", ..] => true,
+        _ => false,
+    };
+    (!only_adds).then_some("does more than add")
 }
 
 /// The statements of a migration in lower case, without comments and with parentheses apart.
