@@ -1,9 +1,9 @@
-//! A RabbitMQ of three nodes: one dies, then the next, then one is cut off, under load.
+//! A RabbitMQ of three nodes: one dies, then another is cut off, under load.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::support::Which::{Broker, SecondNode, ThirdNode};
+use crate::support::Which::{Broker, SecondNode};
 use crate::support::{
     Attempt, Cluster, Load, Receiver, SOON, Servers, Stop, Which, Worker, World, run_to_end, test, test_on_a_cluster,
     within,
@@ -18,25 +18,28 @@ const LONGEST_BACKOFF: Duration = Duration::from_millis(220);
 const FOUND: Duration = Duration::from_secs(6);
 
 #[test]
-fn nodes_die_and_are_cut_off_one_after_the_other_and_nothing_is_lost_or_sent_twice() {
+fn one_node_dies_and_then_another_is_cut_off_and_nothing_is_lost_or_sent_twice() {
     test_on_a_cluster(Load::Alone, async |world, servers| {
         let (cluster, first) = Cluster::start(world).await;
         let second = Worker::start(world, &[&Cluster::SETTINGS[..], &["--amqp-url", &turned(world)]].concat()).await;
         let receiver = cluster.receiver.clone();
         is_spread(world).await;
-        for node in [Broker, SecondNode] {
-            servers.stop(node, Stop::ByKill).await;
-            goes_on(&receiver).await;
-            servers.start_again(node).await;
-            servers.until_whole().await;
-        }
-        cut_off(servers, ThirdNode, &receiver).await;
+        // The nodes that the workers began with. `deploy/verify cluster` takes all three in turn, and takes longer.
+        die(servers, Broker, &receiver).await;
+        cut_off(servers, SecondNode, &receiver).await;
         let silence = cluster.ends_well(&[&first, &second], &[]).await;
         let late = latest_retry(&receiver.attempts());
         println!("a retry was {late:?} late at most");
         assert!(late < FOUND, "a retry came {late:?} late");
         assert!(silence < LONG, "a partition was without deliveries for {silence:?}");
     });
+}
+
+async fn die(servers: &Servers, node: Which, receiver: &Receiver) {
+    servers.stop(node, Stop::ByKill).await;
+    goes_on(receiver).await;
+    servers.start_again(node).await;
+    servers.until_whole().await;
 }
 
 /// One node, and the other two: all of them live on, and only the two can write.

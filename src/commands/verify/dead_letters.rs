@@ -93,6 +93,8 @@ async fn declare(nodes: &mut Nodes, exchange: &str, name: &str) -> lapin::Result
     channel.exchange_declare(exchange.into(), ExchangeKind::Topic, passive, FieldTable::default()).await?;
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     let mut arguments = FieldTable::default();
+    // Of a cluster, it must not be away with one node: what is published then would not come to it.
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     // Should this run die before it removes the queue: an hour without a consumer.
     arguments.insert("x-expires".into(), AMQPValue::LongInt(3_600_000));
     channel.queue_declare(name.into(), durable, arguments).await?;

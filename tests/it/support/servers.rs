@@ -31,7 +31,6 @@ pub enum Which {
     /// Of a cluster, the first node.
     Broker,
     SecondNode,
-    ThirdNode,
     Database,
 }
 
@@ -41,7 +40,6 @@ impl Which {
         match self {
             Self::Broker => "rabbitmq",
             Self::SecondNode => "rabbitmq-2",
-            Self::ThirdNode => "rabbitmq-3",
             Self::Database => "postgres",
         }
     }
