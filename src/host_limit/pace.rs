@@ -18,7 +18,7 @@ pub struct Pace(Option<Duration>);
 impl Pace {
     /// An attempt took this long.
     pub fn note(&mut self, took: Duration) {
-        self.0 = Some(self.0.map_or(took, |pace| pace - pace / WEIGHT + took / WEIGHT));
+        self.0 = Some(self.0.map_or(took, |pace| (pace * (WEIGHT - 1) + took) / WEIGHT));
     }
 
     /// How many attempts are begun ahead, with `cap` requests at a time: what the host takes within the lead.
