@@ -88,6 +88,13 @@ impl State {
         self.waiting.len() + self.reserved + self.begun
     }
 
+    /// Whether newcomers that had to wait have room for many again, with at most `limit` in memory.
+    fn has_room_again(&mut self, limit: usize) -> bool {
+        let room = self.full && self.in_memory() <= limit - limit / SHARE_OF_NEWCOMERS;
+        self.full &= !room;
+        room
+    }
+
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.reserved == 0 && self.begun == 0 && !self.parked && self.reading == Reading::No
     }
@@ -198,9 +205,11 @@ impl Hosts {
 
     /// Gives back a place that is not needed.
     pub fn release_place(&mut self, host: &Host) {
+        let limit = self.with_lead(self.by_host.get(host));
         if let Some(state) = self.by_host.get_mut(host) {
             state.reserved -= 1;
             self.waiting -= 1;
+            state.has_room_again(limit);
         }
         self.drop_if_idle(host);
     }
@@ -302,8 +311,7 @@ impl Hosts {
             if let Some(took) = took {
                 state.pace.note(took);
             }
-            room = state.full && state.in_memory() <= limit - limit / SHARE_OF_NEWCOMERS;
-            state.full &= !room;
+            room = state.has_room_again(limit);
         }
         self.give_turn(host);
         self.drop_if_idle(host);
