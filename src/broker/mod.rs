@@ -69,7 +69,11 @@ fn timed_out() -> lapin::Error {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
-async fn connect(url: &SecretUrl, name: &str, heartbeat: Heartbeat) -> Result<Connection, lapin::Error> {
+/// Connects to one node, under a name that the broker's own tools show.
+///
+/// # Errors
+/// lapin's, if the node can't be reached or refuses.
+pub async fn connect(url: &SecretUrl, name: &str, heartbeat: Heartbeat) -> Result<Connection, lapin::Error> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let invalid = |error: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, error);
     let mut uri: AMQPUri = url.reveal().parse().map_err(invalid)?;
