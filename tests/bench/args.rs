@@ -74,10 +74,10 @@ pub enum Scenario {
 #[derive(Debug, Subcommand)]
 pub enum Role {
     /// The receiver
-    #[command(hide = true)]
+    #[command(name = "as-receiver", hide = true)]
     Receive(ReceiverArgs),
     /// The bare pipe
-    #[command(hide = true)]
+    #[command(name = "as-pipe", hide = true)]
     Pipe(PipeArgs),
 }
 

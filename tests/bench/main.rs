@@ -47,9 +47,9 @@ pub type Fallible<T> = Result<T, Failure>;
 
 /// What all scenarios need.
 pub struct Bench {
-    pub servers: Servers,
-    pub settings: Settings,
-    pub seed: u64,
+    servers: Servers,
+    settings: Settings,
+    seed: u64,
 }
 
 impl Bench {
@@ -67,7 +67,8 @@ impl Bench {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let _ = rustls::crypto::ring::default_provider().install_default();
-    onceward::clock::now();
+    // The clock that progress is told by begins here.
+    let _ = onceward::clock::now();
     match work(cli) {
         Ok(code) => code,
         Err(error) => {

@@ -31,7 +31,7 @@ pub struct Receiver {
 impl Receiver {
     pub async fn start(args: &ReceiverArgs) -> Fallible<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("receive").arg(format!("--hosts={}", args.hosts));
+        command.arg("as-receiver").arg(format!("--hosts={}", args.hosts));
         command.arg(format!("--expect={}", args.expect)).arg(format!("--fail={}", args.fail));
         let switches = [
             ("--last-hangs", args.last_hangs),
@@ -136,7 +136,7 @@ impl Consumers {
     /// The bare pipe.
     pub fn pipe(world: &World<'_>, connections: u16) -> Fallible<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["pipe", "--amqp-url", world.amqp_url.reveal()]);
+        command.args(["as-pipe", "--amqp-url", world.amqp_url.reveal()]);
         command.arg(format!("--partitions={PARTITIONS}")).arg(format!("--connections={connections}"));
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn()?;

@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::presets::UTF8_BORDERS_ONLY;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, Table, presets};
 
 use super::results::{CPU, Figure, MEMORY, RATE, Results, START};
 
@@ -11,11 +10,11 @@ use super::results::{CPU, Figure, MEMORY, RATE, Results, START};
 pub fn tables(results: &Results) -> String {
     let mut text = format!("\n{}\n\n", results.heading());
     let drains = drains(results);
-    if !drains.is_empty() {
+    if drains.row_count() > 0 {
         let _ = writeln!(text, "CPU in µs an event, memory of the largest worker at its peak:\n{drains}\n");
     }
     let others = others(results);
-    if !others.is_empty() {
+    if others.row_count() > 0 {
         let _ = writeln!(text, "{others}\n");
     }
     for broken in &results.broken {
@@ -36,7 +35,7 @@ fn drains(results: &Results) -> Table {
         row.push(of(MEMORY).map_or_else(String::new, |memory| number(memory.median)));
         table.add_row(row);
     }
-    align(table)
+    align(table, 2)
 }
 
 /// A row for each other figure.
@@ -47,19 +46,18 @@ fn others(results: &Results) -> Table {
         let [scenario, case, name] = [figure.scenario, &figure.case, figure.name].map(str::to_owned);
         table.add_row([scenario, case, name, with_note(figure), spread(figure), figure.unit.into()]);
     }
-    align(table)
+    align(table, 3)
 }
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
     table
 }
 
 /// Numbers stand on the right.
-fn align(mut table: Table) -> Table {
-    for column in table.column_iter_mut().skip(3) {
+fn align(mut table: Table, texts: usize) -> Table {
+    for column in table.column_iter_mut().skip(texts) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use criterion::{BatchSize, BenchmarkId, Criterion};
+use criterion::{BatchSize, Criterion};
 use onceward::domain::admission::{FirstSequence, Line, admit};
 use onceward::domain::backoff::Backoff;
 use onceward::domain::contract::{Field, Message, Terms, read};
@@ -89,8 +89,8 @@ fn admission(criterion: &mut Criterion) {
 fn lanes(criterion: &mut Criterion) {
     for entities in [1, 1_000] {
         let events: Vec<_> = (0..entities).map(|entity| Arc::new(event(entity))).collect();
-        let name = BenchmarkId::new("lanes: admit, start and finish", format!("2 events of {entities} entities"));
-        criterion.bench_function(&name.to_string(), |bencher| {
+        let name = format!("lanes: 2 events of each of {entities} entities, from admission to end");
+        criterion.bench_function(&name, |bencher| {
             bencher.iter_batched_ref(Lanes::<()>::default, |lanes| cycle(lanes, &events), BatchSize::SmallInput);
         });
     }
