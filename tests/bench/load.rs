@@ -120,8 +120,8 @@ impl Load {
         let (mut latest, mut stamps) = (Duration::ZERO, self.stamps().peekable());
         while let Some(due) = steps.recv().await {
             latest = latest.max(clock::now().saturating_sub(due));
-            let group = if due - begin < warm_up { Group::Special } else { Group::Usual };
-            let so_far = ((due - begin + STEP).as_secs_f64() * rate) as u32;
+            let group = if due.saturating_sub(begin) < warm_up { Group::Special } else { Group::Usual };
+            let so_far = ((due.saturating_sub(begin) + STEP).as_secs_f64() * rate) as u32;
             while let Some(stamp) = stamps.next_if(|stamp| stamp.index < so_far) {
                 producer.publish(&Stamp { group, due, ..stamp }).await?;
             }

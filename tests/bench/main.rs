@@ -13,6 +13,7 @@
     clippy::cast_sign_loss,
     reason = "counts and times of a run are far below 2^52, and are shown with three digits"
 )]
+#![allow(clippy::struct_excessive_bools, reason = "each is a way in which one measurement differs from a plain one")]
 
 mod args;
 mod clock;
@@ -59,6 +60,7 @@ impl Bench {
     }
 
     /// The number of a run, for people.
+    #[must_use]
     pub fn title(&self, what: &str, run: u32) -> String {
         format!("{what}, {} of {}", run + 1, self.settings.runs)
     }
