@@ -139,7 +139,7 @@ fn every_scenario_of_deploy_verify_on_one_broker_passes() {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/verify");
         let reports = path(world, "reports");
         let mut command = tokio::process::Command::new(script);
-        // The scenario `cluster` has a test of its own, which sees more.
+        // Not the scenario `cluster`, which takes long: tests/it/cluster.rs is its short form.
         let scenarios = ["calm", "kill", "pause", "links", "broker", "database", "receiver", "poison"];
         command.args(["--short", "--seed", "7"]).args(scenarios).kill_on_drop(true);
         command.env("ONCEWARD_BIN", env!("CARGO_BIN_EXE_onceward")).env("ONCEWARD_REPORTS", &reports);
