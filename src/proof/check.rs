@@ -241,8 +241,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Events of each entity in the order that has to be kept: by number, or as they were published, as long as no publish
-    /// had to be repeated.
+    /// Events of each entity in the order that has to be kept: by number, or as they were published, if that is the order
+    /// in which they came to the workers.
     fn order(&mut self) {
         let mut lines: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         for (index, event) in self.load.events.iter().enumerate() {
@@ -253,14 +253,27 @@ impl<'a> Checker<'a> {
         for line in lines.into_values() {
             let numbered = self.load.events[line[0]].numbered;
             let mut line = line;
-            if !numbered && line.iter().any(|index| self.history.published[*index].again) {
-                // Nobody knows in which order they arrived: what began first is first.
+            if !numbered && self.may_have_arrived_otherwise(&line) {
+                // What began first is first.
                 line.sort_by_key(|index| self.requests[*index][0].started);
             }
             for pair in line.windows(2) {
                 self.in_order(pair[0], pair[1]);
             }
         }
+    }
+
+    /// Whether events without a number may have come to the workers in another order than that of their first publish:
+    /// one was published again; or the producer lost its connection while one was perhaps still in a queue. The broker
+    /// may have restarted then, and dealt the entity to another queue.
+    fn may_have_arrived_otherwise(&self, line: &[usize]) -> bool {
+        let published = &self.history.published;
+        let overtaken = |pair: &[usize]| {
+            let (before, after) = (published[pair[0]], published[pair[1]]);
+            let begun = self.requests[pair[0]][0].started;
+            before.connection != after.connection && after.first.is_none_or(|first| first < begun)
+        };
+        line.iter().any(|index| published[*index].again) || line.windows(2).any(overtaken)
     }
 
     fn in_order(&mut self, before: usize, after: usize) {

@@ -14,6 +14,8 @@ pub struct Published {
     pub confirmed: bool,
     /// It was handed over more than once, because a confirm did not come: it may have overtaken another one.
     pub again: bool,
+    /// The producer's connection that handed it over last, counted from 0.
+    pub connection: u32,
 }
 
 /// One request.

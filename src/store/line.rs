@@ -1,5 +1,7 @@
 //! Reading events back: the front of a line, retries that are due, what was parked, what a former owner left.
 
+use std::collections::{HashMap, HashSet};
+
 use sqlx::{FromRow, PgConnection};
 
 use super::admit::UNNUMBERED;
@@ -67,32 +69,44 @@ struct FrontRow {
     event: StoredEvent,
 }
 
-/// Reads the front of a line, after its head became final.
+/// Reads the fronts of lines, after their heads became final: one for each of the entities.
 ///
 /// # Errors
 /// sqlx's.
-pub async fn read_front(connection: &mut PgConnection, entity: &Entity) -> Result<Front, sqlx::Error> {
+pub async fn read_fronts(
+    connection: &mut PgConnection,
+    entities: &HashSet<&Entity>,
+) -> Result<Vec<Front>, sqlx::Error> {
     // A window over the narrow table chooses the rows before any body is read.
     let rows: Vec<FrontRow> = sqlx::query_as(concat!(
-        "with front as (select event_id, row_number() over w as place, \
-         sum(body_bytes) over w - body_bytes as bytes_before, lead(event_id) over w is not null as goes_on \
-         from (select * from open_event where entity = $1 \
-         order by position, event_id limit $2 + 1) line window w as (order by position, event_id)) \
-         select o.state, o.position, s.next_sequence, f.goes_on, ",
+        "select o.state, o.position, s.next_sequence, f.goes_on, ",
         stored_columns!(),
-        " from front f join open_event o using (event_id) join event e on e.id = o.event_id \
+        " from unnest($1::text[]) as a (line) cross join lateral (select event_id, row_number() over w as place, \
+         sum(body_bytes) over w - body_bytes as bytes_before, lead(event_id) over w is not null as goes_on \
+         from (select * from open_event where entity = a.line \
+         order by position, event_id limit $2 + 1) line window w as (order by position, event_id)) f \
+         join open_event o using (event_id) join event e on e.id = o.event_id \
          left join entity_sequence s on s.entity = o.entity \
          where f.place = 1 or (f.place <= $2 and f.bytes_before < $3) order by f.place"
     ))
-    .bind(entity.as_str())
+    .bind(entities.iter().map(|entity| entity.as_str()).collect::<Vec<_>>())
     .bind(LINE_READ)
     .bind(LINE_READ_BYTES)
     .fetch_all(connection)
     .await?;
+    let mut lines: HashMap<String, Vec<FrontRow>> = HashMap::new();
+    for row in rows {
+        lines.entry(row.event.entity.clone()).or_default().push(row);
+    }
+    let front_of = |entity| front(entity, lines.remove(Entity::as_str(entity)).unwrap_or_default());
+    Ok(entities.iter().copied().map(front_of).collect())
+}
+
+fn front(entity: &Entity, rows: Vec<FrontRow>) -> Front {
     let runnable = runnable(&rows);
     let more = rows.len() > runnable || rows.last().is_some_and(|row| row.goes_on);
     let events = rows.into_iter().take(runnable).map(|row| row.event).collect();
-    Ok(Front { entity: entity.clone(), events, more })
+    Front { entity: entity.clone(), events, more }
 }
 
 /// How many can be sent one after the other: those that are PENDING, up to a gap. A redriven event has no position

@@ -24,7 +24,7 @@ use super::stray;
 use super::{Database, is_transient};
 use crate::clock;
 use crate::domain::admission::FirstSequence;
-use crate::domain::event::EventId;
+use crate::domain::event::{Entity, EventId};
 use crate::domain::lease::is_current;
 use crate::reconnect::Delays;
 use crate::telemetry::metrics;
@@ -262,8 +262,9 @@ async fn apply(
         let starts: Vec<(EventId, u16)> = batch.starts.iter().map(|(c, _)| (c.id, c.attempts)).collect();
         found.started = progress::start(connection, &starts).await?.into_iter().collect();
     }
-    for (entity, _) in &batch.fronts {
-        found.fronts.push(line::read_front(connection, entity).await?);
+    if !batch.fronts.is_empty() {
+        let entities: HashSet<&Entity> = batch.fronts.iter().map(|(entity, _)| entity).collect();
+        found.fronts = line::read_fronts(connection, &entities).await?;
     }
     if !batch.wakes.is_empty() {
         let tokens: Vec<(EventId, u16)> = batch.wakes.iter().map(|(id, attempts, _)| (*id, *attempts)).collect();

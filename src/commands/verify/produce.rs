@@ -33,11 +33,13 @@ pub(super) async fn all(args: &VerifyArgs, watch: &Arc<Watch>, receivers: &Recei
     let mut open: VecDeque<Message> = watch.load().messages.iter().copied().collect();
     let (mut nodes, mut delays) = (Nodes::new(&args.broker.amqp_url), Delays::default());
     let (mut left, mut progress) = (open.len(), watch.now());
+    let mut number = 0;
     let pace = (args.rate > 0).then(|| Duration::from_secs(1) / args.rate);
     while !open.is_empty() {
         if let Ok(Ok((connection, channel))) = tokio::time::timeout(CONNECT_WITHIN, connect(&mut nodes)).await {
             delays.reset();
-            let mut producer = Producer { args, watch, receivers, channel, waiting: VecDeque::new() };
+            let mut producer = Producer { args, watch, receivers, channel, number, waiting: VecDeque::new() };
+            number += 1;
             let ended = tokio::select! {
                 ended = producer.run(&mut open, pace) => ended,
                 () = until_lost(&connection) => Err(()),
@@ -71,6 +73,8 @@ struct Producer<'a> {
     watch: &'a Watch,
     receivers: &'a Receivers,
     channel: Channel,
+    /// Of the connection.
+    number: u32,
     waiting: VecDeque<(Message, PublisherConfirm)>,
 }
 
@@ -127,7 +131,7 @@ impl Producer<'_> {
         let (entity, body, properties) = match message {
             Message::Event(index) | Message::Duplicate(index) => {
                 if matches!(message, Message::Event(_)) {
-                    self.watch.publishing(index);
+                    self.watch.publishing(index, self.number);
                 }
                 (load.entity_name(load.events[index].entity), load.body(index), self.properties(index))
             }

@@ -64,12 +64,14 @@ impl Watch {
         self.digests[index] == digest(body)
     }
 
-    pub(super) fn publishing(&self, index: usize) {
+    /// An event is handed to the broker, over this connection of the producer.
+    pub(super) fn publishing(&self, index: usize, connection: u32) {
         let now = self.now();
         let mut seen = self.seen();
         let published = &mut seen.history.published[index];
         published.again |= published.first.is_some();
         published.first.get_or_insert(now);
+        published.connection = connection;
     }
 
     pub(super) fn confirmed(&self, index: usize) {

@@ -57,7 +57,7 @@ fn request(event: usize, attempt: u32, started: u64, ended: u64, answer: Answer)
 
 /// Everything as it should be: event 2 is tried again once, event 4 three times in vain.
 fn good() -> History {
-    let published = Published { first: Some(ms(0)), confirmed: true, again: false };
+    let published = Published { first: Some(ms(0)), confirmed: true, again: false, connection: 0 };
     let letter = |event, poison, reason: &str| DeadLetter { event, poison, reason: reason.into(), complete: true };
     History {
         published: vec![published; 6],
@@ -147,6 +147,19 @@ fn numbers_are_the_order_whatever_was_published_first_and_a_repeated_publish_lea
     let mut load = load();
     load.events.iter_mut().for_each(|event| event.numbered = true);
     assert_eq!(check(&load, &history, &PROMISES).violations.len(), 1, "but a number tells");
+}
+
+#[test]
+fn order_is_not_known_where_the_producer_lost_its_connection_while_an_event_may_have_been_in_a_queue() {
+    let mut history = good();
+    history.requests[1] = request(1, 1, 45, 48, Answer::Ok);
+    for (event, first) in [(3, 30), (5, 35)] {
+        history.published[event] = Published { connection: 1, first: Some(ms(first)), ..history.published[event] };
+    }
+    assert_eq!(violations(&history), [], "a broker that has restarted may have dealt event 3 to another queue");
+    history.requests[1] = request(1, 1, 11, 21, Answer::ServerError);
+    history.requests.push(request(1, 2, 1_050, 1_060, Answer::Ok));
+    assert_eq!(violations(&history), one(Check::InOrder, 3), "event 1 was at work when event 3 was published");
 }
 
 #[test]
