@@ -224,7 +224,7 @@ impl WorkerArgs {
                  {connections} needs {least} or more"
             ));
         }
-        if self.retention < Duration::from_secs(60) {
+        if self.retention < Duration::from_mins(1) {
             return Err(format!("--retention is {}: use 1min or more", show(self.retention)));
         }
         Ok(())

@@ -29,7 +29,7 @@ use crate::telemetry::trace;
 const BODIES_KIB: usize = 64 * 1024;
 
 /// How long a connection may take to be opened, with everything declared: 1,000 partitions take about ten seconds.
-const OPEN_WITHIN: Duration = Duration::from_secs(60);
+const OPEN_WITHIN: Duration = Duration::from_mins(1);
 
 /// What intake needs.
 pub struct Intake {

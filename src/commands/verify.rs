@@ -33,7 +33,7 @@ use crate::proof::{check, figures};
 use crate::store::{Database, status};
 
 /// How long the workers may take to own every partition.
-const OWNED_WITHIN: Duration = Duration::from_secs(60);
+const OWNED_WITHIN: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why a run was not passed.

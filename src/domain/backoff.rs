@@ -44,7 +44,7 @@ mod tests {
     use proptest::prelude::*;
 
     const DEFAULT: Backoff =
-        Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(60), factor: 2.0, jitter: 0.1 };
+        Backoff { initial: Duration::from_secs(1), max: Duration::from_mins(1), factor: 2.0, jitter: 0.1 };
 
     #[test]
     fn delays_double_from_one_second_to_sixty() {

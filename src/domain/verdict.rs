@@ -108,7 +108,7 @@ mod tests {
             max_attempts: 5,
             backoff: Backoff {
                 initial: Duration::from_secs(1),
-                max: Duration::from_secs(60),
+                max: Duration::from_mins(1),
                 factor: 2.0,
                 jitter: 0.1,
             },

@@ -69,14 +69,12 @@ struct FrontRow {
     event: StoredEvent,
 }
 
-/// Reads the fronts of lines, after their heads became final: one for each of the entities.
+/// Reads the fronts of lines, after their heads became final: one for each entity.
 ///
 /// # Errors
 /// sqlx's.
-pub async fn read_fronts(
-    connection: &mut PgConnection,
-    entities: &HashSet<&Entity>,
-) -> Result<Vec<Front>, sqlx::Error> {
+pub async fn read_fronts(connection: &mut PgConnection, entities: &[&Entity]) -> Result<Vec<Front>, sqlx::Error> {
+    let entities: HashSet<&Entity> = entities.iter().copied().collect();
     // A window over the narrow table chooses the rows before any body is read.
     let rows: Vec<FrontRow> = sqlx::query_as(concat!(
         "select o.state, o.position, s.next_sequence, f.goes_on, ",
@@ -99,7 +97,7 @@ pub async fn read_fronts(
         lines.entry(row.event.entity.clone()).or_default().push(row);
     }
     let front_of = |entity| front(entity, lines.remove(Entity::as_str(entity)).unwrap_or_default());
-    Ok(entities.iter().copied().map(front_of).collect())
+    Ok(entities.into_iter().map(front_of).collect())
 }
 
 fn front(entity: &Entity, rows: Vec<FrontRow>) -> Front {

@@ -13,7 +13,7 @@ use crate::domain::shares::{Owner, Peer};
 /// What members tell each other over: something about members or partitions has changed.
 const CHANNEL: &str = "onceward_cluster";
 /// Rows of members that ended without a word are kept for people to see, for this long after their lease.
-const REMEMBERED: Duration = Duration::from_secs(60);
+const REMEMBERED: Duration = Duration::from_mins(1);
 
 /// A worker, as the leases know it: new at each start.
 #[derive(Clone, Debug)]

@@ -263,7 +263,7 @@ async fn apply(
         found.started = progress::start(connection, &starts).await?.into_iter().collect();
     }
     if !batch.fronts.is_empty() {
-        let entities: HashSet<&Entity> = batch.fronts.iter().map(|(entity, _)| entity).collect();
+        let entities: Vec<&Entity> = batch.fronts.iter().map(|(entity, _)| entity).collect();
         found.fronts = line::read_fronts(connection, &entities).await?;
     }
     if !batch.wakes.is_empty() {

@@ -16,7 +16,7 @@ use super::receiver::{Line, ReceiverArgs, Report};
 use super::world::{PARTITIONS, World};
 
 /// Without anything new for so long, a measurement has failed.
-const STALLED_AFTER: Duration = Duration::from_secs(60);
+const STALLED_AFTER: Duration = Duration::from_mins(1);
 /// How long a worker may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(40);
 

@@ -11,7 +11,7 @@ use crate::support::{
 
 /// What the load lives on with between two faults, and with one node less.
 const GO_ON: usize = 200;
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 /// A retry may wait for a jittered delay.
 const LONGEST_BACKOFF: Duration = Duration::from_millis(220);
 /// A retry whose token was lost is found by a sweep, 2 to 3 s late. A machine that is busy gets as much again.

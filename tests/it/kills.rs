@@ -69,7 +69,7 @@ fn twenty_kills_under_load_lose_nothing_and_send_twice_only_what_was_in_flight()
 
 async fn ends_well(world: &World, receiver: &Receiver, worker: &Worker, messages: &[Message], kills: &[Kill]) {
     let (doomed, fine): (Vec<_>, Vec<_>) = messages.iter().map(Message::name).partition(|key| is_doomed(key));
-    receiver.wait_for_delivered(Duration::from_secs(300), fine.len()).await;
+    receiver.wait_for_delivered(Duration::from_mins(5), fine.len()).await;
     let dead_letters = DeadLetters::open(world).await;
     for key in &doomed {
         let letter = dead_letters.wait_for_key(SOON, key).await;
@@ -119,7 +119,7 @@ async fn produce_alongside(world: &World, messages: Vec<Message>, receiver: &Rec
     let producer = Producer::connect(world).await;
     for (round, some) in messages.chunks(ENTITIES).enumerate() {
         let enough = (round * ENTITIES).saturating_sub(5 * ENTITIES);
-        receiver.wait_for(Duration::from_secs(60), "deliveries", |log| log.delivered.len() >= enough).await;
+        receiver.wait_for(Duration::from_mins(1), "deliveries", |log| log.delivered.len() >= enough).await;
         producer.publish_all(some).await;
     }
 }

@@ -23,7 +23,7 @@ fn two_hundred_entities_arrive_in_the_order_in_which_they_were_recorded() {
         });
         let worker = Worker::start(world, &QUICK_RETRIES).await;
         publish_from(world, CONNECTIONS, &messages).await;
-        receiver.wait_for_delivered(Duration::from_secs(300), messages.len()).await;
+        receiver.wait_for_delivered(Duration::from_mins(5), messages.len()).await;
         worker.stop().await;
         let lines = Database::connect(world).await.lines().await;
         arrived(&receiver, &messages, &lines);
@@ -45,7 +45,7 @@ fn two_hundred_entities_arrive_in_the_order_of_their_numbers() {
         });
         let worker = Worker::start(world, &QUICK_RETRIES).await;
         publish_from(world, CONNECTIONS, &messages).await;
-        receiver.wait_for_delivered(Duration::from_secs(300), messages.len()).await;
+        receiver.wait_for_delivered(Duration::from_mins(5), messages.len()).await;
         worker.stop().await;
         let numbered = |attempt: &crate::support::Attempt| {
             let number = attempt.key.rsplit('-').next().and_then(|number| number.parse::<i64>().ok());
@@ -65,7 +65,7 @@ fn the_events_of_one_producer_arrive_in_the_order_in_which_it_published_them() {
         let messages: Vec<_> = keys.iter().map(|key| Message::new("one-user", key, &receiver.url())).collect();
         Producer::connect(world).await.publish_all(&messages).await;
         // Six hundred commits, one after the other, beside whatever else the disk has to write.
-        receiver.wait_for_delivered(Duration::from_secs(60), keys.len()).await;
+        receiver.wait_for_delivered(Duration::from_mins(1), keys.len()).await;
         worker.stop().await;
         let came: Vec<_> = receiver.attempts().into_iter().map(|attempt| attempt.key).collect();
         assert_eq!(came, keys);

@@ -72,9 +72,9 @@ fn order_holds_though_a_restarted_broker_deals_entities_to_other_partitions() {
         servers.stop(Broker, Gently).await;
         servers.start_again(Broker).await;
         Producer::connect(world).await.publish_all(&second).await;
-        database.wait_for_recorded(Duration::from_secs(180), 8 * 50).await;
+        database.wait_for_recorded(Duration::from_mins(3), 8 * 50).await;
         gate.open();
-        receiver.wait_for_delivered(Duration::from_secs(180), 8 * ENTITIES).await;
+        receiver.wait_for_delivered(Duration::from_mins(3), 8 * ENTITIES).await;
         worker.stop().await;
         other.stop().await;
         Check::new(receiver.attempts(), 5).order(&database.lines().await).nothing_resent();
@@ -92,7 +92,7 @@ fn outage(stopped: &'static [Which], how: Stop, started: &'static [Which]) {
         let worker = Worker::start(world, &quick).await;
         let (stop, stopping) = watch::channel(false);
         let producing = tokio::spawn(produce(world.amqp_url.clone(), receiver.url(), stopping));
-        receiver.wait_for_delivered(Duration::from_secs(180), PART).await;
+        receiver.wait_for_delivered(Duration::from_mins(3), PART).await;
 
         let begun = Instant::now();
         for which in stopped {
@@ -106,7 +106,7 @@ fn outage(stopped: &'static [Which], how: Stop, started: &'static [Which]) {
         let ended = Instant::now();
 
         let so_far = receiver.log().delivered.len();
-        receiver.wait_for_delivered(Duration::from_secs(180), so_far + PART).await;
+        receiver.wait_for_delivered(Duration::from_mins(3), so_far + PART).await;
         stop.send_replace(true);
         let keys = producing.await.expect("the producer");
         nothing_is_lost(world, &receiver, &worker, &keys).await;
@@ -123,8 +123,8 @@ fn outage(stopped: &'static [Which], how: Stop, started: &'static [Which]) {
 async fn nothing_is_lost(world: &World, receiver: &Receiver, worker: &Worker, keys: &[String]) {
     let database = Database::connect(world).await;
     let all = |log: &Log| keys.iter().all(|key| log.delivered.contains(key));
-    let waiting = receiver.wait_for(Duration::from_secs(240), "every confirmed event", all);
-    if tokio::time::timeout(Duration::from_secs(180), waiting).await.is_err() {
+    let waiting = receiver.wait_for(Duration::from_mins(4), "every confirmed event", all);
+    if tokio::time::timeout(Duration::from_mins(3), waiting).await.is_err() {
         let delivered = receiver.log().delivered.clone();
         let missing: Vec<_> = keys.iter().filter(|key| !delivered.contains(*key)).collect();
         let mut open = database.events().await;

@@ -130,7 +130,7 @@ fn the_broker_restarts_under_three_replicas() {
             servers.stop(Broker, how).await;
             servers.start_again(Broker).await;
             let delivered = cluster.receiver.log().delivered.len();
-            cluster.receiver.wait_for_delivered(Duration::from_secs(120), delivered + 1_000).await;
+            cluster.receiver.wait_for_delivered(Duration::from_mins(2), delivered + 1_000).await;
         }
         assert_eq!(cluster.database.owners().await.len(), 3, "no partition has moved");
         cluster.ends_well(&[&first, &second, &third], &[]).await;
@@ -148,7 +148,7 @@ fn the_cap_on_a_host_is_one_for_all_replicas() {
         receiver.wait_for(SOON, "fifty open requests", |log| log.open == 50).await;
         let second = Worker::start(world, &settings).await;
         let third = Worker::start(world, &settings).await;
-        receiver.wait_for_delivered(Duration::from_secs(60), 4_000).await;
+        receiver.wait_for_delivered(Duration::from_mins(1), 4_000).await;
         for worker in [first, second, third] {
             worker.stop().await;
         }

@@ -23,7 +23,7 @@ use crate::proof::history::DeadLetter;
 use crate::reconnect::Delays;
 
 /// How long the workers may take to declare their exchanges.
-const DECLARED_WITHIN: Duration = Duration::from_secs(60);
+const DECLARED_WITHIN: Duration = Duration::from_mins(1);
 /// How long the broker may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 

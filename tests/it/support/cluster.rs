@@ -53,7 +53,7 @@ impl<'a> Cluster<'a> {
         let (stop, stopping) = watch::channel(false);
         let producing = tokio::spawn(produce(world.amqp_url.clone(), receiver.url(), stopping));
         let database = Database::connect(world).await;
-        receiver.wait_for_delivered(Duration::from_secs(60), 3 * ENTITIES).await;
+        receiver.wait_for_delivered(Duration::from_mins(1), 3 * ENTITIES).await;
         (Self { world, database, receiver, stop, producing, begun: Instant::now() }, first)
     }
 
@@ -88,7 +88,7 @@ impl<'a> Cluster<'a> {
         self.stop.send_replace(true);
         let keys = self.producing.await.expect("the producer");
         let all = |log: &super::Log| keys.iter().all(|key| log.delivered.contains(key));
-        self.receiver.wait_for(Duration::from_secs(120), "every confirmed event", all).await;
+        self.receiver.wait_for(Duration::from_mins(2), "every confirmed event", all).await;
         for worker in workers {
             worker.stop().await;
         }

@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use super::{SOON, World, within};
 
 /// A compiler may have a standard library to compile first.
-const BUILT_WITHIN: Duration = Duration::from_secs(240);
+const BUILT_WITHIN: Duration = Duration::from_mins(4);
 const MISSING: &str = "the program is there; `deploy/servers install examples` installs what the examples need";
 
 /// A program of the examples, that is started from their directory.
