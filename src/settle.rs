@@ -88,7 +88,7 @@ impl Announcer {
 
     async fn send_due(&self, partition: Partition, due: &Due, delay: std::time::Duration) {
         let key = delay::routing_key(delay, partition);
-        let (entry, body) = (self.names.delay_entry(), due.write());
+        let (entry, body) = (self.names.delay_entry(delay), due.write());
         let sent = self.publisher.send(&entry, &key, body.as_bytes()).await;
         if let Err(error) = sent {
             tracing::debug!(%error, "a wake-up was not published; the sweep finds the retry when it is overdue");

@@ -1,6 +1,6 @@
 //! The delay ladder: a queue of fixed TTL for each bit of a delay.
 //!
-//! A token enters at the highest level. At each level its routing key says whether it waits there (that level's queue
+//! A token enters at the level of its longest wait. At each level from there down its routing key says whether it waits there (that level's queue
 //! dead-letters it into the next level when its TTL is over) or passes by. TTL expires only at a queue's head: with one
 //! TTL to a queue, the head is always the first to expire. Tokens name an event; payloads never enter the ladder.
 
@@ -71,10 +71,21 @@ pub fn ttl(level: u32) -> Duration {
 /// is rounded up to a tick, and cut to the longest that the ladder has.
 #[must_use]
 pub fn routing_key(delay: Duration, partition: Partition) -> String {
-    let ticks = delay.as_millis().div_ceil(TICK.as_millis());
-    let ticks = u64::try_from(ticks).unwrap_or(MOST_TICKS).min(MOST_TICKS);
+    let ticks = ticks(delay);
     let bits = (0..LEVELS).rev().map(|level| if ticks >> level & 1 == 1 { "1." } else { "0." });
     bits.collect::<String>() + &partition.to_string()
+}
+
+/// The level at which the token of a delay enters the ladder: the levels above would only pass it on, and each of them
+/// costs the broker as much routing as a whole publish elsewhere.
+#[must_use]
+pub fn entry(delay: Duration) -> u32 {
+    ticks(delay).checked_ilog2().unwrap_or(0)
+}
+
+fn ticks(delay: Duration) -> u64 {
+    let ticks = delay.as_millis().div_ceil(TICK.as_millis());
+    u64::try_from(ticks).unwrap_or(MOST_TICKS).min(MOST_TICKS)
 }
 
 /// The topic pattern for tokens whose bit at `level` is `bit`.
@@ -103,6 +114,15 @@ mod tests {
         assert_eq!(key(1_000), "0.0.0.0.0.0.1.0.1.0.7");
         assert_eq!(key(102_300), "1.1.1.1.1.1.1.1.1.1.7");
         assert_eq!(key(86_400_000), "1.1.1.1.1.1.1.1.1.1.7");
+    }
+
+    #[test]
+    fn a_token_enters_where_it_waits_first() {
+        let entry = |millis| entry(Duration::from_millis(millis));
+        let levels = [(0, 0), (100, 0), (101, 1), (300, 1), (1_000, 3), (2_200, 4), (60_000, 9), (86_400_000, 9)];
+        for (millis, level) in levels {
+            assert_eq!(entry(millis), level, "{millis} ms");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Exchanges, queues and bindings: their names, their arguments, and what to do when the broker's differ.
 
+use std::time::Duration;
+
 use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
@@ -58,10 +60,10 @@ impl Names {
         format!("{}.delay.{level}", self.events)
     }
 
-    /// Where tokens enter the delay ladder.
+    /// Where the token of a delay enters the ladder.
     #[must_use]
-    pub fn delay_entry(&self) -> String {
-        self.delay(delay::LEVELS - 1)
+    pub fn delay_entry(&self, delay: Duration) -> String {
+        self.delay(delay::entry(delay))
     }
 
     /// The dead-letter exchange and its queue.
