@@ -106,12 +106,7 @@ mod tests {
     fn policy() -> Policy {
         Policy {
             max_attempts: 5,
-            backoff: Backoff {
-                initial: Duration::from_secs(1),
-                max: Duration::from_mins(1),
-                factor: 2.0,
-                jitter: 0.1,
-            },
+            backoff: Backoff { initial: Duration::from_secs(1), max: Duration::from_mins(1), factor: 2.0, jitter: 0.1 },
             final_statuses: [410].into(),
         }
     }
