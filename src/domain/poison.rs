@@ -94,6 +94,26 @@ pub enum Poison {
 }
 
 impl Poison {
+    /// All codes.
+    pub const CODES: [&'static str; 16] = [
+        "missing_message_id",
+        "bad_message_id",
+        "missing_entity",
+        "bad_entity",
+        "missing_destination",
+        "bad_destination",
+        "wrong_header_type",
+        "bad_sequence",
+        "forbidden_header",
+        "bad_header",
+        "too_many_headers",
+        "body_too_large",
+        "key_conflict",
+        "sequence_passed",
+        "sequence_taken",
+        "missing_sequence",
+    ];
+
     /// A short, stable name for programs and metrics.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -126,6 +146,30 @@ fn hex(digest: &Digest) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_code_is_in_the_list_of_all() {
+        let (earlier, now, number) = (Digest([0; 32]), Digest([1; 32]), Sequence(1));
+        let of_each_kind = [
+            Poison::MissingKey,
+            Poison::BadKey(String::new()),
+            Poison::MissingEntity,
+            Poison::BadEntity,
+            Poison::MissingDestination,
+            Poison::BadDestination(String::new()),
+            Poison::WrongType { name: String::new(), expected: "", found: "" },
+            Poison::BadSequence(0),
+            Poison::ForbiddenHeader(String::new()),
+            Poison::BadHeader(String::new()),
+            Poison::TooManyHeaders(0),
+            Poison::BodyTooLarge { size: 0, limit: 0 },
+            Poison::Conflict { earlier, now },
+            Poison::SequencePassed { sequence: number, next: number },
+            Poison::SequenceTaken(number),
+            Poison::Unnumbered,
+        ];
+        assert_eq!(of_each_kind.map(|poison| poison.code()), Poison::CODES);
+    }
 
     #[test]
     fn a_conflict_shows_where_both_digests_begin() {

@@ -57,6 +57,9 @@ impl Decision {
 }
 
 impl Failure {
+    /// All codes.
+    pub const CODES: [&'static str; 2] = ["exhausted", "final_status"];
+
     /// A short, stable name for programs and metrics.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -152,7 +155,7 @@ mod tests {
 
     #[test]
     fn failures_have_names_that_programs_rely_on() {
-        assert_eq!(Failure::Exhausted.code(), "exhausted");
-        assert_eq!(Failure::FinalStatus(410).code(), "final_status");
+        assert_eq!([Failure::Exhausted.code(), Failure::FinalStatus(410).code()], Failure::CODES);
+        assert_eq!(Failure::CODES, ["exhausted", "final_status"]);
     }
 }

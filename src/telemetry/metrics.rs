@@ -17,6 +17,7 @@ use prometheus::{Encoder as _, Registry, TextEncoder};
 pub use self::gauges::{Backlog, Connections, HostLoad, Ownership, watch};
 use super::{Teller, collector, hosts, trace};
 use crate::domain::event::Host;
+use crate::domain::poison::Poison;
 use crate::domain::verdict::{Failure, Outcome};
 
 /// Of what takes milliseconds to minutes, in seconds.
@@ -115,7 +116,9 @@ impl Metrics {
         for counter in [&self.received, &self.duplicates, &self.delivered, &self.retried] {
             counter.add(0, &[]);
         }
-        self.dead_lettered.add(0, &[KeyValue::new("onceward.reason", Failure::Exhausted.code())]);
+        for reason in Failure::CODES.into_iter().chain(Poison::CODES) {
+            self.dead_lettered.add(0, &[KeyValue::new("onceward.reason", reason)]);
+        }
     }
 }
 

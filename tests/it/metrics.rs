@@ -50,6 +50,7 @@ fn metrics_count_what_happens() {
             ("onceward_event_retried_total", 3.0),
             ("onceward_event_dead_lettered_total{onceward_reason=\"exhausted\"}", 1.0),
             ("onceward_event_dead_lettered_total{onceward_reason=\"bad_destination\"}", 1.0),
+            ("onceward_event_dead_lettered_total{onceward_reason=\"sequence_passed\"}", 0.0),
             ("onceward_attempt_total{onceward_outcome=\"success\"}", 2.0),
             ("onceward_attempt_total{onceward_outcome=\"status\"}", 4.0),
             (&failed, 4.0),
