@@ -135,10 +135,11 @@ async fn lock_new_lines(connection: &mut PgConnection, arrivals: &[&Arrival]) ->
     let events = || arrivals.iter().map(|arrival| &arrival.event);
     sqlx::query(
         // In one order, so that no two workers wait for each other. The sum keeps the planner from the index on partitions,
-        // where each look-up would go through all that a partition has open, or had until the last vacuum.
+        // where each look-up would go through all that a partition has open, or had until the last vacuum; `offset 0`
+        // keeps it from joining, for which it would read all of the index if it was empty when the plan was made.
         "select count(pg_advisory_xact_lock(number)) from (select distinct hashtextextended(a.entity, 0) as number \
          from unnest($1::text[], $2::int4[]) as a (entity, partition) where not exists (select from open_event o \
-         where o.entity = a.entity and o.partition + 0 = a.partition) order by number offset 0) new",
+         where o.entity = a.entity and o.partition + 0 = a.partition offset 0) order by number offset 0) new",
     )
     .bind(events().map(|event| event.entity.as_str()).collect::<Vec<_>>())
     .bind(events().map(|event| event.partition.0).collect::<Vec<_>>())
@@ -204,7 +205,7 @@ async fn note_taken(
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "select o.entity, o.position from open_event o \
          join unnest($1::text[], $2::int8[]) as a (entity, position) \
-         on o.entity = a.entity and o.position = a.position",
+         on o.entity = a.entity and o.position = a.position where o.entity = any($1)",
     )
     .bind(entities)
     .bind(positions)

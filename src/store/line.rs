@@ -75,16 +75,19 @@ struct FrontRow {
 /// sqlx's.
 pub async fn read_fronts(connection: &mut PgConnection, entities: &[&Entity]) -> Result<Vec<Front>, sqlx::Error> {
     let entities: HashSet<&Entity> = entities.iter().copied().collect();
-    // A window over the narrow table chooses the rows before any body is read.
+    // A window over the narrow table chooses the rows before any body is read. `offset 0` keeps each look-up by key a
+    // look-up by key, also in a plan that was made while the table was empty.
     let rows: Vec<FrontRow> = sqlx::query_as(concat!(
         "select o.state, o.position, s.next_sequence, f.goes_on, ",
         stored_columns!(),
-        " from unnest($1::text[]) as a (line) cross join lateral (select event_id, row_number() over w as place, \
+        " from unnest($1::text[]) as a (line) cross join lateral (select event_id, position, row_number() over w as place, \
          sum(body_bytes) over w - body_bytes as bytes_before, lead(event_id) over w is not null as goes_on \
          from (select * from open_event where entity = a.line \
          order by position, event_id limit $2 + 1) line window w as (order by position, event_id)) f \
-         join open_event o using (event_id) join event e on e.id = o.event_id \
-         left join entity_sequence s on s.entity = o.entity \
+         cross join lateral (select * from open_event where entity = a.line and position = f.position \
+         and event_id = f.event_id offset 0) o \
+         cross join lateral (select * from event where id = f.event_id offset 0) e \
+         left join lateral (select * from entity_sequence where entity = a.line offset 0) s on true \
          where f.place = 1 or (f.place <= $2 and f.bytes_before < $3) order by f.place"
     ))
     .bind(entities.iter().map(|entity| entity.as_str()).collect::<Vec<_>>())
@@ -180,7 +183,7 @@ pub async fn wake(connection: &mut PgConnection, tokens: &[(EventId, u16)]) -> R
          (extract(epoch from o.due_at - clock_timestamp()) * 1000)::int8 as early_ms \
          from unnest($1::int8[], $2::int2[]) as t (event_id, attempts) \
          join open_event o on o.event_id = t.event_id and o.attempts = t.attempts \
-         where o.state = 'RETRY_WAIT' and not o.parked",
+         where o.event_id = any($1) and o.state = 'RETRY_WAIT' and not o.parked",
     )
     .bind(ids)
     .bind(attempts)

@@ -1,4 +1,7 @@
 //! Starts and settlements: an event's way through its states.
+//!
+//! `open_event` is often empty, and its plans are often made then: a join alone would read all of its index, and go on to
+//! do so under load. So each statement also says `event_id = any(...)`, which only a look-up by key is good for.
 
 use std::time::Duration;
 
@@ -57,7 +60,7 @@ pub async fn start(connection: &mut PgConnection, starts: &[(EventId, u16)]) -> 
         "update open_event o set state = 'IN_FLIGHT', attempts = o.attempts + 1, changed_at = clock_timestamp(), \
          due_at = null, parked = false \
          from unnest($1::int8[], $2::int2[]) as s (event_id, attempts) \
-         where o.event_id = s.event_id and o.attempts = s.attempts and o.state in ('PENDING', 'RETRY_WAIT') \
+         where o.event_id = any($1) and o.event_id = s.event_id and o.attempts = s.attempts and o.state in ('PENDING', 'RETRY_WAIT') \
          returning o.event_id",
     )
     .bind(ids)
@@ -91,8 +94,8 @@ async fn finish(connection: &mut PgConnection, finals: &[&Settlement]) -> Result
     let states: Vec<&str> = finals.iter().map(|settlement| settlement.state().name()).collect();
     let rows: Vec<(i64,)> = sqlx::query_as(
         "with done as (select * from unnest($1::int8[], $2::int2[], $3::text[]) as d (event_id, attempts, state)), \
-         gone as (delete from open_event o using done d where o.event_id = d.event_id and o.state = 'IN_FLIGHT' \
-         and o.attempts = d.attempts returning d.event_id, d.state, d.attempts, o.entity, o.position), \
+         gone as (delete from open_event o using done d where o.event_id = any($1) and o.event_id = d.event_id \
+         and o.state = 'IN_FLIGHT' and o.attempts = d.attempts returning d.event_id, d.state, d.attempts, o.entity, o.position), \
          advanced as (update entity_sequence s set next_sequence = g.position + 1 from gone g \
          where g.position <> $4 and s.entity = g.entity and s.next_sequence = g.position) \
          insert into final_event (event_id, state, attempts) select event_id, state, attempts from gone \
@@ -125,7 +128,7 @@ async fn keep_waiting(connection: &mut PgConnection, waiting: &[&Settlement]) ->
         "update open_event o set state = d.state, changed_at = clock_timestamp(), \
          due_at = clock_timestamp() + d.delay_ms * interval '1 ms' \
          from unnest($1::int8[], $2::int2[], $3::text[], $4::int8[]) as d (event_id, attempts, state, delay_ms) \
-         where o.event_id = d.event_id and o.attempts = d.attempts and o.state = 'IN_FLIGHT' \
+         where o.event_id = any($1) and o.event_id = d.event_id and o.attempts = d.attempts and o.state = 'IN_FLIGHT' \
          returning o.event_id",
     )
     .bind(ids)

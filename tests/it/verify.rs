@@ -133,23 +133,30 @@ fn a_run_that_can_not_be_carried_out_says_why_in_its_report() {
     });
 }
 
+// Two halves, side by side. Without the scenario `cluster`, which takes long: tests/it/cluster.rs is its short form.
+
 #[test]
-fn every_scenario_of_deploy_verify_on_one_broker_passes() {
-    test(Load::Alone, async |world| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/verify");
-        let reports = path(world, "reports");
-        let mut command = tokio::process::Command::new(script);
-        // Not the scenario `cluster`, which takes long: tests/it/cluster.rs is its short form.
-        let scenarios = ["calm", "kill", "pause", "links", "broker", "database", "receiver", "poison"];
-        command.args(["--short", "--seed", "7"]).args(scenarios).kill_on_drop(true);
-        command.env("ONCEWARD_BIN", env!("CARGO_BIN_EXE_onceward")).env("ONCEWARD_REPORTS", &reports);
-        let output = within(Duration::from_mins(10), "deploy/verify", command.output()).await.expect("it runs");
-        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{text}");
-        for scenario in scenarios {
-            assert_eq!(read(&reports.join(format!("{scenario}-7.json")))["verdict"], "passed", "{scenario}: {text}");
-        }
-    });
+fn the_scenarios_of_deploy_verify_that_harm_workers_and_receivers_pass() {
+    test(Load::Shared, async |world| pass(world, &["calm", "kill", "pause", "receiver", "poison"]).await);
+}
+
+#[test]
+fn the_scenarios_of_deploy_verify_that_harm_servers_and_links_pass() {
+    test(Load::Shared, async |world| pass(world, &["links", "broker", "database"]).await);
+}
+
+async fn pass(world: &World, scenarios: &[&str]) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/verify");
+    let reports = path(world, "reports");
+    let mut command = tokio::process::Command::new(script);
+    command.args(["--short", "--seed", "7"]).args(scenarios).kill_on_drop(true);
+    command.env("ONCEWARD_BIN", env!("CARGO_BIN_EXE_onceward")).env("ONCEWARD_REPORTS", &reports);
+    let output = within(Duration::from_mins(10), "deploy/verify", command.output()).await.expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    for scenario in scenarios {
+        assert_eq!(read(&reports.join(format!("{scenario}-7.json")))["verdict"], "passed", "{scenario}: {text}");
+    }
 }
 
 #[test]
