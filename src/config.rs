@@ -199,7 +199,7 @@ impl WorkerArgs {
             let (max, initial) = (show(self.backoff_max), show(self.backoff_initial));
             return Err(format!("--backoff-max ({max}) is less than --backoff-initial ({initial}): raise it"));
         }
-        if self.backoff_max > Duration::from_secs(86_400) {
+        if self.backoff_max > Duration::from_hours(24) {
             return Err(format!("--backoff-max is {}: use 1day or less", show(self.backoff_max)));
         }
         if self.attempt_timeout < Duration::from_millis(10) {
@@ -313,7 +313,7 @@ fn status_range(part: &str) -> Result<RangeInclusive<u16>, String> {
 }
 
 /// More would overflow the clocks that a time is added to.
-const LONGEST: Duration = Duration::from_secs(3_650 * 86_400);
+const LONGEST: Duration = Duration::from_hours(3_650 * 24);
 
 /// Reads a time.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
