@@ -1,8 +1,9 @@
 //! The delay ladder: a queue of fixed TTL for each bit of a delay.
 //!
-//! A token enters at the level of its longest wait. At each level from there down its routing key says whether it waits there (that level's queue
-//! dead-letters it into the next level when its TTL is over) or passes by. TTL expires only at a queue's head: with one
-//! TTL to a queue, the head is always the first to expire. Tokens name an event; payloads never enter the ladder.
+//! A token enters at the level of its longest wait. At each level from there down its routing key says whether it waits
+//! there (that level's queue dead-letters it into the next level when its TTL is over) or passes by. TTL expires only at a
+//! queue's head: with one TTL to a queue, the head is always the first to expire. Tokens name an event; payloads never
+//! enter the ladder.
 
 use std::time::Duration;
 
