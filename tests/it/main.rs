@@ -26,6 +26,7 @@ mod operator;
 mod order;
 mod outages;
 mod outbox;
+mod plans;
 mod producers;
 mod receivers;
 mod replicas;

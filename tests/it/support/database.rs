@@ -78,6 +78,19 @@ impl Database {
         within(time, "a first delivery", asking).await;
     }
 
+    /// Lets the planner know the tables as they are now.
+    pub async fn analyse(&self) {
+        sqlx::query("vacuum analyze").execute(&self.0).await.expect("the tables are ours");
+    }
+
+    /// Entries of the indexes on open events that look-ups by key and by entity have read so far. A process tells of its
+    /// reads when its connection ends.
+    pub async fn index_entries_read(&self) -> i64 {
+        let sql = "select sum(idx_tup_read)::int8 from pg_stat_user_indexes
+            where indexrelname in ('open_event_pkey', 'open_event_line')";
+        sqlx::query_scalar(sql).fetch_one(&self.0).await.expect("the statistics")
+    }
+
     /// How many partitions each owner has, by its name; nobody is the empty name.
     pub async fn owners(&self) -> BTreeMap<String, i64> {
         let sql = "select coalesce(owner_name, ''), count(*) from partition group by 1";
