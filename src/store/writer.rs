@@ -181,6 +181,11 @@ impl Session {
 
 /// Whether the commit whose end is unknown took place. If it is still under way, its lock is waited for.
 async fn was_committed(connection: &mut PgConnection, member: &Member, number: i64) -> Result<bool, sqlx::Error> {
+    // The first commit of a worker inserts the row: only another insert waits for that.
+    sqlx::query("insert into writer_commit (member, number) values ($1, 0) on conflict (member) do nothing")
+        .bind(member.id)
+        .execute(&mut *connection)
+        .await?;
     let last: Option<(i64,)> = sqlx::query_as("select number from writer_commit where member = $1 for update")
         .bind(member.id)
         .fetch_optional(connection)
