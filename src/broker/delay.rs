@@ -77,8 +77,8 @@ pub fn routing_key(delay: Duration, partition: Partition) -> String {
     bits.collect::<String>() + &partition.to_string()
 }
 
-/// The level at which the token of a delay enters the ladder: the levels above would only pass it on, and each of them
-/// costs the broker as much routing as a whole publish elsewhere.
+/// The level at which the token of a delay enters the ladder. The levels above would only pass it on: for a delay of 1 s
+/// there are six of them, which cost the broker three times as much as the publish itself.
 #[must_use]
 pub fn entry(delay: Duration) -> u32 {
     ticks(delay).checked_ilog2().unwrap_or(0)

@@ -80,7 +80,8 @@ pub async fn read_fronts(connection: &mut PgConnection, entities: &[&Entity]) ->
     let rows: Vec<FrontRow> = sqlx::query_as(concat!(
         "select o.state, o.position, s.next_sequence, f.goes_on, ",
         stored_columns!(),
-        " from unnest($1::text[]) as a (line) cross join lateral (select event_id, position, row_number() over w as place, \
+        " from unnest($1::text[]) as a (line) \
+         cross join lateral (select event_id, position, row_number() over w as place, \
          sum(body_bytes) over w - body_bytes as bytes_before, lead(event_id) over w is not null as goes_on \
          from (select * from open_event where entity = a.line \
          order by position, event_id limit $2 + 1) line window w as (order by position, event_id)) f \

@@ -60,8 +60,8 @@ pub async fn start(connection: &mut PgConnection, starts: &[(EventId, u16)]) -> 
         "update open_event o set state = 'IN_FLIGHT', attempts = o.attempts + 1, changed_at = clock_timestamp(), \
          due_at = null, parked = false \
          from unnest($1::int8[], $2::int2[]) as s (event_id, attempts) \
-         where o.event_id = any($1) and o.event_id = s.event_id and o.attempts = s.attempts and o.state in ('PENDING', 'RETRY_WAIT') \
-         returning o.event_id",
+         where o.event_id = any($1) and o.event_id = s.event_id and o.attempts = s.attempts \
+         and o.state in ('PENDING', 'RETRY_WAIT') returning o.event_id",
     )
     .bind(ids)
     .bind(attempts)
@@ -95,7 +95,8 @@ async fn finish(connection: &mut PgConnection, finals: &[&Settlement]) -> Result
     let rows: Vec<(i64,)> = sqlx::query_as(
         "with done as (select * from unnest($1::int8[], $2::int2[], $3::text[]) as d (event_id, attempts, state)), \
          gone as (delete from open_event o using done d where o.event_id = any($1) and o.event_id = d.event_id \
-         and o.state = 'IN_FLIGHT' and o.attempts = d.attempts returning d.event_id, d.state, d.attempts, o.entity, o.position), \
+         and o.state = 'IN_FLIGHT' and o.attempts = d.attempts \
+         returning d.event_id, d.state, d.attempts, o.entity, o.position), \
          advanced as (update entity_sequence s set next_sequence = g.position + 1 from gone g \
          where g.position <> $4 and s.entity = g.entity and s.next_sequence = g.position) \
          insert into final_event (event_id, state, attempts) select event_id, state, attempts from gone \
