@@ -204,7 +204,7 @@ async fn note_taken(
     }
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "select o.entity, o.position from open_event o \
-         join unnest($1::text[], $2::int8[]) as a (entity, position) \
+         join (select ($1::text[])[i] as entity, ($2::int8[])[i] as position from generate_subscripts($1, 1) i) a \
          on o.entity = a.entity and o.position = a.position where o.entity = any($1)",
     )
     .bind(entities)

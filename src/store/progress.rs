@@ -1,7 +1,9 @@
 //! Starts and settlements: an event's way through its states.
 //!
 //! `open_event` is often empty, and its plans are often made then: a join alone would read all of its index, and go on to
-//! do so under load. So each statement also says `event_id = any(...)`, which only a look-up by key is good for.
+//! do so under load. So each statement says `event_id = any(...)`, which only a look-up by key is good for. And it takes
+//! its arrays apart by their subscripts, of which the planner expects a thousand (of `unnest`, ten): enough to join by
+//! hash instead of comparing each with each.
 
 use std::time::Duration;
 
@@ -59,7 +61,7 @@ pub async fn start(connection: &mut PgConnection, starts: &[(EventId, u16)]) -> 
     let rows: Vec<(i64,)> = sqlx::query_as(
         "update open_event o set state = 'IN_FLIGHT', attempts = o.attempts + 1, changed_at = clock_timestamp(), \
          due_at = null, parked = false \
-         from unnest($1::int8[], $2::int2[]) as s (event_id, attempts) \
+         from (select ($1::int8[])[i] as event_id, ($2::int2[])[i] as attempts from generate_subscripts($1, 1) i) s \
          where o.event_id = any($1) and o.event_id = s.event_id and o.attempts = s.attempts \
          and o.state in ('PENDING', 'RETRY_WAIT') returning o.event_id",
     )
@@ -93,7 +95,8 @@ async fn finish(connection: &mut PgConnection, finals: &[&Settlement]) -> Result
     let (ids, attempts) = ids_and_attempts(finals);
     let states: Vec<&str> = finals.iter().map(|settlement| settlement.state().name()).collect();
     let rows: Vec<(i64,)> = sqlx::query_as(
-        "with done as (select * from unnest($1::int8[], $2::int2[], $3::text[]) as d (event_id, attempts, state)), \
+        "with done as (select ($1::int8[])[i] as event_id, ($2::int2[])[i] as attempts, ($3::text[])[i] as state \
+         from generate_subscripts($1, 1) i), \
          gone as (delete from open_event o using done d where o.event_id = any($1) and o.event_id = d.event_id \
          and o.state = 'IN_FLIGHT' and o.attempts = d.attempts \
          returning d.event_id, d.state, d.attempts, o.entity, o.position), \
@@ -128,7 +131,8 @@ async fn keep_waiting(connection: &mut PgConnection, waiting: &[&Settlement]) ->
     let rows: Vec<(i64,)> = sqlx::query_as(
         "update open_event o set state = d.state, changed_at = clock_timestamp(), \
          due_at = clock_timestamp() + d.delay_ms * interval '1 ms' \
-         from unnest($1::int8[], $2::int2[], $3::text[], $4::int8[]) as d (event_id, attempts, state, delay_ms) \
+         from (select ($1::int8[])[i] as event_id, ($2::int2[])[i] as attempts, ($3::text[])[i] as state, \
+         ($4::int8[])[i] as delay_ms from generate_subscripts($1, 1) i) d \
          where o.event_id = any($1) and o.event_id = d.event_id and o.attempts = d.attempts and o.state = 'IN_FLIGHT' \
          returning o.event_id",
     )
