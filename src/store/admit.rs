@@ -176,7 +176,7 @@ async fn lines(connection: &mut PgConnection, arrivals: &[&Arrival]) -> Result<L
         "select a.entity, s.next_sequence, o.position, o.partition from unnest($1::text[]) as a (entity) \
          left join entity_sequence s on s.entity = a.entity \
          left join lateral (select position, partition from open_event o where o.entity = a.entity \
-         order by position, event_id limit 1) o on true",
+         order by position, event_id + 0 limit 1) o on true",
     )
     .bind(&entities)
     .fetch_all(&mut *connection)

@@ -84,7 +84,7 @@ pub async fn read_fronts(connection: &mut PgConnection, entities: &[&Entity]) ->
          cross join lateral (select event_id, position, row_number() over w as place, \
          sum(body_bytes) over w - body_bytes as bytes_before, lead(event_id) over w is not null as goes_on \
          from (select * from open_event where entity = a.line \
-         order by position, event_id limit $2 + 1) line window w as (order by position, event_id)) f \
+         order by position, event_id + 0 limit $2 + 1) line window w as (order by position, event_id)) f \
          cross join lateral (select * from open_event where entity = a.line and position = f.position \
          and event_id = f.event_id offset 0) o \
          cross join lateral (select * from event where id = f.event_id offset 0) e \
@@ -282,7 +282,7 @@ pub async fn park_heads(connection: &mut PgConnection, partition: Partition) -> 
     let parked = sqlx::query(
         "update open_event o set parked = true where o.partition = $1 and o.state = 'PENDING' and not o.parked \
          and not exists (select from open_event p where p.entity = o.entity \
-         and (p.position, p.event_id) < (o.position, o.event_id)) and (o.position = -1 or exists \
+         and (p.position, p.event_id + 0) < (o.position, o.event_id)) and (o.position = -1 or exists \
          (select from entity_sequence s where s.entity = o.entity and s.next_sequence = o.position))",
     )
     .bind(partition.0)

@@ -1,7 +1,7 @@
 //! Starts and settlements: an event's way through its states.
 //!
 //! `open_event` is often empty, and its plans are often made then: a join alone would read all of its index, and go on to
-//! do so under load. So each statement says `event_id = any(...)`, which only a look-up by key is good for. And it takes
+//! do so under load. So each statement says `event_id = any(...)`, which only the primary key is good for. And it takes
 //! its arrays apart by their subscripts, of which the planner expects a thousand (of `unnest`, ten): enough to join by
 //! hash instead of comparing each with each.
 
