@@ -1,6 +1,7 @@
 //! Acknowledgements, after the commit and in its order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -8,6 +9,7 @@ use lapin::options::BasicAckOptions;
 use lapin::types::{AMQPValue, ShortString};
 use lapin::{Acker, BasicProperties};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 use tracing::Span;
 
 use crate::broker::publisher::{Publisher, with_headers};
@@ -22,6 +24,10 @@ use crate::telemetry::{metrics, trace};
 
 /// Dead letters that wait for their confirm at one time.
 const DEAD_LETTERING: usize = 64;
+
+/// How long a recorded message waits for others to be acknowledged with it. If the worker dies meanwhile, it comes again
+/// as a duplicate.
+const LINGER: Duration = Duration::from_millis(50);
 
 /// Messages that were taken in together.
 pub struct Batch {
@@ -55,6 +61,8 @@ pub struct Acks {
     pub publisher: Publisher,
     /// Its name.
     pub names: Names,
+    /// So many messages are acknowledged without waiting for more.
+    pub at_once: usize,
 }
 
 impl Acks {
@@ -63,23 +71,25 @@ impl Acks {
     /// # Errors
     /// Why the session has to end: messages that are not acknowledged come again.
     pub async fn run(self, mut batches: mpsc::Receiver<Batch>) -> Result<(), String> {
-        let mut next = batches.recv().await;
-        while let Some(batch) = next {
-            let last = self.finish(batch).await?;
-            next = batches.try_recv().ok();
-            // One acknowledgement is for all that one commit has recorded.
-            if next.as_ref().is_none_or(|batch| batch.admitted.is_empty()) {
-                last.ack(BasicAckOptions { multiple: true }).await.map_err(|error| error.to_string())?;
-                if next.is_none() {
-                    next = batches.recv().await;
-                }
+        while let Some(batch) = batches.recv().await {
+            let until = Instant::now() + LINGER;
+            let (mut last, mut messages) = self.finish(batch).await?;
+            // One acknowledgement for many: each is a write for the broker.
+            while messages < self.at_once
+                && let Ok(Some(batch)) = timeout_at(until, batches.recv()).await
+            {
+                let more;
+                (last, more) = self.finish(batch).await?;
+                messages += more;
             }
+            last.ack(BasicAckOptions { multiple: true }).await.map_err(|error| error.to_string())?;
         }
         Ok(())
     }
 
-    /// Waits until a batch is recorded, and has its dead letters confirmed. Gives its last message: it may be acknowledged.
-    async fn finish(&self, batch: Batch) -> Result<Acker, String> {
+    /// Waits until a batch is recorded, and has its dead letters confirmed. Gives its last message, which may be
+    /// acknowledged, and how many there were.
+    async fn finish(&self, batch: Batch) -> Result<(Acker, usize), String> {
         let Batch { events, admitted, mut poisoned, last } = batch;
         let outcomes = admitted.await.map_err(|_| "a partition has another owner".to_owned())?;
         let (mut all, mut duplicates) = (poisoned.len(), 0);
@@ -93,7 +103,7 @@ impl Acks {
         }
         metrics::received(all, duplicates);
         stream::iter(&poisoned).for_each_concurrent(DEAD_LETTERING, |poisoned| self.dead_letter(poisoned)).await;
-        Ok(last)
+        Ok((last, all))
     }
 
     /// Tries until the broker has confirmed it: only then is the message acknowledged.

@@ -98,7 +98,11 @@ impl Consumer {
             due: answer(channel(connection, DUE_PREFETCH)).await?,
             reader,
             recorded,
-            acks: Acks { publisher: intake.publisher.clone(), names: intake.names.clone() },
+            acks: Acks {
+                publisher: intake.publisher.clone(),
+                names: intake.names.clone(),
+                at_once: usize::from(prefetch / 2),
+            },
             names: intake.names.clone(),
             notices: intake.notices.clone(),
             held,

@@ -39,6 +39,9 @@ pub struct Settings {
     /// Multiplies the numbers of events, for a try
     #[arg(long, default_value_t = 1.0, value_parser = scale)]
     pub scale: f64,
+    /// Events a second, for latency [default: 10, 25 and 50 % of the speed of a drain]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: Option<u32>,
     /// What the load is made from
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -52,7 +55,7 @@ pub enum Scenario {
     Pipe,
     /// 200,000 events that wait in the broker
     Drain,
-    /// from publish to receipt, at half of the speed of a drain
+    /// from publish to receipt, at shares of the speed of a drain
     Latency,
     /// one event in a hundred fails at first
     Failures,

@@ -1,5 +1,6 @@
 //! CPU and memory of processes, as the operating system counts them.
 
+use procfs::CurrentSI as _;
 use procfs::process::{Process, Stat};
 
 use super::Fallible;
@@ -39,6 +40,27 @@ impl Cpu {
 
     pub fn sum(&self) -> f64 {
         self.broker + self.database + self.workers + self.receiver
+    }
+}
+
+/// The whole machine's CPU: clock ticks in use, and all of them.
+pub struct Machine {
+    used: u64,
+    all: u64,
+}
+
+impl Machine {
+    pub fn so_far() -> Fallible<Self> {
+        let total = procfs::KernelStats::current()?.total;
+        let idle = total.idle + total.iowait.unwrap_or_default();
+        let others = [total.irq, total.softirq, total.steal].into_iter().flatten().sum::<u64>();
+        let used = total.user + total.nice + total.system + others;
+        Ok(Self { used, all: used + idle })
+    }
+
+    /// The part of it that was in use, from 0 to 1.
+    pub fn busy_since(&self, before: &Self) -> f64 {
+        (self.used - before.used) as f64 / (self.all - before.all).max(1) as f64
     }
 }
 

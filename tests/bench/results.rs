@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Fallible;
 use super::args::Settings;
+use super::cpu::Cpu;
 use super::drain::{Drained, Who};
 use super::servers::Machine;
 
@@ -71,15 +72,19 @@ impl Results {
     /// All figures of a drain, with `rate` for events a second.
     pub fn add_drain(&mut self, scenario: &'static str, case: &str, drained: &Drained, rate: f64, who: Who) {
         self.add(scenario, case, RATE, "1/s", rate);
-        let cpu = &drained.cpu;
-        let of = [cpu.broker, cpu.database, cpu.workers, cpu.receiver, cpu.sum()];
-        for (name, value) in CPU.into_iter().zip(of) {
-            self.add(scenario, case, name, "µs/event", value);
-        }
+        self.add_cpu(scenario, case, &drained.cpu);
         self.add(scenario, case, START, "s", drained.start);
         self.add(scenario, case, MEMORY, "MiB", drained.peak_mib);
         if who == Who::Onceward {
             self.hold_against_promises(scenario, case, drained);
+        }
+    }
+
+    /// What an event costs.
+    pub fn add_cpu(&mut self, scenario: &'static str, case: &str, cpu: &Cpu) {
+        let of = [cpu.broker, cpu.database, cpu.workers, cpu.receiver, cpu.sum()];
+        for (name, value) in CPU.into_iter().zip(of) {
+            self.add(scenario, case, name, "µs/event", value);
         }
     }
 
