@@ -162,15 +162,14 @@ impl Session {
             return Ok(Attempted::Done(Box::new(Found { unparked, ..Found::default() })));
         }
         let mut transaction = connection.begin().await?;
-        if fence(&mut transaction, &self.writer.member, batch).await? {
+        self.commits += 1;
+        if fence(&mut transaction, &self.writer.member, self.commits, batch).await? {
             return Ok(Attempted::Fenced);
         }
         let keys = if self.look_ups > 0 { Keys::LookUp } else { Keys::TakeAsNew };
         let Some(found) = apply(&mut transaction, batch, self.writer.first_sequence, keys).await? else {
             return Ok(Attempted::Collision);
         };
-        self.commits += 1;
-        mark(&mut transaction, &self.writer.member, self.commits).await?;
         *last = Some(Box::new(found));
         self.unsettled = Some(self.commits);
         transaction.commit().await?;
@@ -193,28 +192,25 @@ async fn was_committed(connection: &mut PgConnection, member: &Member, number: i
     Ok(last.is_some_and(|(last,)| last >= number))
 }
 
-/// Numbers the commit.
-async fn mark(connection: &mut PgConnection, member: &Member, number: i64) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "insert into writer_commit (member, number) values ($1, $2) \
-         on conflict (member) do update set number = excluded.number, at = clock_timestamp()",
+/// Numbers the commit, holds the leases of the batch until it ends, and marks those that have another owner or epoch.
+/// True if any lease was lost.
+async fn fence(
+    connection: &mut PgConnection,
+    member: &Member,
+    number: i64,
+    batch: &Batch,
+) -> Result<bool, sqlx::Error> {
+    let partitions: HashSet<i32> = batch.held().map(|held| held.partition().0).collect();
+    let rows: Vec<(i32, Option<Uuid>, i64)> = sqlx::query_as(
+        "with numbered as (insert into writer_commit (member, number) values ($2, $3) \
+         on conflict (member) do update set number = excluded.number, at = clock_timestamp()) \
+         select id, owner, epoch from partition where id = any($1) order by id for share",
     )
+    .bind(partitions.into_iter().collect::<Vec<_>>())
     .bind(member.id)
     .bind(number)
-    .execute(connection)
-    .await
-    .map(drop)
-}
-
-/// Holds the leases of the batch until the commit, and marks those that have another owner or epoch. True if any lease
-/// was lost.
-async fn fence(connection: &mut PgConnection, member: &Member, batch: &Batch) -> Result<bool, sqlx::Error> {
-    let partitions: HashSet<i32> = batch.held().map(|held| held.partition().0).collect();
-    let rows: Vec<(i32, Option<Uuid>, i64)> =
-        sqlx::query_as("select id, owner, epoch from partition where id = any($1) order by id for share")
-            .bind(partitions.into_iter().collect::<Vec<_>>())
-            .fetch_all(connection)
-            .await?;
+    .fetch_all(connection)
+    .await?;
     let recorded: HashMap<i32, (Option<Uuid>, i64)> = rows.into_iter().map(|(id, o, epoch)| (id, (o, epoch))).collect();
     let mut fenced = false;
     for held in batch.held() {
