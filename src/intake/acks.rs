@@ -9,12 +9,13 @@ use lapin::options::BasicAckOptions;
 use lapin::types::{AMQPValue, ShortString};
 use lapin::{Acker, BasicProperties};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 use tracing::Span;
 
 use crate::broker::publisher::{Publisher, with_headers};
 use crate::broker::topology::Names;
 use crate::broker::wire;
+use crate::clock;
 use crate::domain::admission::Admission;
 use crate::domain::event::Event;
 use crate::domain::poison::Poison;
@@ -72,11 +73,11 @@ impl Acks {
     /// Why the session has to end: messages that are not acknowledged come again.
     pub async fn run(self, mut batches: mpsc::Receiver<Batch>) -> Result<(), String> {
         while let Some(batch) = batches.recv().await {
-            let until = Instant::now() + LINGER;
+            let until = clock::now() + LINGER;
             let (mut last, mut messages) = self.finish(batch).await?;
             // One acknowledgement for many: each is a write for the broker.
             while messages < self.at_once
-                && let Ok(Some(batch)) = timeout_at(until, batches.recv()).await
+                && let Ok(Some(batch)) = timeout(until.saturating_sub(clock::now()), batches.recv()).await
             {
                 let more;
                 (last, more) = self.finish(batch).await?;

@@ -30,13 +30,7 @@ struct Measured {
 }
 
 pub async fn run(bench: &Bench, results: &mut Results) -> Fallible<()> {
-    let rates: Vec<(String, f64)> = match bench.settings.rate {
-        Some(rate) => vec![(format!("{rate} events/s"), f64::from(rate))],
-        None => {
-            let drain = super::drain_rate(bench, results).await?;
-            SHARES.map(|share| (format!("{share} % of a drain"), drain * f64::from(share) / 100.0)).to_vec()
-        }
-    };
+    let rates = rates(bench, results).await?;
     for run in 0..bench.settings.runs {
         for (case, rate) in &rates {
             let title = bench.title(&format!("latency {case}"), run);
@@ -52,6 +46,15 @@ pub async fn run(bench: &Bench, results: &mut Results) -> Fallible<()> {
         }
     }
     Ok(())
+}
+
+/// Each with what it is called.
+async fn rates(bench: &Bench, results: &mut Results) -> Fallible<Vec<(String, f64)>> {
+    if let Some(rate) = bench.settings.rate {
+        return Ok(vec![(format!("{rate} events/s"), rate.into())]);
+    }
+    let drain = super::drain_rate(bench, results).await?;
+    Ok(SHARES.map(|share| (format!("{share} % of a drain"), drain * f64::from(share) / 100.0)).to_vec())
 }
 
 fn add(results: &mut Results, case: &str, rate: f64, measured: &Measured) {
