@@ -15,6 +15,7 @@ use crate::broker::topology::{self, Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes, probe};
 use crate::census::Counted;
 use crate::config::{BrokerArgs, OnExhausted, WorkerArgs};
+use crate::deliver::{self, Sender};
 use crate::dispatch::{self, Ports};
 use crate::domain::event::Host;
 use crate::handoff::Notice;
@@ -32,7 +33,7 @@ use crate::store::writer::{Command, Writer};
 use crate::store::{self, Database};
 use crate::telemetry::metrics::{self, Connections, HostLoad};
 use crate::telemetry::trace;
-use crate::{admin, census, deliver, settle};
+use crate::{admin, census, settle};
 
 /// Commands that wait for the writer; a sender beyond that waits.
 const COMMANDS: usize = 2_048;
@@ -190,7 +191,7 @@ impl Worker {
         let member = Member { id: Uuid::new_v4(), name: args.name(), host_cap: args.host_connections };
         // None before this worker has its share of the cap.
         let hosts = HostLimit::new(0, args.max_in_flight.into());
-        let client = deliver::client(args.host_connections.into(), args.attempt_timeout)?;
+        let sender = sender(args)?;
         let (publisher, keep_publishing) = Publisher::new(&args.broker.amqp_url, end.clone());
         let (commands, to_write) = mpsc::channel(COMMANDS);
         let (written, from_writer) = mpsc::channel(WRITTEN);
@@ -232,7 +233,7 @@ impl Worker {
             intake: tokio::spawn(intake.run(stop.clone())),
             rescue: tokio::spawn(rescue.run(stop.clone())),
             dispatch: tokio::spawn(dispatch::run(ports, hosts, stop.clone())),
-            deliver: tokio::spawn(deliver::run(to_deliver, ended, client, args.attempt_timeout)),
+            deliver: tokio::spawn(deliver::run(to_deliver, ended, sender)),
             settle: tokio::spawn(settle::run(to_settle, commands, judge(args))),
             writer: tokio::spawn(writer),
             announcer: tokio::spawn(announcer.run(to_announce)),
@@ -340,6 +341,11 @@ fn intake(
         heartbeat: Heartbeat::under(args.lease),
         reached: reached.clone(),
     }
+}
+
+fn sender(args: &WorkerArgs) -> Result<Sender, reqwest::Error> {
+    let client = deliver::client(args.host_connections.into(), args.attempt_timeout)?;
+    Ok(Sender { client, timeout: args.attempt_timeout, secrets: Arc::new(args.signing.secrets.clone()) })
 }
 
 fn judge(args: &WorkerArgs) -> Judge {

@@ -4,6 +4,7 @@ mod file;
 pub mod nodes;
 pub mod otel;
 mod servers;
+mod signing;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -19,6 +20,7 @@ use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
 pub use self::servers::{BrokerArgs, DatabaseArgs};
+pub use self::signing::SigningArgs;
 use crate::domain::admission::FirstSequence;
 use crate::domain::backoff::{Backoff, TICK};
 use crate::domain::contract::{self, Terms};
@@ -165,6 +167,9 @@ pub struct WorkerArgs {
     /// Where events without a `destination` header go [default: nowhere, the header is required]
     #[arg(long, env = "ONCEWARD_DEFAULT_DESTINATION", value_name = "URL", value_parser = destination)]
     pub default_destination: Option<Url>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub signing: SigningArgs,
     /// How long a stop waits for what is in flight; longer than an attempt
     #[arg(long, env = "ONCEWARD_DRAIN_TIME", default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub drain_time: Duration,

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -17,6 +18,7 @@ use crate::clock;
 use crate::domain::event::Event;
 use crate::domain::lanes::Candidate;
 use crate::domain::lease::may_send;
+use crate::domain::signature::SigningSecrets;
 use crate::domain::trace_context;
 use crate::domain::verdict::Outcome;
 use crate::handoff::{Attempt, Ended};
@@ -33,6 +35,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const ENTITY: HeaderName = HeaderName::from_static("onceward-entity");
 const SEQUENCE: HeaderName = HeaderName::from_static("onceward-sequence");
 const ATTEMPT: HeaderName = HeaderName::from_static("onceward-attempt");
@@ -42,28 +45,35 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Bytes of an entity that are percent-encoded (RFC 3986) in its header: all that is not visible ASCII, and `%`.
 const NOT_VISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
+/// What all attempts are sent by.
+#[derive(Clone)]
+pub struct Sender {
+    /// See [`client`].
+    pub client: reqwest::Client,
+    /// For one attempt in all.
+    pub timeout: Duration,
+    /// What requests are signed with.
+    pub secrets: Arc<SigningSecrets>,
+}
+
 /// Sends attempts until no more come, and all have ended.
-pub async fn run(
-    mut attempts: mpsc::Receiver<Attempt>,
-    ended: mpsc::Sender<Ended>,
-    client: reqwest::Client,
-    timeout: Duration,
-) {
+pub async fn run(mut attempts: mpsc::Receiver<Attempt>, ended: mpsc::Sender<Ended>, sender: Sender) {
     let running = TaskTracker::new();
     while let Some(attempt) = attempts.recv().await {
-        running.spawn(one(attempt, client.clone(), timeout, ended.clone()));
+        running.spawn(one(attempt, sender.clone(), ended.clone()));
     }
     running.close();
     running.wait().await;
 }
 
-async fn one(attempt: Attempt, client: reqwest::Client, timeout: Duration, ended: mpsc::Sender<Ended>) {
+async fn one(attempt: Attempt, sender: Sender, ended: mpsc::Sender<Ended>) {
     let Attempt { candidate, held, permit } = attempt;
+    let timeout = sender.timeout;
     let (outcome, took) = match wait_for_cover(&held, timeout).await {
         Cover::Until { begun, deadline } => {
             let span = trace::attempt(&candidate.event, candidate.attempts);
             let traceparent = trace::traceparent(&span);
-            let outcome = until(deadline, send(&client, &candidate, traceparent, deadline)).await;
+            let outcome = until(deadline, send(&sender, &candidate, traceparent, deadline)).await;
             let late = || Outcome::NoResponse(format!("no answer within {}", humantime::format_duration(timeout)));
             let (outcome, took) = (outcome.unwrap_or_else(late), clock::now().saturating_sub(begun));
             trace::attempted(&span, &outcome);
@@ -176,16 +186,11 @@ pub fn client(per_host: usize, timeout: Duration) -> Result<reqwest::Client, req
 }
 
 /// `traceparent` is that of the attempt's span, if the event's trace is sampled.
-async fn send(
-    client: &reqwest::Client,
-    candidate: &Candidate,
-    traceparent: Option<HeaderValue>,
-    deadline: Duration,
-) -> Outcome {
+async fn send(sender: &Sender, candidate: &Candidate, traceparent: Option<HeaderValue>, deadline: Duration) -> Outcome {
     let event = &candidate.event;
     let payload = reqwest::Body::wrap(Payload { body: event.body.clone(), sent: false, deadline });
-    let headers = headers(event, candidate.attempts, traceparent);
-    let request = client.post(event.destination.clone()).headers(headers).body(payload);
+    let headers = headers(event, candidate.attempts, traceparent, &sender.secrets);
+    let request = sender.client.post(event.destination.clone()).headers(headers).body(payload);
     match request.send().await {
         Ok(response) => answer(response, deadline).await,
         Err(error) => Outcome::NoResponse(explain(&error)),
@@ -196,7 +201,7 @@ async fn send(
 ///
 /// Without a `traceparent` of the attempt, the producer's is passed on as it is.
 #[must_use]
-pub fn headers(event: &Event, attempt: u16, traceparent: Option<HeaderValue>) -> HeaderMap {
+pub fn headers(event: &Event, attempt: u16, traceparent: Option<HeaderValue>, secrets: &SigningSecrets) -> HeaderMap {
     let mut headers = event.headers.clone();
     if let Some(content_type) = &event.content_type {
         headers.insert(CONTENT_TYPE, content_type.clone());
@@ -208,7 +213,11 @@ pub fn headers(event: &Event, attempt: u16, traceparent: Option<HeaderValue>) ->
     let key = text(event.key.as_str());
     headers.insert(IDEMPOTENCY_KEY, key.clone());
     headers.insert(WEBHOOK_ID, key);
-    headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(clock::unix_seconds()));
+    let timestamp = clock::unix_seconds();
+    headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
+    if let Some(signature) = secrets.sign(&event.key, timestamp, &event.body) {
+        headers.insert(WEBHOOK_SIGNATURE, signature);
+    }
     headers.insert(ENTITY, text(&utf8_percent_encode(event.entity.as_str(), NOT_VISIBLE).to_string()));
     if let Some(sequence) = event.sequence {
         headers.insert(SEQUENCE, HeaderValue::from(sequence.0));

@@ -12,8 +12,36 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
-/// No URL is longer; a device or a log that was named by mistake is not read to its end.
+/// No URL or list of secrets is longer; a device or a log that was named by mistake is not read to its end.
 const LONGEST: u64 = 64 * 1024;
+
+/// Has clap read settings by other flags than their fields: `<$settings>::read` makes the one of the other.
+macro_rules! read_by {
+    ($settings:ty, $flags:ty) => {
+        impl clap::FromArgMatches for $settings {
+            fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+                Self::read(<$flags as clap::FromArgMatches>::from_arg_matches(matches)?, matches)
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+                *self = <Self as clap::FromArgMatches>::from_arg_matches(matches)?;
+                Ok(())
+            }
+        }
+
+        impl clap::Args for $settings {
+            fn augment_args(command: clap::Command) -> clap::Command {
+                <$flags as clap::Args>::augment_args(command)
+            }
+
+            fn augment_args_for_update(command: clap::Command) -> clap::Command {
+                <$flags as clap::Args>::augment_args_for_update(command)
+            }
+        }
+    };
+}
+
+pub(super) use read_by;
 
 /// The flags of a setting: the one that takes it, and the one that names the file.
 pub(super) struct Flags {
@@ -22,10 +50,10 @@ pub(super) struct Flags {
 }
 
 impl Flags {
-    /// What the setting is. A flag goes before a variable, as it does elsewhere.
+    /// What a setting is that has to be given.
     ///
     /// # Errors
-    /// One line: it is given twice, or the file does not hold it. What the file holds is not shown.
+    /// One line: it is missing, and those of [`Self::find`].
     pub(super) fn choose<P: TypedValueParser>(
         &self,
         matches: &ArgMatches,
@@ -33,13 +61,27 @@ impl Flags {
         file: Option<PathBuf>,
         parser: &P,
     ) -> Result<P::Value, clap::Error> {
+        self.find(matches, given, file, parser)?.ok_or_else(|| self.not_one("both missing"))
+    }
+
+    /// What the setting is, if it is given. A flag goes before a variable, as it does elsewhere.
+    ///
+    /// # Errors
+    /// One line: it is given twice, or the file does not hold it. What the file holds is not shown.
+    pub(super) fn find<P: TypedValueParser>(
+        &self,
+        matches: &ArgMatches,
+        given: Option<P::Value>,
+        file: Option<PathBuf>,
+        parser: &P,
+    ) -> Result<Option<P::Value>, clap::Error> {
         let is_flag = |flag: &str| matches.value_source(&flag.replace('-', "_")) == Some(ValueSource::CommandLine);
         match (given, file) {
-            (Some(value), None) => Ok(value),
-            (None, Some(file)) => self.read(&file, parser),
-            (Some(value), Some(_)) if is_flag(self.itself) && !is_flag(self.file) => Ok(value),
-            (Some(_), Some(file)) if is_flag(self.file) && !is_flag(self.itself) => self.read(&file, parser),
-            (given, _) => Err(self.not_one(if given.is_some() { "both given" } else { "both missing" })),
+            (given, None) => Ok(given),
+            (None, Some(file)) => self.read(&file, parser).map(Some),
+            (given, Some(_)) if is_flag(self.itself) && !is_flag(self.file) => Ok(given),
+            (_, Some(file)) if is_flag(self.file) && !is_flag(self.itself) => self.read(&file, parser).map(Some),
+            _ => Err(self.not_one("both given")),
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgMatches, Args, FromArgMatches};
+use clap::{ArgMatches, Args};
 
-use super::file::Flags;
+use super::file::{Flags, read_by};
 use super::nodes::{self, BrokerUrls};
 use super::{DATABASE_URL, SecretUrl, exchange_name};
 
@@ -55,48 +55,21 @@ struct DatabaseFlags {
     database_url_file: Option<PathBuf>,
 }
 
-impl FromArgMatches for BrokerArgs {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let BrokerFlags { amqp_url, amqp_url_file, exchange } = BrokerFlags::from_arg_matches(matches)?;
+read_by!(BrokerArgs, BrokerFlags);
+read_by!(DatabaseArgs, DatabaseFlags);
+
+impl BrokerArgs {
+    fn read(flags: BrokerFlags, matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let BrokerFlags { amqp_url, amqp_url_file, exchange } = flags;
         let amqp_url = AMQP_FLAGS.choose(matches, amqp_url, amqp_url_file, &nodes::Parser)?;
         Ok(Self { amqp_url, exchange })
     }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
 }
 
-impl Args for BrokerArgs {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        BrokerFlags::augment_args(command)
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        BrokerFlags::augment_args_for_update(command)
-    }
-}
-
-impl FromArgMatches for DatabaseArgs {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let DatabaseFlags { database_url, database_url_file } = DatabaseFlags::from_arg_matches(matches)?;
+impl DatabaseArgs {
+    fn read(flags: DatabaseFlags, matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let DatabaseFlags { database_url, database_url_file } = flags;
         let database_url = DATABASE_FLAGS.choose(matches, database_url, database_url_file, &DATABASE_URL)?;
         Ok(Self { database_url })
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl Args for DatabaseArgs {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        DatabaseFlags::augment_args(command)
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        DatabaseFlags::augment_args_for_update(command)
     }
 }

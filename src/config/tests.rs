@@ -159,10 +159,12 @@ fn a_value_that_cannot_be_read_is_refused_with_advice() {
         ("--amqp-url=broker", "not a URL (relative URL without a base): write it like amqp://"),
         ("--amqp-url=amqp:broker", "write it like amqp://"),
         ("--database-url=mysql://db/x", "write it like postgres://user:password@host:5432/database"),
+        ("--signing-secrets=hidden", "secret 1 is not `whsec_` and Base64 behind it; make one by: echo whsec_"),
+        ("--signing-secrets=", "there is no secret; make one by"),
     ];
     for (flag, advice) in table {
         let message = worker(&[flag]).expect_err(flag);
-        assert!(message.contains(advice), "{flag}: {message}");
+        assert!(message.contains(advice) && !message.contains("hidden"), "{flag}: {message}");
     }
 }
 

@@ -1,12 +1,14 @@
-//! The receivers of `deploy/examples`: an event that comes again has its effect once.
+//! The receivers of `deploy/examples`: an event that comes again has its effect once, and one that is not signed has none.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, Response, StatusCode};
-use reqwest::Client;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use onceward::clock;
+use onceward::domain::signature::SigningSecrets;
+use reqwest::{Client, RequestBuilder};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -47,10 +49,25 @@ fn client() -> Client {
     Client::builder().no_proxy().build().expect("an HTTP client")
 }
 
-/// Sends a request as the worker does: the status.
-async fn post(url: &str, key: &str, body: &str) -> u16 {
-    let request = client().post(url).header("idempotency-key", key).body(body.to_owned());
+/// The receiver's own secret, and an older one that the worker signs with, too.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const OLDER: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+const BODY: &str = r#"{"account":"ada","amount":10}"#;
+
+/// A request as the worker sends it, signed at a time in seconds since 1970.
+fn signed(url: &str, key: &str, body: &str, time: u64) -> RequestBuilder {
+    let secrets: SigningSecrets = SECRET.parse().expect("a secret");
+    let signature = secrets.sign(&key.to_owned().into(), time, body.as_bytes()).expect("a signature");
+    let request = client().post(url).header("idempotency-key", key).header("webhook-id", key);
+    request.header("webhook-timestamp", time).header("webhook-signature", signature).body(body.to_owned())
+}
+
+async fn status(request: RequestBuilder) -> u16 {
     request.send().await.expect("the receiver answers").status().as_u16()
+}
+
+async fn post(url: &str, key: &str, body: &str) -> u16 {
+    status(signed(url, key, body, clock::unix_seconds())).await
 }
 
 async fn balance(url: &str) -> String {
@@ -59,9 +76,10 @@ async fn balance(url: &str) -> String {
 }
 
 async fn acts_once(world: &World, url: &str) {
-    let worker = Worker::start(world, &["--backoff-initial=100ms"]).await;
+    let secrets = format!("--signing-secrets={OLDER} {SECRET}");
+    let worker = Worker::start(world, &["--backoff-initial=100ms", &secrets]).await;
     let (lossy, through) = Lossy::start(url).await;
-    let message = Message::new("ada", "deposit", &through).body(r#"{"account":"ada","amount":10}"#);
+    let message = Message::new("ada", "deposit", &through).body(BODY);
     Producer::connect(world).await.publish(&message).await;
     let mut answers = lossy.answers.subscribe();
     let both = within(SOON, "two attempts", answers.wait_for(|answers| answers.len() == 2)).await;
@@ -80,7 +98,29 @@ async fn acts_once(world: &World, url: &str) {
     assert_eq!(futures_util::future::join_all(at_once).await, [200; 8]);
     assert_eq!(balance(url).await, "16");
     assert_eq!(post(url, "no event", "no JSON").await, 500);
-    assert_eq!(client().post(url).send().await.expect("an answer").status().as_u16(), 400, "a request without a key");
+    assert_eq!(status(client().post(url)).await, 400, "a request without a key");
+    assert_eq!(balance(url).await, "16");
+}
+
+async fn acts_on_nothing_that_is_not_signed(url: &str) {
+    let now = clock::unix_seconds();
+    let with = |name: &'static str, value: &'static str| {
+        signed(url, "one", BODY, now)
+            .headers([(HeaderName::from_static(name), HeaderValue::from_static(value))].into_iter().collect())
+    };
+    let unsigned = [
+        client().post(url).header("idempotency-key", "one").body(BODY),
+        signed(url, "one", BODY, now).body(BODY.replace("10", "99")),
+        signed(url, "one", BODY, now - 600),
+        with("webhook-id", "two"),
+        with("idempotency-key", "two"),
+        with("webhook-timestamp", "soon"),
+        with("webhook-signature", "v1,bm90aGluZw=="),
+    ];
+    for (at, request) in unsigned.into_iter().enumerate() {
+        assert_eq!(status(request).await, 401, "request {at}");
+    }
+    assert_eq!(status(client().get(format!("{url}/ada"))).await, 404, "an account was opened");
 }
 
 #[test]
@@ -88,7 +128,8 @@ fn the_python_receiver_acts_once_on_an_event_that_comes_again() {
     test(Load::Shared, async |world| {
         let file = example_output("receiver").join(format!("{}.sqlite", world.name)).display().to_string();
         let receiver = Example::of(world, "python3").args(["python/receiver.py", "0", &file]);
-        let (_running, url) = receiver.start_receiver(world).await;
+        let (_running, url) = receiver.env("SIGNING_SECRET", SECRET).start_receiver(world).await;
+        acts_on_nothing_that_is_not_signed(&url).await;
         acts_once(world, &url).await;
     });
 }
@@ -97,7 +138,8 @@ fn the_python_receiver_acts_once_on_an_event_that_comes_again() {
 fn the_node_receiver_acts_once_on_an_event_that_comes_again() {
     test(Load::Shared, async |world| {
         let receiver = Example::of(world, "node").args(["node/receiver.js", "0"]);
-        let (_running, url) = receiver.start_receiver(world).await;
+        let (_running, url) = receiver.env("SIGNING_SECRET", SECRET).start_receiver(world).await;
+        acts_on_nothing_that_is_not_signed(&url).await;
         acts_once(world, &url).await;
     });
 }

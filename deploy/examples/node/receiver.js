@@ -1,13 +1,15 @@
-// Receives events, and acts on each once, however often it comes.
+// Receives events, acts on each once, however often it comes, and only on those that the worker has signed.
 //
 // usage: node receiver.js PORT        (DATABASE_URL is the PostgreSQL database)
 //
 // An event adds an amount to an account: {"account": "ada", "amount": 10}. The effect and the idempotency key are
-// written in one transaction, so that there is never one without the other. Needs pg (npm ci).
+// written in one transaction, so that there is never one without the other. Needs pg and standardwebhooks (npm ci), and
+// SIGNING_SECRET, one of the worker's --signing-secrets.
 "use strict";
 
 const http = require("node:http");
 const { Pool } = require("pg");
+const { Webhook, WebhookVerificationError } = require("standardwebhooks");
 
 const SCHEMA = `
   create table if not exists handled (key text primary key, at timestamptz not null default now());
@@ -17,6 +19,11 @@ const SCHEMA = `
 const BODY_LIMIT = 1024 * 1024;
 
 // The worker waits for 5 s: whatever takes longer is done in vain.
+if (!process.env.SIGNING_SECRET) {
+  console.error("usage: SIGNING_SECRET=whsec_… DATABASE_URL=postgres://… node receiver.js PORT");
+  process.exit(1);
+}
+const signed = new Webhook(process.env.SIGNING_SECRET);
 const pool = new Pool({
   connectionString: process.env.DATABASE_URL,
   connectionTimeoutMillis: 2_000,
@@ -57,7 +64,7 @@ async function bodyOf(request) {
     if (length > BODY_LIMIT) throw new Error("the body is larger than 1 MiB");
     chunks.push(chunk);
   }
-  return JSON.parse(Buffer.concat(chunks));
+  return Buffer.concat(chunks);
 }
 
 async function answer(request) {
@@ -67,7 +74,17 @@ async function answer(request) {
   }
   const key = request.headers["idempotency-key"];
   if (!key) return [400, "an idempotency-key, please"];
-  const isNew = await handle(key, await bodyOf(request));
+  const body = await bodyOf(request);
+  try {
+    // Before anything else, and on the bytes as they came. It refuses what is older than five minutes, too.
+    signed.verify(body, request.headers, { jsonParse: false });
+    // The signature is for this header, not for the other.
+    if (request.headers["webhook-id"] !== key) throw new WebhookVerificationError("two different keys");
+  } catch (error) {
+    if (error instanceof WebhookVerificationError) return [401, `not signed by the worker: ${error.message}`];
+    throw error;
+  }
+  const isNew = await handle(key, JSON.parse(body));
   // A known key is a success: any other answer would bring it again.
   return [200, isNew ? "done" : "done before"];
 }

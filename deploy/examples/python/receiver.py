@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
-"""Receives events, and acts on each once, however often it comes.
+"""Receives events, acts on each once, however often it comes, and only on those that the worker has signed.
 
 usage: receiver.py PORT FILE        (FILE is the SQLite database)
 
 An event adds an amount to an account: {"account": "ada", "amount": 10}. The effect and the idempotency key are written
-in one transaction, so that there is never one without the other. Python's standard library is all that it needs.
+in one transaction, so that there is never one without the other. Needs standardwebhooks, and SIGNING_SECRET, one of the
+worker's --signing-secrets.
 """
 
 import contextlib
 import json
+import os
 import sqlite3
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from standardwebhooks import Webhook, WebhookVerificationError
 
 SCHEMA = """
 pragma journal_mode = wal;
@@ -52,6 +56,13 @@ class Receiver(BaseHTTPRequestHandler):
             return self.answer(400, "an idempotency-key and at most 1 MiB, please")
         body = self.rfile.read(length)
         try:
+            # Before anything else, and on the bytes as they came. It refuses what is older than five minutes, too.
+            signed.verify(body, dict(self.headers), json_parse=False)
+            if self.headers["webhook-id"] != key:  # the signature is for this header, not for the other
+                raise WebhookVerificationError("two different keys")
+        except (WebhookVerificationError, ValueError) as error:
+            return self.answer(401, f"not signed by the worker: {error}")
+        try:
             with connect() as database:
                 new = handle(database, key, json.loads(body))
         except Exception as error:  # whatever it is: not done, so let it come again
@@ -73,6 +84,9 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3 or "SIGNING_SECRET" not in os.environ:
+        sys.exit("usage: SIGNING_SECRET=whsec_… receiver.py PORT FILE")
+    signed = Webhook(os.environ["SIGNING_SECRET"])
     with connect() as database:
         database.executescript(SCHEMA)
     server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Receiver)
