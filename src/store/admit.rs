@@ -247,6 +247,10 @@ async fn begin_numbering(
 }
 
 /// Inserts the joining arrivals in their order; the identity column numbers them in it.
+///
+/// Bodies pass through nothing on their way into their table: `arrived` is read once, in the order of its numbers as it is,
+/// and what goes into the narrow table is taken apart once more. A sort or a join would copy them, and to disk if they are
+/// large.
 async fn insert(
     connection: &mut PgConnection,
     arrivals: &[&Arrival],
@@ -258,18 +262,18 @@ async fn insert(
         arrivals[index].place.is_none() && matches!(decided[index].admission, Admission::Join { head: true, .. })
     });
     let rows: Vec<(i64, String)> = sqlx::query_as(
-        "with arrived as (select * from unnest($1::text[], $2::bytea[], $3::int4[], $4::text[], $5::int8[], \
-         $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::bool[], $11::text[], $12::bool[]) with ordinality as a \
-         (idempotency_key, digest, partition, entity, position, destination, host, properties, body, parked, trace, \
-         begun, number)), \
-         recorded as (insert into event (idempotency_key, digest, partition, entity, sequence, destination, \
+        "with recorded as (insert into event (idempotency_key, digest, partition, entity, sequence, destination, \
          properties, body, trace) select idempotency_key, digest, partition, entity, nullif(position, -1), destination, \
-         properties, body, trace from arrived order by number on conflict (idempotency_key) do nothing \
-         returning id, idempotency_key), \
+         properties, body, trace from unnest($1::text[], $2::bytea[], $3::int4[], $4::text[], $5::int8[], $6::text[], \
+         $7::bytea[], $8::bytea[], $9::text[]) with ordinality as arrived (idempotency_key, digest, partition, entity, \
+         position, destination, properties, body, trace, number) order by number \
+         on conflict (idempotency_key) do nothing returning id, idempotency_key), \
          opened as (insert into open_event (event_id, partition, entity, position, host, body_bytes, parked, \
-         state, attempts) select id, partition, entity, position, host, octet_length(body), parked, \
+         state, attempts) select id, partition, entity, position, host, body_bytes, parked, \
          case when begun then 'IN_FLIGHT' else 'PENDING' end, begun::int from recorded \
-         join arrived using (idempotency_key)) \
+         join unnest($1::text[], $3::int4[], $4::text[], $5::int8[], $10::text[], $11::int4[], $12::bool[], $13::bool[]) \
+         as arrived (idempotency_key, partition, entity, position, host, body_bytes, parked, begun) \
+         using (idempotency_key)) \
          select id, idempotency_key from recorded",
     )
     .bind(events().map(|event| event.key.as_str()).collect::<Vec<_>>())
@@ -278,11 +282,12 @@ async fn insert(
     .bind(events().map(|event| event.entity.as_str()).collect::<Vec<_>>())
     .bind(events().map(|event| event.sequence.map_or(UNNUMBERED, |s| s.0)).collect::<Vec<_>>())
     .bind(events().map(|event| event.destination.as_str()).collect::<Vec<_>>())
-    .bind(events().map(|event| event.host.as_str()).collect::<Vec<_>>())
     .bind(events().map(|event| event.properties.as_ref()).collect::<Vec<_>>())
     .bind(events().map(|event| event.body.as_ref()).collect::<Vec<_>>())
-    .bind(parked.collect::<Vec<_>>())
     .bind(events().map(|event| event.trace.as_ref().and_then(|trace| trace.to_str().ok())).collect::<Vec<_>>())
+    .bind(events().map(|event| event.host.as_str()).collect::<Vec<_>>())
+    .bind(events().map(|event| i32::try_from(event.body.len()).unwrap_or(i32::MAX)).collect::<Vec<_>>())
+    .bind(parked.collect::<Vec<_>>())
     .bind(joining.iter().map(|&index| decided[index].begins(arrivals[index])).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
