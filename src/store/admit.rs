@@ -174,7 +174,7 @@ async fn lines(connection: &mut PgConnection, arrivals: &[&Arrival]) -> Result<L
     let entities: Vec<&str> = lines.keys().map(Entity::as_str).collect();
     let rows: Vec<LineRow> = sqlx::query_as(
         "select a.entity, s.next_sequence, o.position, o.partition from unnest($1::text[]) as a (entity) \
-         left join entity_sequence s on s.entity = a.entity \
+         left join lateral (select * from entity_sequence where entity = a.entity offset 0) s on true \
          left join lateral (select position, partition from open_event o where o.entity = a.entity \
          order by position, event_id + 0 limit 1) o on true",
     )

@@ -1,4 +1,7 @@
 //! Reading events back: the front of a line, retries that are due, what was parked, what a former owner left.
+//!
+//! `offset 0` keeps each look-up by key a look-up by key, also in a plan that was made while the tables were empty: the
+//! planner can't make a join of it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -75,8 +78,7 @@ struct FrontRow {
 /// sqlx's.
 pub async fn read_fronts(connection: &mut PgConnection, entities: &[&Entity]) -> Result<Vec<Front>, sqlx::Error> {
     let entities: HashSet<&Entity> = entities.iter().copied().collect();
-    // A window over the narrow table chooses the rows before any body is read. `offset 0` keeps each look-up by key a
-    // look-up by key, also in a plan that was made while the table was empty.
+    // A window over the narrow table chooses the rows before any body is read.
     let rows: Vec<FrontRow> = sqlx::query_as(concat!(
         "select o.state, o.position, s.next_sequence, f.goes_on, ",
         stored_columns!(),
@@ -85,8 +87,7 @@ pub async fn read_fronts(connection: &mut PgConnection, entities: &[&Entity]) ->
          sum(body_bytes) over w - body_bytes as bytes_before, lead(event_id) over w is not null as goes_on \
          from (select * from open_event where entity = a.line \
          order by position, event_id + 0 limit $2 + 1) line window w as (order by position, event_id)) f \
-         cross join lateral (select * from open_event where entity = a.line and position = f.position \
-         and event_id = f.event_id offset 0) o \
+         cross join lateral (select * from open_event where event_id = f.event_id offset 0) o \
          cross join lateral (select * from event where id = f.event_id offset 0) e \
          left join lateral (select * from entity_sequence where entity = a.line offset 0) s on true \
          where f.place = 1 or (f.place <= $2 and f.bytes_before < $3) order by f.place"
@@ -195,7 +196,8 @@ pub async fn wake(connection: &mut PgConnection, tokens: &[(EventId, u16)]) -> R
         "select (extract(epoch from clock_timestamp() - o.changed_at) * 1000)::int8 as waited_ms, \
          (extract(epoch from clock_timestamp() - o.due_at) * 1000)::int8 as late_ms, ",
         stored_columns!(),
-        " from open_event o join event e on e.id = o.event_id where o.event_id = any($1) and o.due_at is not null"
+        " from open_event o cross join lateral (select * from event where id = o.event_id offset 0) e \
+         where o.event_id = any($1) and o.due_at is not null"
     ))
     .bind(due)
     .fetch_all(connection)
@@ -222,13 +224,15 @@ pub async fn unpark(
 ) -> Result<(Vec<StoredEvent>, bool), sqlx::Error> {
     let mut events: Vec<StoredEvent> = sqlx::query_as(concat!(
         "with chosen as (select event_id, sum(body_bytes) over (order by event_id) - body_bytes as bytes_before \
-         from (select event_id, body_bytes from open_event where parked and partition = any($1) and host = $2 \
-         order by event_id limit $3) first), \
-         unparked as (update open_event o set parked = false from chosen c where o.event_id = c.event_id \
+         from (select p.event_id, p.body_bytes from unnest($1::int4[]) as a (partition) \
+         cross join lateral (select event_id, body_bytes from open_event where parked and partition = a.partition \
+         and host = $2 order by event_id + 0 limit $3) p order by p.event_id limit $3) first), \
+         unparked as (update open_event o set parked = false from chosen c \
+         where o.event_id = any(array(select event_id from chosen)) and o.event_id = c.event_id \
          and (c.bytes_before = 0 or c.bytes_before < $4) returning o.*) \
          select ",
         stored_columns!(),
-        " from unparked o join event e on e.id = o.event_id"
+        " from unparked o cross join lateral (select * from event where id = o.event_id offset 0) e"
     ))
     .bind(partitions)
     .bind(host.as_str())
@@ -265,7 +269,7 @@ pub async fn left_in_flight(
     sqlx::query_as(concat!(
         "select ",
         stored_columns!(),
-        " from open_event o join event e on e.id = o.event_id \
+        " from open_event o cross join lateral (select * from event where id = o.event_id offset 0) e \
          where o.partition = $1 and o.state = 'IN_FLIGHT' order by o.event_id"
     ))
     .bind(partition.0)
@@ -282,7 +286,7 @@ pub async fn park_heads(connection: &mut PgConnection, partition: Partition) -> 
     let parked = sqlx::query(
         "update open_event o set parked = true where o.partition = $1 and o.state = 'PENDING' and not o.parked \
          and not exists (select from open_event p where p.entity = o.entity \
-         and (p.position, p.event_id + 0) < (o.position, o.event_id)) and (o.position = -1 or exists \
+         and (p.position, p.event_id + 0) < (o.position, o.event_id) offset 0) and (o.position = -1 or exists \
          (select from entity_sequence s where s.entity = o.entity and s.next_sequence = o.position))",
     )
     .bind(partition.0)

@@ -101,7 +101,8 @@ async fn finish(connection: &mut PgConnection, finals: &[&Settlement]) -> Result
          and o.state = 'IN_FLIGHT' and o.attempts = d.attempts \
          returning d.event_id, d.state, d.attempts, o.entity, o.position), \
          advanced as (update entity_sequence s set next_sequence = g.position + 1 from gone g \
-         where g.position <> $4 and s.entity = g.entity and s.next_sequence = g.position) \
+         where s.entity = any(array(select entity from gone)) and g.position <> $4 and s.entity = g.entity \
+         and s.next_sequence = g.position) \
          insert into final_event (event_id, state, attempts) select event_id, state, attempts from gone \
          returning event_id",
     )

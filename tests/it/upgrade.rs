@@ -173,7 +173,7 @@ fn what_is_too_new_stops_the_start_with_one_clear_line() {
 /// Migrations that break older programs, each with how such programs are kept from starting.
 const BREAKING: [i64; 0] = [];
 /// Indexes that another has taken the place of: without them, an older program is slower and does the same.
-const REPLACED: [&str; 1] = ["open_event_line"];
+const REPLACED: [&str; 2] = ["open_event_line", "open_event_parked"];
 
 /// Why a program that doesn't know of the statement might fail on it.
 fn harm_of(statement: &str, new_tables: &HashSet<String>) -> Option<&'static str> {

@@ -87,7 +87,7 @@ impl Database {
     /// reads when its connection ends.
     pub async fn index_entries_read(&self) -> i64 {
         let sql = "select sum(idx_tup_read)::int8 from pg_stat_user_indexes
-            where indexrelname in ('open_event_pkey', 'open_event_order')";
+            where relname = 'open_event' and indexrelname not in ('open_event_partition', 'open_event_due')";
         sqlx::query_scalar(sql).fetch_one(&self.0).await.expect("the statistics")
     }
 
