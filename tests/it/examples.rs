@@ -35,6 +35,7 @@ fn the_page_links_to_every_example() {
 #[test]
 fn the_links_of_the_page_lead_somewhere() {
     let targets = PAGE.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+    let targets = targets.filter(|target| !target.starts_with("https://") && !target.is_empty());
     let missing: Vec<_> = targets.filter(|target| !deploy("docs").join(target).exists()).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
