@@ -1,8 +1,8 @@
 //! The rules, pure: no clock, no I/O, no async, no logging. Time and the random seed come in as arguments.
 //!
 //! Reading order: [`event`] and [`contract`] (what comes in), [`admission`] (may it join its entity's line?),
-//! [`lanes`] (who is next), [`lifecycle`] (states), [`signature`] (how a request is signed), [`verdict`] and [`backoff`] (what an
-//! attempt's outcome means); between workers, [`shares`] (whose is which partition) and [`lease`] (for how long).
+//! [`lanes`] (who is next), [`lifecycle`] (states), [`signature`] (how a request is signed), [`verdict`] and [`backoff`]
+//! (what an attempt's outcome means); between workers, [`shares`] (whose is which partition) and [`lease`] (for how long).
 
 pub mod admission;
 pub mod backoff;
