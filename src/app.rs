@@ -118,6 +118,7 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<(), WorkerErr
         attempt_timeout = %show(args.attempt_timeout),
         max_attempts = args.max_attempts,
         final_statuses = ?args.final_statuses.0,
+        signing = ?args.signing.secrets,
         backoff_initial = %show(args.backoff_initial),
         backoff_max = %show(args.backoff_max),
         backoff_factor = args.backoff_factor,
