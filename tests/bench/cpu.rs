@@ -58,9 +58,9 @@ impl Machine {
         Ok(Self { used, all: used + idle })
     }
 
-    /// The part of it that was in use, from 0 to 1.
+    /// The part of it that was in use, from 0 to 1. The system may count the time that waits for a disk backwards.
     pub fn busy_since(&self, before: &Self) -> f64 {
-        (self.used - before.used) as f64 / (self.all - before.all).max(1) as f64
+        self.used.saturating_sub(before.used) as f64 / self.all.saturating_sub(before.all).max(1) as f64
     }
 }
 
