@@ -236,7 +236,7 @@ impl Worker {
             dispatch: tokio::spawn(dispatch::run(ports, hosts, stop.clone())),
             deliver: tokio::spawn(deliver::run(to_deliver, ended, sender)),
             settle: tokio::spawn(settle::run(to_settle, commands, judge(args))),
-            writer: tokio::spawn(writer),
+            writer: on_a_thread(writer),
             announcer: tokio::spawn(announcer.run(to_announce)),
             publisher: tokio::spawn(keep_publishing),
             ownership: tokio::spawn(join(ownership, reached, stop.clone())),
@@ -292,6 +292,15 @@ impl Worker {
         self.admin.await?;
         Ok(())
     }
+}
+
+/// Runs a task on a thread of its own: there it doesn't queue behind what is sent and received each time that a statement
+/// has its answer.
+fn on_a_thread<T: Send + 'static>(task: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static) -> JoinHandle<Result<T, sqlx::Error>> {
+    tokio::task::spawn_blocking(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(sqlx::Error::Io)?;
+        runtime.block_on(task)
+    })
 }
 
 /// Tells the gauges where to look.
