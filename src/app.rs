@@ -37,8 +37,8 @@ use crate::{admin, census, settle};
 
 /// Commands that wait for the writer; a sender beyond that waits.
 const COMMANDS: usize = 2_048;
-/// Results that wait for dispatch.
-const WRITTEN: usize = 1_024;
+/// Commits whose results wait for dispatch.
+const WRITTEN: usize = 2;
 /// What else waits for dispatch.
 const NOTICES: usize = 1_024;
 /// Attempts on their way to being sent, and ended ones on their way to settle.
@@ -199,6 +199,7 @@ impl Worker {
         let (notices, noticed) = mpsc::channel(NOTICES);
         let (attempts, to_deliver) = mpsc::channel(ATTEMPTS);
         let (ended, to_settle) = mpsc::channel(ATTEMPTS);
+        let (settlements, settled) = mpsc::channel(ATTEMPTS);
         let (announcements, to_announce) = mpsc::channel(ANNOUNCEMENTS);
         let (owned, ours) = watch::channel(Vec::new());
 
@@ -224,7 +225,8 @@ impl Worker {
             written: from_writer,
             owned: ours,
             notices: noticed,
-            commands: commands.clone(),
+            settlements: settled,
+            commands,
             attempts,
             ended: ended.clone(),
             announcements,
@@ -235,7 +237,7 @@ impl Worker {
             rescue: tokio::spawn(rescue.run(stop.clone())),
             dispatch: tokio::spawn(dispatch::run(ports, hosts, stop.clone())),
             deliver: tokio::spawn(deliver::run(to_deliver, ended, sender)),
-            settle: tokio::spawn(settle::run(to_settle, commands, judge(args))),
+            settle: tokio::spawn(settle::run(to_settle, settlements, judge(args))),
             writer: on_a_thread(writer),
             announcer: tokio::spawn(announcer.run(to_announce)),
             publisher: tokio::spawn(keep_publishing),
@@ -296,7 +298,9 @@ impl Worker {
 
 /// Runs a task on a thread of its own: there it doesn't queue behind what is sent and received each time that a statement
 /// has its answer.
-fn on_a_thread<T: Send + 'static>(task: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static) -> JoinHandle<Result<T, sqlx::Error>> {
+fn on_a_thread<T: Send + 'static>(
+    task: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+) -> JoinHandle<Result<T, sqlx::Error>> {
     tokio::task::spawn_blocking(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(sqlx::Error::Io)?;
         runtime.block_on(task)

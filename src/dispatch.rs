@@ -2,6 +2,7 @@
 //! commits.
 
 mod begun;
+mod drain;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::broker::wire;
 use crate::clock;
 use crate::domain::contract::{self, Terms};
 use crate::domain::event::{Entity, Event, EventId, Host, Partition};
-use crate::domain::lanes::{After, Candidate, Lanes};
+use crate::domain::lanes::{After, Candidate, Lanes, Then};
 use crate::domain::verdict::{Decision, Outcome};
 use crate::handoff::{Announcement, Attempt, Ended, Notice};
 use crate::host_limit::shared::{HostLimit, Permit, Place};
@@ -31,11 +32,13 @@ use crate::telemetry::{metrics, trace};
 /// The channels of dispatch.
 pub struct Ports {
     /// What was written, in the order of the commits.
-    pub written: mpsc::Receiver<Written>,
+    pub written: mpsc::Receiver<Vec<Written>>,
     /// The leases that are ours.
     pub owned: watch::Receiver<Vec<Arc<Lease>>>,
     /// What else there is to look at.
     pub notices: mpsc::Receiver<Notice>,
+    /// What came of attempts.
+    pub settlements: mpsc::Receiver<Settlement>,
     /// To the writer.
     pub commands: mpsc::Sender<Command>,
     /// To deliver.
@@ -53,8 +56,8 @@ struct Dispatch {
     lanes: Lanes<Budget>,
     hosts: Arc<HostLimit>,
     leases: HashMap<Partition, Arc<Lease>>,
-    /// Commands on their way to the writer. Bounded by what they are about: lanes, hosts and wake-ups, each of which has
-    /// one at most.
+    /// Commands on their way to the writer. Bounded by what they are about: lanes, attempts, hosts and wake-ups, each of
+    /// which has one at most.
     outbox: VecDeque<Command>,
     /// Permits of attempts that are being recorded.
     starting: HashMap<EventId, Permit>,
@@ -67,7 +70,8 @@ struct Dispatch {
 
 /// Runs until `stop`, and then until every attempt that was recorded is settled.
 pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
-    let Ports { mut written, mut owned, mut notices, commands, attempts, ended, announcements } = ports;
+    let Ports { mut written, mut owned, mut notices, mut settlements, commands, attempts, ended, announcements } =
+        ports;
     let mut dispatch = Dispatch {
         lanes: Lanes::default(),
         hosts: hosts.clone(),
@@ -78,9 +82,11 @@ pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
         left: VecDeque::new(),
         announcements,
     };
+    let mut ends = Vec::new();
     loop {
         dispatch.start_attempts();
         dispatch.send_begun(&attempts).await;
+        dispatch.send_commands(&commands);
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
@@ -92,7 +98,8 @@ pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
                 let (Ok(permit), Some(left)) = (permit, dispatch.left.pop_front()) else { break };
                 permit.send(left);
             }
-            Some(result) = written.recv() => dispatch.follow(result),
+            Some(results) = written.recv() => results.into_iter().for_each(|result| dispatch.follow(result)),
+            1.. = settlements.recv_many(&mut ends, SETTLEMENTS) => ends.drain(..).for_each(|end| dispatch.settle(end)),
             Ok(()) = owned.changed() => dispatch.follow_leases(&owned.borrow_and_update()),
             Some(notice) = notices.recv(), if dispatch.outbox.len() < OUTBOX_FULL => dispatch.look_at(notice),
             () = hosts.turn.notified() => {}
@@ -100,41 +107,23 @@ pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
         }
     }
     drop(notices);
-    drop(commands);
     drop(ended);
-    dispatch.drain(written, attempts).await;
+    dispatch.drain(written, settlements, commands, attempts).await;
 }
 
+/// Settlements that are taken at once.
+const SETTLEMENTS: usize = 256;
 /// Beyond this, notices wait: they are the one source of commands that nothing else bounds.
 const OUTBOX_FULL: usize = 4_096;
 
 impl Dispatch {
-    /// Nothing new begins; what was recorded is sent and settled.
-    async fn drain(mut self, mut written: mpsc::Receiver<Written>, attempts: mpsc::Sender<Attempt>) {
-        self.hosts.lock().close();
-        for command in std::mem::take(&mut self.outbox) {
-            if let Command::Start { candidate, .. } = command {
-                self.starting.remove(&candidate.id);
-            }
-        }
-        // The next owner finds them in flight, as we did.
-        self.left.clear();
-        while self.hosts.lock().unsent() > 0 {
-            self.send_begun(&attempts).await;
-            let hosts = self.hosts.clone();
-            tokio::select! {
-                result = written.recv() => match result {
-                    Some(result) => self.follow(result),
-                    None => return,
-                },
-                () = hosts.turn.notified() => {}
-            }
-        }
-        drop(attempts);
-        while let Some(result) = written.recv().await {
-            if let Written::Settled(settlement) = result {
-                self.announce(&settlement);
-            }
+    /// Sends the commands that the writer has room for.
+    fn send_commands(&mut self, commands: &mpsc::Sender<Command>) {
+        while !self.outbox.is_empty()
+            && let Ok(permit) = commands.try_reserve()
+            && let Some(command) = self.outbox.pop_front()
+        {
+            permit.send(command);
         }
     }
 
@@ -170,7 +159,7 @@ impl Dispatch {
                 self.starting.remove(&candidate.id);
                 self.not_started(&candidate);
             }
-            Written::Settled(settlement) => self.settled(&settlement),
+            Written::Settled { settlement, then } => self.settled(&settlement, &then),
             Written::Front(front) => self.front(front),
             Written::Woken(woken) => self.woken(woken),
             Written::Unparked { host, events, more } => self.unparked(&host, events, more),
@@ -288,7 +277,26 @@ impl Dispatch {
         }
     }
 
-    fn settled(&mut self, settlement: &Settlement) {
+    /// Has an attempt's end recorded, together with what comes next in its line.
+    fn settle(&mut self, settlement: Settlement) {
+        let then = if settlement.frees_the_line() { self.next(&settlement) } else { Then::Nothing };
+        self.outbox.push_back(Command::Settle { settlement, then });
+    }
+
+    fn next(&mut self, settlement: &Settlement) -> Then {
+        let Candidate { id, event, .. } = &settlement.candidate;
+        let then = self.lanes.next(&event.entity, *id);
+        if let Then::Begin(next) = &then {
+            match self.hosts.begin_next_in_line(&next.event.host) {
+                Some(permit) => drop(self.starting.insert(next.id, permit)),
+                // It waits for its turn.
+                None => return Then::Nothing,
+            }
+        }
+        then
+    }
+
+    fn settled(&mut self, settlement: &Settlement, then: &Then) {
         self.announce(settlement);
         let (entity, id) = (&settlement.candidate.event.entity, settlement.candidate.id);
         if !settlement.frees_the_line() {
@@ -296,7 +304,9 @@ impl Dispatch {
             return;
         }
         match self.lanes.finished(entity, id) {
+            After::Send if matches!(then, Then::Begin(_)) => drop(self.lanes.start(entity)),
             After::Send => self.send_head(entity),
+            After::Load if matches!(then, Then::Read) => {}
             After::Load => {
                 let (entity, held) = (entity.clone(), settlement.held.clone());
                 self.outbox.push_back(Command::ReadFront { entity, held });

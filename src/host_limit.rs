@@ -229,6 +229,18 @@ impl Hosts {
         true
     }
 
+    /// Begins an attempt for the next event of a line, which is recorded together with the end of the one before it. False:
+    /// those that wait go first, or there is no room.
+    pub fn begin_next_in_line(&mut self, host: &Host) -> bool {
+        let may_begin = self.may_begin(host);
+        let state = self.by_host.entry(host.clone()).or_default();
+        let begins = may_begin && state.waiting.is_empty() && !state.parked;
+        state.begun += usize::from(begins);
+        self.begun += usize::from(begins);
+        self.drop_if_idle(host);
+        begins
+    }
+
     /// Uses a reserved place.
     pub fn enqueue(&mut self, host: &Host, entity: Entity, now: Duration) {
         if let Some(state) = self.by_host.get_mut(host) {

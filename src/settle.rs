@@ -21,7 +21,6 @@ use crate::handoff::{Announcement, Ended};
 use crate::store::lease::Held;
 use crate::store::outbox::{self, DeadLetter};
 use crate::store::progress::Settlement;
-use crate::store::writer::Command;
 use crate::telemetry::{metrics, trace};
 
 /// Announcements that wait for their confirm at one time.
@@ -49,10 +48,10 @@ impl Judge {
     }
 }
 
-/// Judges attempts that have ended and has them recorded, until no more come.
-pub async fn run(mut ended: mpsc::Receiver<Ended>, commands: mpsc::Sender<Command>, judge: Judge) {
+/// Judges attempts that have ended, until no more come.
+pub async fn run(mut ended: mpsc::Receiver<Ended>, settlements: mpsc::Sender<Settlement>, judge: Judge) {
     while let Some(ended) = ended.recv().await {
-        if commands.send(Command::Settle(judge.settlement(ended))).await.is_err() {
+        if settlements.send(judge.settlement(ended)).await.is_err() {
             return;
         }
     }

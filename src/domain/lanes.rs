@@ -37,6 +37,18 @@ pub enum After {
     Gone,
 }
 
+/// What an entity's line goes on with when its head is final. The store can do it together with the head's end, so that
+/// a line takes one commit for each of its events, and not two.
+#[derive(Clone, Debug)]
+pub enum Then {
+    /// The attempt of the event behind it begins.
+    Begin(Candidate),
+    /// The line is read.
+    Read,
+    /// Nothing that is known of yet.
+    Nothing,
+}
+
 /// Where a lane's head stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -150,6 +162,20 @@ impl<P> Lanes<P> {
                 free.insert(Lane { head: candidate, behind, behind_bytes: 0, more, phase: Phase::Ready, place });
                 true
             }
+        }
+    }
+
+    /// What comes after the head of an entity's lane, whose last attempt has ended. [`Lanes::finished`] says the same when
+    /// that is recorded, or more: the line may have grown.
+    #[must_use]
+    pub fn next(&self, entity: &Entity, id: EventId) -> Then {
+        match self.lanes.get(entity) {
+            Some(lane) if lane.head.id == id && lane.phase == Phase::Started => match lane.behind.front() {
+                Some(next) => Then::Begin(next.clone()),
+                None if lane.more => Then::Read,
+                None => Then::Nothing,
+            },
+            _ => Then::Nothing,
         }
     }
 

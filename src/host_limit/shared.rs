@@ -61,6 +61,13 @@ impl HostLimit {
         Permit { limit: self.clone(), host, sent: false, took: None }
     }
 
+    /// The permit for the next event of a line, if [`Hosts::begin_next_in_line`] counts it.
+    #[must_use]
+    pub fn begin_next_in_line(self: &Arc<Self>, host: &Host) -> Option<Permit> {
+        let begins = self.lock().begin_next_in_line(host);
+        begins.then(|| self.permit(host.clone()))
+    }
+
     fn ended(&self, host: &Host, sent: bool, took: Option<Duration>) {
         if self.lock().ended(host, sent, took) {
             self.room.notify_one();

@@ -101,8 +101,8 @@ pub async fn admit(
     if ids.len() != joining.len() {
         return Ok(Err(Collision));
     }
-    for &index in &joining {
-        decided[index].id = ids.get(arrivals[index].event.key.as_str()).copied();
+    for (index, id) in joining.into_iter().zip(ids) {
+        decided[index].id = Some(id);
     }
     note_strays(connection, arrivals, &decided).await?;
     Ok(Ok(decided))
@@ -246,7 +246,8 @@ async fn begin_numbering(
     .map(drop)
 }
 
-/// Inserts the joining arrivals in their order; the identity column numbers them in it.
+/// Inserts the joining arrivals in their order; the identity column numbers them in it. Gives the numbers in that order,
+/// without those of keys that are recorded already.
 ///
 /// Bodies pass through nothing on their way into their table: `arrived` is read once, in the order of its numbers as it is,
 /// and what goes into the narrow table is taken apart once more. A sort or a join would copy them, and to disk if they are
@@ -256,12 +257,12 @@ async fn insert(
     arrivals: &[&Arrival],
     decided: &[Admitted],
     joining: &[usize],
-) -> Result<HashMap<String, EventId>, sqlx::Error> {
+) -> Result<Vec<EventId>, sqlx::Error> {
     let events = || joining.iter().map(|&index| arrivals[index].event.as_ref());
     let parked = joining.iter().map(|&index| {
         arrivals[index].place.is_none() && matches!(decided[index].admission, Admission::Join { head: true, .. })
     });
-    let rows: Vec<(i64, String)> = sqlx::query_as(
+    let mut ids: Vec<i64> = sqlx::query_scalar(
         "with recorded as (insert into event (idempotency_key, digest, partition, entity, sequence, destination, \
          properties, body, trace) select idempotency_key, digest, partition, entity, nullif(position, -1), destination, \
          properties, body, trace from unnest($1::text[], $2::bytea[], $3::int4[], $4::text[], $5::int8[], $6::text[], \
@@ -274,7 +275,7 @@ async fn insert(
          join unnest($1::text[], $3::int4[], $4::text[], $5::int8[], $10::text[], $11::int4[], $12::bool[], $13::bool[]) \
          as arrived (idempotency_key, partition, entity, position, host, body_bytes, parked, begun) \
          using (idempotency_key)) \
-         select id, idempotency_key from recorded",
+         select id from recorded",
     )
     .bind(events().map(|event| event.key.as_str()).collect::<Vec<_>>())
     .bind(joining.iter().map(|&index| arrivals[index].digest.0.as_slice()).collect::<Vec<_>>())
@@ -291,5 +292,6 @@ async fn insert(
     .bind(joining.iter().map(|&index| decided[index].begins(arrivals[index])).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|(id, key)| (key, EventId(id))).collect())
+    ids.sort_unstable();
+    Ok(ids.into_iter().map(EventId).collect())
 }

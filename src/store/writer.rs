@@ -56,7 +56,7 @@ impl Writer {
     pub async fn run(
         self,
         mut commands: mpsc::Receiver<Command>,
-        written: mpsc::Sender<Written>,
+        written: mpsc::Sender<Vec<Written>>,
     ) -> Result<(), sqlx::Error> {
         let mut session = Session {
             writer: self,
@@ -84,10 +84,8 @@ impl Writer {
             let (mut batch, rest) = Batch::gather(waiting);
             waiting = rest;
             batch.begin_attempts();
-            for result in session.commit(batch).await? {
-                if written.send(result).await.is_err() {
-                    return Ok(());
-                }
+            if written.send(session.commit(batch).await?).await.is_err() {
+                return Ok(());
             }
         }
     }
@@ -238,7 +236,7 @@ async fn apply(
         found.taken_over.push((in_flight, hosts));
     }
     if !batch.settlements.is_empty() {
-        let settlements: Vec<&Settlement> = batch.settlements.iter().collect();
+        let settlements: Vec<&Settlement> = batch.settlements.iter().map(|(settlement, _)| settlement).collect();
         found.settled = progress::settle(connection, &settlements).await?.into_iter().collect();
     }
     if !batch.admissions.is_empty() {
@@ -259,8 +257,8 @@ async fn apply(
         let ids: Vec<EventId> = batch.parks.iter().map(|(id, _)| *id).collect();
         line::park(connection, &ids).await?;
     }
-    if !batch.starts.is_empty() {
-        let starts: Vec<(EventId, u16)> = batch.starts.iter().map(|(c, _)| (c.id, c.attempts)).collect();
+    let starts = batch.starts_after(&found.settled);
+    if !starts.is_empty() {
         found.started = progress::start(connection, &starts).await?.into_iter().collect();
     }
     if !batch.fronts.is_empty() {

@@ -13,7 +13,7 @@ use super::super::progress::Settlement;
 use super::super::stray::Gathered;
 use crate::domain::admission::Admission;
 use crate::domain::event::{Entity, EventId, Host};
-use crate::domain::lanes::Candidate;
+use crate::domain::lanes::{Candidate, Then};
 use crate::host_limit::shared::Place;
 
 /// Arrivals that one transaction takes at most. Each may hold a lock on its entity until the commit, and the database has
@@ -39,8 +39,13 @@ pub enum Command {
         /// On its partition.
         held: Held,
     },
-    /// Record what came of an attempt.
-    Settle(Settlement),
+    /// Record what came of an attempt, and go on with its line.
+    Settle {
+        /// What came of it.
+        settlement: Settlement,
+        /// If it ends in a final state that frees its line.
+        then: Then,
+    },
     /// Read the front of a line.
     ReadFront {
         /// Whose line.
@@ -118,8 +123,14 @@ pub enum Written {
     },
     /// An attempt may not be sent: the event is not where it was thought to be, or the lease is lost.
     NotStarted(Candidate),
-    /// An attempt is settled.
-    Settled(Settlement),
+    /// An attempt is settled. What was asked for with it follows: [`Self::Started`] or [`Self::NotStarted`], or
+    /// [`Self::Front`].
+    Settled {
+        /// What came of it.
+        settlement: Settlement,
+        /// What was done with it: nothing, where a read had no room in the transaction.
+        then: Then,
+    },
     /// The front of a line was read.
     Front(Front),
     /// A wake-up found something.
@@ -152,13 +163,21 @@ pub enum Written {
     },
 }
 
+/// An attempt that is to begin.
+pub(super) struct Start {
+    candidate: Candidate,
+    held: Held,
+    /// Only if this one becomes final in the same transaction.
+    after: Option<EventId>,
+}
+
 /// The commands of one transaction, by kind.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub(super) settlements: Vec<Settlement>,
+    pub(super) settlements: Vec<(Settlement, Then)>,
     pub(super) admissions: Vec<(Vec<Arrival>, oneshot::Sender<Vec<Admitted>>)>,
     pub(super) parks: Vec<(EventId, Held)>,
-    pub(super) starts: Vec<(Candidate, Held)>,
+    pub(super) starts: Vec<Start>,
     pub(super) takeovers: Vec<Held>,
     pub(super) operations: Vec<(EventId, Verb, Held)>,
     pub(super) fronts: Vec<(Entity, Held)>,
@@ -177,8 +196,8 @@ impl Batch {
                 Command::Admit { arrivals, reply } if !full && batch.arrivals() + arrivals.len() <= ARRIVALS => {
                     batch.admissions.push((arrivals, reply));
                 }
-                Command::Start { candidate, held } => batch.starts.push((candidate, held)),
-                Command::Settle(settlement) => batch.settlements.push(settlement),
+                Command::Start { candidate, held } => batch.starts.push(Start { candidate, held, after: None }),
+                Command::Settle { settlement, then } => batch.settle(settlement, then),
                 Command::ReadFront { entity, held } if batch.fronts.len() < FRONTS => {
                     batch.fronts.push((entity, held));
                 }
@@ -202,6 +221,21 @@ impl Batch {
         (batch, rest)
     }
 
+    fn settle(&mut self, settlement: Settlement, mut then: Then) {
+        let held = || settlement.held.clone();
+        match &then {
+            Then::Begin(next) => {
+                let after = Some(settlement.candidate.id);
+                self.starts.push(Start { candidate: next.clone(), held: held(), after });
+            }
+            Then::Read if self.fronts.len() < FRONTS => {
+                self.fronts.push((settlement.candidate.event.entity.clone(), held()));
+            }
+            Then::Read | Then::Nothing => then = Then::Nothing,
+        }
+        self.settlements.push((settlement, then));
+    }
+
     fn arrivals(&self) -> usize {
         self.admissions.iter().map(|(arrivals, _)| arrivals.len()).sum()
     }
@@ -213,6 +247,12 @@ impl Batch {
         ours.filter_map(|arrival| arrival.place.as_mut()).for_each(Place::begin);
     }
 
+    /// The attempts that begin, now that `settled` are: each event, with the attempts begun so far.
+    pub(super) fn starts_after(&self, settled: &HashSet<EventId>) -> Vec<(EventId, u16)> {
+        let begins = |start: &&Start| start.after.is_none_or(|before| settled.contains(&before));
+        self.starts.iter().filter(begins).map(|start| (start.candidate.id, start.candidate.attempts)).collect()
+    }
+
     /// How much there is to do: each arrival counts.
     pub(super) fn commands(&self) -> usize {
         let changes = self.arrivals() + self.settlements.len() + self.starts.len() + self.parks.len();
@@ -222,9 +262,9 @@ impl Batch {
 
     pub(super) fn held(&self) -> impl Iterator<Item = &Held> {
         let arrivals = self.admissions.iter().flat_map(|(arrivals, _)| arrivals).map(|arrival| &arrival.held);
-        let settlements = self.settlements.iter().map(|settlement| &settlement.held);
+        let settlements = self.settlements.iter().map(|(settlement, _)| &settlement.held);
         let fronts = self.fronts.iter().map(|(_, held)| held);
-        let others = self.parks.iter().map(|(_, held)| held).chain(self.starts.iter().map(|(_, held)| held));
+        let others = self.parks.iter().map(|(_, held)| held).chain(self.starts.iter().map(|start| &start.held));
         let wakes = self.wakes.iter().map(|(.., held)| held);
         let looks = self.unparks.iter().map(|(.., held)| held).chain(&self.gathers).flatten();
         let operations = self.operations.iter().map(|(.., held)| held);
@@ -235,7 +275,7 @@ impl Batch {
     /// Drops what is under a lost lease. Starts are told, because a permit hangs on each.
     pub(super) fn drop_lost(&mut self) -> Vec<Written> {
         let kept = |held: &Held| !held.is_lost();
-        self.settlements.retain(|settlement| kept(&settlement.held));
+        self.settlements.retain(|(settlement, _)| kept(&settlement.held));
         self.admissions.retain(|(arrivals, _)| arrivals.iter().all(|arrival| kept(&arrival.held)));
         self.parks.retain(|(_, held)| kept(held));
         self.fronts.retain(|(_, held)| kept(held));
@@ -246,9 +286,9 @@ impl Batch {
             looked_at.retain(kept);
         }
         let starts = std::mem::take(&mut self.starts);
-        let (kept, lost): (Vec<_>, Vec<_>) = starts.into_iter().partition(|(_, held)| kept(held));
+        let (kept, lost): (Vec<_>, Vec<_>) = starts.into_iter().partition(|start| kept(&start.held));
         self.starts = kept;
-        lost.into_iter().map(|(candidate, _)| Written::NotStarted(candidate)).collect()
+        lost.into_iter().map(|start| Written::NotStarted(start.candidate)).collect()
     }
 }
 
@@ -272,9 +312,9 @@ pub(super) fn report(batch: Batch, found: Found) -> Vec<Written> {
         held.lease().note_taken_over();
         results.push(Written::TakenOver { held, in_flight, hosts });
     }
-    for settlement in batch.settlements {
+    for (settlement, then) in batch.settlements {
         if found.settled.contains(&settlement.candidate.id) {
-            results.push(Written::Settled(settlement));
+            results.push(Written::Settled { settlement, then });
         }
     }
     let mut admitted = found.admitted.into_iter();
@@ -286,7 +326,7 @@ pub(super) fn report(batch: Batch, found: Found) -> Vec<Written> {
     }
     results
         .extend(found.gathered.into_iter().map(|Gathered { entities, hosts }| Written::Gathered { entities, hosts }));
-    for (mut candidate, held) in batch.starts {
+    for Start { mut candidate, held, .. } in batch.starts {
         results.push(if found.started.contains(&candidate.id) {
             candidate.attempts += 1;
             Written::Started { candidate, held }

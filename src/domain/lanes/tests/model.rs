@@ -35,8 +35,8 @@ enum Step {
     Park(usize),
     /// A host has room again: so many parked events are read.
     Unpark(usize),
-    /// An attempt that was sent has an outcome.
-    Outcome(usize, Change),
+    /// An attempt that was sent has an outcome; what comes next in its line may be asked for with its end.
+    Outcome { which: usize, change: Change, goes_on: bool },
     /// A wake-up arrives for an event that waits or has waited: doubles and late ones too.
     Wake(usize),
     /// The store commits a command; it reads at most `limit` events of a line.
@@ -73,7 +73,7 @@ fn step(mut bits: u64) -> Step {
         34..44 => {
             let change =
                 [Change::Deliver, Change::Deliver, Change::Deliver, Change::Retry, Change::Retry, Change::Fail];
-            Step::Outcome(draw(64), change[draw(6)])
+            Step::Outcome { which: draw(64), change: change[draw(6)], goes_on: draw(3) > 0 }
         }
         44..54 => {
             let (entity, head) =
@@ -107,7 +107,7 @@ const MOST_ROUNDS: usize = 1_000;
 #[derive(Debug)]
 enum Command {
     Start(Candidate),
-    Settle(Candidate, Change),
+    Settle(Candidate, Change, Then),
     ReadFront(Entity),
     Wake(EventId, u16),
     Park(EventId),
@@ -153,9 +153,9 @@ impl World {
                 }
             }
             Step::Unpark(limit) => self.unpark(*limit),
-            Step::Outcome(which, change) => {
+            Step::Outcome { which, change, goes_on } => {
                 if let Some(candidate) = take(&mut self.sent, *which) {
-                    self.commands.push(Command::Settle(candidate, *change));
+                    self.ask_to_settle(candidate, *change, *goes_on);
                 }
             }
             Step::Wake(which) => {
@@ -267,6 +267,12 @@ impl World {
         self.commands.push(Command::Start(head));
     }
 
+    fn ask_to_settle(&mut self, candidate: Candidate, change: Change, goes_on: bool) {
+        let goes_on = goes_on && change != Change::Retry;
+        let then = if goes_on { self.lanes.next(&candidate.event.entity, candidate.id) } else { Then::Nothing };
+        self.commands.push(Command::Settle(candidate, change, then));
+    }
+
     fn woken(&mut self, candidate: Candidate) {
         let entity = candidate.event.entity.clone();
         if self.lanes.woken(candidate, self.place.clone()) {
@@ -288,13 +294,8 @@ impl World {
     fn commit(&mut self, command: Command, limit: usize) {
         match command {
             Command::Start(candidate) => self.commit_start(&candidate),
-            Command::Settle(candidate, change) => self.commit_settle(&candidate, change),
-            Command::ReadFront(entity) => {
-                let (line, more) = self.store.read_front(&entity, limit);
-                if self.lanes.loaded(&entity, line, more) {
-                    self.ready.push(entity);
-                }
-            }
+            Command::Settle(candidate, change, then) => self.commit_settle(&candidate, change, &then, limit),
+            Command::ReadFront(entity) => self.commit_read(entity, limit),
             Command::Wake(id, attempts) => {
                 let due = |row: &&mut Row| row.state == State::RetryWait && row.candidate.attempts == attempts;
                 if let Some(row) = self.store.row(id).filter(due).filter(|row| !row.parked) {
@@ -325,7 +326,14 @@ impl World {
         assert_eq!(in_flight, 1, "attempts of {entity} at a time");
     }
 
-    fn commit_settle(&mut self, candidate: &Candidate, change: Change) {
+    fn commit_read(&mut self, entity: Entity, limit: usize) {
+        let (line, more) = self.store.read_front(&entity, limit);
+        if self.lanes.loaded(&entity, line, more) {
+            self.ready.push(entity);
+        }
+    }
+
+    fn commit_settle(&mut self, candidate: &Candidate, change: Change, then: &Then, limit: usize) {
         let entity = candidate.event.entity.clone();
         let row = self.store.row(candidate.id).expect("only open events are settled");
         row.apply(change);
@@ -340,17 +348,24 @@ impl World {
         if let Some(sequence) = candidate.event.sequence {
             self.store.next.insert(entity.clone(), sequence.next());
         }
-        match self.lanes.finished(&entity, candidate.id) {
-            After::Send => self.ready.push(entity),
-            After::Load => self.commands.push(Command::ReadFront(entity)),
-            After::Gone => {}
+        match (self.lanes.finished(&entity, candidate.id), then) {
+            (After::Send, Then::Begin(next)) => {
+                let head = self.lanes.start(&entity).expect("a new head can start");
+                assert_eq!(head.id, next.id, "what was asked for is what comes next");
+                self.commit_start(next);
+            }
+            (After::Send, Then::Nothing) => self.ready.push(entity),
+            (After::Load, Then::Read) => self.commit_read(entity, limit),
+            (After::Load, Then::Nothing) => self.commands.push(Command::ReadFront(entity)),
+            (After::Gone, Then::Nothing) => {}
+            (after, then) => panic!("{then:?} was asked for, and there is {after:?}"),
         }
     }
 
     /// Whose owner has asked for it.
     fn partition(&self, command: &Command) -> Partition {
         match command {
-            Command::Start(candidate) | Command::Settle(candidate, _) => candidate.event.partition,
+            Command::Start(candidate) | Command::Settle(candidate, ..) => candidate.event.partition,
             Command::ReadFront(entity) => partition_of(entity),
             Command::Wake(id, _) | Command::Park(id) => {
                 partition_of(&self.store.keys[usize::try_from(id.0).unwrap()].0)
@@ -387,7 +402,7 @@ impl World {
         assert!(self.lanes.woken(candidate, self.place.clone()), "all lanes are gone");
         let candidate = self.lanes.start(&entity).expect("a new lane can start");
         let change = if candidate.attempts < 2 { Change::Retry } else { Change::Fail };
-        self.commands.push(Command::Settle(candidate, change));
+        self.ask_to_settle(candidate, change, true);
     }
 
     /// Brings the history to its end: gaps are filled, everything succeeds, and nothing is lost by a restart any more.
@@ -419,7 +434,7 @@ impl World {
             self.ask_to_start(entity);
         }
         let sent = std::mem::take(&mut self.sent);
-        self.commands.extend(sent.into_iter().map(|candidate| Command::Settle(candidate, Change::Deliver)));
+        sent.into_iter().for_each(|candidate| self.ask_to_settle(candidate, Change::Deliver, true));
         let waits = self.store.rows().filter(|row| row.state == State::RetryWait && !row.parked);
         // An entity at work is left alone, as no more than one wake-up comes for each attempt.
         let due: Vec<_> = waits

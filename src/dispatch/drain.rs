@@ -1,0 +1,75 @@
+//! The end of dispatch: nothing new begins, and what was recorded is sent and settled.
+
+use tokio::sync::mpsc;
+
+use super::Dispatch;
+use crate::domain::lanes::Then;
+use crate::handoff::Attempt;
+use crate::store::progress::Settlement;
+use crate::store::writer::{Command, Written};
+
+impl Dispatch {
+    /// Runs until the last attempt that was recorded is settled.
+    pub(super) async fn drain(
+        mut self,
+        mut written: mpsc::Receiver<Vec<Written>>,
+        mut settlements: mpsc::Receiver<Settlement>,
+        commands: mpsc::Sender<Command>,
+        attempts: mpsc::Sender<Attempt>,
+    ) {
+        self.hosts.lock().close();
+        // The next owner finds them in flight, as we did.
+        self.left.clear();
+        self.keep_settlements();
+        let (mut attempts, mut ending) = (Some(attempts), true);
+        while ending || !self.outbox.is_empty() {
+            if let Some(sending) = &attempts {
+                self.send_begun(sending).await;
+                // Without it, deliver ends with the last attempt, settle with deliver, and `settlements` with settle.
+                attempts = attempts.filter(|_| self.hosts.lock().unsent() > 0);
+            }
+            let hosts = self.hosts.clone();
+            tokio::select! {
+                biased;
+                permit = commands.reserve(), if !self.outbox.is_empty() => {
+                    let (Ok(permit), Some(command)) = (permit, self.outbox.pop_front()) else { return };
+                    permit.send(command);
+                }
+                results = written.recv() => {
+                    let Some(results) = results else { return };
+                    results.into_iter().for_each(|result| self.follow(result));
+                    self.keep_settlements();
+                }
+                settlement = settlements.recv(), if ending => match settlement {
+                    Some(settlement) => self.outbox.push_back(Command::Settle { settlement, then: Then::Nothing }),
+                    None => ending = false,
+                },
+                () = hosts.turn.notified(), if attempts.is_some() => {}
+            }
+        }
+        drop(commands);
+        while let Some(results) = written.recv().await {
+            for result in results {
+                if let Written::Settled { settlement, .. } = result {
+                    self.announce(&settlement);
+                }
+            }
+        }
+    }
+
+    /// Drops all commands but settlements, and what was to begin with these.
+    fn keep_settlements(&mut self) {
+        for mut command in std::mem::take(&mut self.outbox) {
+            match &mut command {
+                Command::Settle { then, .. } => {
+                    if let Then::Begin(next) = std::mem::replace(then, Then::Nothing) {
+                        self.starting.remove(&next.id);
+                    }
+                    self.outbox.push_back(command);
+                }
+                Command::Start { candidate, .. } => drop(self.starting.remove(&candidate.id)),
+                _ => {}
+            }
+        }
+    }
+}
