@@ -37,7 +37,9 @@ impl Dispatch {
                 }
                 results = written.recv() => {
                     let Some(results) = results else { return };
-                    results.into_iter().for_each(|result| self.follow(result));
+                    for result in results {
+                        self.follow(result);
+                    }
                     self.keep_settlements();
                 }
                 settlement = settlements.recv(), if ending => match settlement {

@@ -60,7 +60,7 @@ pub enum Keys {
     TakeAsNew,
 }
 
-/// Decides on the arrivals, in their order, and records those that join.
+/// Decides on the arrivals, in their order, and records those that join. The transaction's opening has locked their entities.
 ///
 /// # Errors
 /// sqlx's.
@@ -70,7 +70,6 @@ pub async fn admit(
     first: FirstSequence,
     keys: Keys,
 ) -> Result<Result<Vec<Admitted>, Collision>, sqlx::Error> {
-    lock_new_lines(connection, arrivals).await?;
     let mut recorded = match keys {
         Keys::LookUp => recorded_digests(connection, arrivals).await?,
         Keys::TakeAsNew => HashMap::new(),
@@ -126,26 +125,6 @@ async fn note_strays(
         (home != arrival.event.partition).then_some((admitted.id?.0, home.0, arrival.event.entity.as_str()))
     });
     stray::note(connection, &strays.collect::<Vec<_>>()).await
-}
-
-/// Locks the entities that have no open event in the partition that they came by, until the commit: another worker may
-/// be about to open a line for the same entity, or to empty the one that it has elsewhere. An entity that has open events
-/// here needs no lock: nobody else can make them final.
-async fn lock_new_lines(connection: &mut PgConnection, arrivals: &[&Arrival]) -> Result<(), sqlx::Error> {
-    let events = || arrivals.iter().map(|arrival| &arrival.event);
-    sqlx::query(
-        // In one order, so that no two workers wait for each other. The sum keeps the planner from the index on partitions,
-        // where each look-up would go through all that a partition has open, or had until the last vacuum; `offset 0`
-        // keeps it from joining, for which it would read all of the index if it was empty when the plan was made.
-        "select count(pg_advisory_xact_lock(number)) from (select distinct hashtextextended(a.entity, 0) as number \
-         from unnest($1::text[], $2::int4[]) as a (entity, partition) where not exists (select from open_event o \
-         where o.entity = a.entity and o.partition + 0 = a.partition offset 0) order by number offset 0) new",
-    )
-    .bind(events().map(|event| event.entity.as_str()).collect::<Vec<_>>())
-    .bind(events().map(|event| event.partition.0).collect::<Vec<_>>())
-    .execute(connection)
-    .await
-    .map(drop)
 }
 
 async fn recorded_digests(

@@ -1,15 +1,10 @@
-//! Starts and settlements: an event's way through its states.
-//!
-//! `open_event` is often empty, and its plans are often made then: a join alone would read all of its index, and go on to
-//! do so under load. So each statement says `event_id = any(...)`, which only the primary key is good for. And it takes
-//! its arrays apart by their subscripts, of which the planner expects a thousand (of `unnest`, ten): enough to join by
-//! hash instead of comparing each with each.
+//! Settlements, and what is recorded of attempts that did not succeed. Ends and beginnings are in
+//! [`super::writer`]'s opening: they are part of almost every transaction.
 
 use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::admit::UNNUMBERED;
 use super::lease::Held;
 use crate::domain::event::EventId;
 use crate::domain::lanes::Candidate;
@@ -37,7 +32,7 @@ pub struct Settlement {
 }
 
 impl Settlement {
-    fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         match self.decision {
             Decision::Deliver => State::Delivered,
             Decision::Retry(_) => State::RetryWait,
@@ -52,67 +47,17 @@ impl Settlement {
     }
 }
 
-/// Records that the next attempt begins: (event, attempts so far). Gives the events for which it does.
-///
-/// # Errors
-/// sqlx's.
-pub async fn start(connection: &mut PgConnection, starts: &[(EventId, u16)]) -> Result<Vec<EventId>, sqlx::Error> {
-    let (ids, attempts): (Vec<i64>, Vec<i16>) = starts.iter().map(|(id, attempts)| (id.0, small(*attempts))).unzip();
-    let rows: Vec<(i64,)> = sqlx::query_as(
-        "update open_event o set state = 'IN_FLIGHT', attempts = o.attempts + 1, changed_at = clock_timestamp(), \
-         due_at = null, parked = false \
-         from (select ($1::int8[])[i] as event_id, ($2::int2[])[i] as attempts from generate_subscripts($1, 1) i) s \
-         where o.event_id = any($1) and o.event_id = s.event_id and o.attempts = s.attempts \
-         and o.state in ('PENDING', 'RETRY_WAIT') returning o.event_id",
-    )
-    .bind(ids)
-    .bind(attempts)
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|(id,)| EventId(id)).collect())
-}
-
-/// Records settlements: the new state, what went wrong, the line's next number, and the outbox of dead letters.
-/// Gives the events that were settled: one that another owner has settled is not.
+/// Records of settlements what the opening has not: events that go on waiting, what went wrong, and the outbox of dead
+/// letters. Gives the events that wait: one that another owner has settled does not.
 ///
 /// # Errors
 /// sqlx's.
 pub async fn settle(connection: &mut PgConnection, settled: &[&Settlement]) -> Result<Vec<EventId>, sqlx::Error> {
-    let (freeing, waiting): (Vec<&Settlement>, Vec<&Settlement>) =
-        settled.iter().copied().partition(|settlement| settlement.frees_the_line());
-    let mut done = finish(connection, &freeing).await?;
-    done.extend(keep_waiting(connection, &waiting).await?);
+    let waiting: Vec<&Settlement> = settled.iter().copied().filter(|s| !s.frees_the_line()).collect();
+    let waits = keep_waiting(connection, &waiting).await?;
     let failures: Vec<&Settlement> = settled.iter().copied().filter(|s| s.decision != Decision::Deliver).collect();
     record_failures(connection, &failures).await?;
-    Ok(done)
-}
-
-/// Moves events from the open to the final ones, and their lines to the next number.
-async fn finish(connection: &mut PgConnection, finals: &[&Settlement]) -> Result<Vec<EventId>, sqlx::Error> {
-    if finals.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (ids, attempts) = ids_and_attempts(finals);
-    let states: Vec<&str> = finals.iter().map(|settlement| settlement.state().name()).collect();
-    let rows: Vec<(i64,)> = sqlx::query_as(
-        "with done as (select ($1::int8[])[i] as event_id, ($2::int2[])[i] as attempts, ($3::text[])[i] as state \
-         from generate_subscripts($1, 1) i), \
-         gone as (delete from open_event o using done d where o.event_id = any($1) and o.event_id = d.event_id \
-         and o.state = 'IN_FLIGHT' and o.attempts = d.attempts \
-         returning d.event_id, d.state, d.attempts, o.entity, o.position), \
-         advanced as (update entity_sequence s set next_sequence = g.position + 1 from gone g \
-         where s.entity = any(array(select entity from gone)) and g.position <> $4 and s.entity = g.entity \
-         and s.next_sequence = g.position) \
-         insert into final_event (event_id, state, attempts) select event_id, state, attempts from gone \
-         returning event_id",
-    )
-    .bind(ids)
-    .bind(attempts)
-    .bind(states)
-    .bind(UNNUMBERED)
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|(id,)| EventId(id)).collect())
+    Ok(waits)
 }
 
 /// Records `RETRY_WAIT` with its time, and FAILED events that hold their line.
@@ -202,7 +147,7 @@ async fn enter_outbox(connection: &mut PgConnection, failures: &[&Settlement]) -
     .map(drop)
 }
 
-fn ids_and_attempts(settled: &[&Settlement]) -> (Vec<i64>, Vec<i16>) {
+pub(super) fn ids_and_attempts(settled: &[&Settlement]) -> (Vec<i64>, Vec<i16>) {
     settled.iter().map(|s| (s.candidate.id.0, small(s.candidate.attempts))).unzip()
 }
 
@@ -238,6 +183,6 @@ fn printable(text: &str) -> String {
 }
 
 /// Attempts are at most 1,000, statuses at most 999.
-fn small(number: u16) -> i16 {
+pub(super) fn small(number: u16) -> i16 {
     i16::try_from(number).unwrap_or(i16::MAX)
 }

@@ -4,19 +4,22 @@
 //! Results go out in the order of their commits, over one channel; who follows it sees the store's history as it was.
 
 mod batch;
+mod link;
+mod opening;
 
-use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use self::batch::{Batch, Found, report};
 pub use self::batch::{Command, Written};
+use self::link::{Link, REST};
+use self::opening::Opening;
 use super::admit::{self, Arrival, Keys};
 use super::lease::Held;
-use super::line;
+use super::line::{self, StoredEvent};
 use super::members::Member;
 use super::operator;
 use super::progress::{self, Settlement};
@@ -24,8 +27,7 @@ use super::stray;
 use super::{Database, is_transient};
 use crate::clock;
 use crate::domain::admission::FirstSequence;
-use crate::domain::event::{Entity, EventId};
-use crate::domain::lease::is_current;
+use crate::domain::event::{Entity, EventId, Host};
 use crate::reconnect::Delays;
 use crate::telemetry::metrics;
 
@@ -60,7 +62,7 @@ impl Writer {
     ) -> Result<(), sqlx::Error> {
         let mut session = Session {
             writer: self,
-            connection: None,
+            link: None,
             delays: Delays::default(),
             commits: 0,
             look_ups: LOOK_UPS,
@@ -70,7 +72,7 @@ impl Writer {
         loop {
             let room = BATCH.saturating_sub(waiting.len());
             if waiting.is_empty() {
-                if commands.recv_many(&mut waiting, room).await == 0 {
+                if session.rest_until(commands.recv_many(&mut waiting, room)).await == 0 {
                     return Ok(());
                 }
             } else {
@@ -101,7 +103,7 @@ enum Attempted {
 
 struct Session {
     writer: Writer,
-    connection: Option<PgConnection>,
+    link: Option<Link>,
     delays: Delays,
     /// Commits that were tried.
     commits: i64,
@@ -112,6 +114,19 @@ struct Session {
 }
 
 impl Session {
+    /// Waits for work, without a transaction if that takes long.
+    async fn rest_until<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let Some(link) = self.link.as_mut().filter(|link| link.is_open()) else { return work.await };
+        if let Ok(work) = tokio::time::timeout(REST, &mut work).await {
+            return work;
+        }
+        if !matches!(tokio::time::timeout(COMMIT_WITHIN, link.rest()).await, Ok(Ok(()))) {
+            self.link = None;
+        }
+        work.await
+    }
+
     /// Commits a batch, however long the database is away.
     async fn commit(&mut self, mut batch: Batch) -> Result<Vec<Written>, sqlx::Error> {
         let mut results = Vec::new();
@@ -131,7 +146,7 @@ impl Session {
                 Ok(Attempted::Fenced) => {}
                 Ok(Attempted::Collision) => self.look_ups = LOOK_UPS,
                 Err(error) if is_transient(&error) => {
-                    if self.connection.take().is_some() {
+                    if self.link.take().is_some() {
                         tracing::warn!(%error, "the database is away; writing goes on when it is back");
                     }
                     self.delays.wait().await;
@@ -143,12 +158,12 @@ impl Session {
 
     /// One transaction. `last` keeps what it found, in case the connection breaks during the commit.
     async fn try_once(&mut self, batch: &Batch, last: &mut Option<Box<Found>>) -> Result<Attempted, sqlx::Error> {
-        if self.connection.is_none() {
-            self.connection = Some(self.writer.database.connect().await?);
+        if self.link.is_none() {
+            self.link = Some(Link::new(self.writer.database.connect().await?));
         }
-        let Some(connection) = self.connection.as_mut() else { return Ok(Attempted::Fenced) };
+        let Some(link) = self.link.as_mut() else { return Ok(Attempted::Fenced) };
         if let Some(number) = self.unsettled {
-            let committed = was_committed(connection, &self.writer.member, number).await?;
+            let committed = was_committed(&mut link.connection, &self.writer.member, number).await?;
             self.unsettled = None;
             if let (true, Some(found)) = (committed, last.take()) {
                 return Ok(Attempted::Done(found));
@@ -159,18 +174,22 @@ impl Session {
             let unparked = batch.unparks.iter().map(|_| (Vec::new(), false)).collect();
             return Ok(Attempted::Done(Box::new(Found { unparked, ..Found::default() })));
         }
-        let mut transaction = connection.begin().await?;
         self.commits += 1;
-        if fence(&mut transaction, &self.writer.member, self.commits, batch).await? {
-            return Ok(Attempted::Fenced);
-        }
         let keys = if self.look_ups > 0 { Keys::LookUp } else { Keys::TakeAsNew };
-        let Some(found) = apply(&mut transaction, batch, self.writer.first_sequence, keys).await? else {
+        let transaction = link.transaction().await?;
+        let taken_over = take_over(transaction, batch).await?;
+        let Some(opening) = opening::open(transaction, &self.writer.member, self.commits, batch).await? else {
+            link.roll_back().await?;
+            return Ok(Attempted::Fenced);
+        };
+        let found = Found { taken_over, ..Found::default() };
+        let Some(found) = apply(transaction, batch, opening, self.writer.first_sequence, keys, found).await? else {
+            link.roll_back().await?;
             return Ok(Attempted::Collision);
         };
         *last = Some(Box::new(found));
         self.unsettled = Some(self.commits);
-        transaction.commit().await?;
+        link.commit().await?;
         self.unsettled = None;
         Ok(last.take().map_or(Attempted::Collision, Attempted::Done))
     }
@@ -190,57 +209,36 @@ async fn was_committed(connection: &mut PgConnection, member: &Member, number: i
     Ok(last.is_some_and(|(last,)| last >= number))
 }
 
-/// Numbers the commit, holds the leases of the batch until it ends, and marks those that have another owner or epoch.
-/// True if any lease was lost.
-async fn fence(
-    connection: &mut PgConnection,
-    member: &Member,
-    number: i64,
-    batch: &Batch,
-) -> Result<bool, sqlx::Error> {
-    let partitions: HashSet<i32> = batch.held().map(|held| held.partition().0).collect();
-    let rows: Vec<(i32, Option<Uuid>, i64)> = sqlx::query_as(
-        "with numbered as (insert into writer_commit (member, number) values ($2, $3) \
-         on conflict (member) do update set number = excluded.number, at = clock_timestamp()) \
-         select id, owner, epoch from partition where id = any($1) order by id for share",
-    )
-    .bind(partitions.into_iter().collect::<Vec<_>>())
-    .bind(member.id)
-    .bind(number)
-    .fetch_all(connection)
-    .await?;
-    let recorded: HashMap<i32, (Option<Uuid>, i64)> = rows.into_iter().map(|(id, o, epoch)| (id, (o, epoch))).collect();
-    let mut fenced = false;
-    for held in batch.held() {
-        let (owner, epoch) = recorded.get(&held.partition().0).copied().unwrap_or_default();
-        if !is_current((owner.as_ref(), epoch), (&member.id, held.epoch())) {
-            held.lose();
-            fenced = true;
-        }
-    }
-    Ok(fenced)
-}
-
-/// Applies a batch: what ends first, then what comes in, then what begins, then what is read. None on a collision.
-async fn apply(
+/// Looks at what former owners left, before anything of ours begins. The fence follows, and undoes it if a lease is lost.
+async fn take_over(
     connection: &mut PgConnection,
     batch: &Batch,
-    first: FirstSequence,
-    keys: Keys,
-) -> Result<Option<Found>, sqlx::Error> {
-    let mut found = Found::default();
+) -> Result<Vec<(Vec<StoredEvent>, Vec<Host>)>, sqlx::Error> {
+    let mut taken_over = Vec::new();
     for held in &batch.takeovers {
         line::park_heads(connection, held.partition()).await?;
         let in_flight = line::left_in_flight(connection, held.partition()).await?;
         let hosts = line::parked_hosts(connection, &[held.partition().0], HOSTS).await?;
-        found.taken_over.push((in_flight, hosts));
+        taken_over.push((in_flight, hosts));
     }
-    if !batch.settlements.is_empty() {
-        let settlements: Vec<&Settlement> = batch.settlements.iter().map(|(settlement, _)| settlement).collect();
-        found.settled = progress::settle(connection, &settlements).await?.into_iter().collect();
-    }
+    Ok(taken_over)
+}
+
+/// Applies a batch behind its opening: what doesn't end yet, then what comes in, then what is read. None on a collision.
+async fn apply(
+    connection: &mut PgConnection,
+    batch: &Batch,
+    opening: Opening,
+    first: FirstSequence,
+    keys: Keys,
+    mut found: Found,
+) -> Result<Option<Found>, sqlx::Error> {
+    let settlements: Vec<&Settlement> = batch.settlements().collect();
+    found.settled.extend(opening.finished);
+    found.settled.extend(progress::settle(connection, &settlements).await?);
+    found.started.extend(opening.started);
     if !batch.admissions.is_empty() {
-        let arrivals: Vec<&Arrival> = batch.admissions.iter().flat_map(|(arrivals, _)| arrivals).collect();
+        let arrivals: Vec<&Arrival> = batch.arrived().collect();
         match admit::admit(connection, &arrivals, first, keys).await? {
             Ok(admitted) => found.admitted = admitted,
             Err(admit::Collision) => return Ok(None),
@@ -256,10 +254,6 @@ async fn apply(
     if !batch.parks.is_empty() {
         let ids: Vec<EventId> = batch.parks.iter().map(|(id, _)| *id).collect();
         line::park(connection, &ids).await?;
-    }
-    let starts = batch.starts_after(&found.settled);
-    if !starts.is_empty() {
-        found.started = progress::start(connection, &starts).await?.into_iter().collect();
     }
     if !batch.fronts.is_empty() {
         let entities: Vec<&Entity> = batch.fronts.iter().map(|(entity, _)| entity).collect();

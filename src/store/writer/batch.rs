@@ -165,16 +165,16 @@ pub enum Written {
 
 /// An attempt that is to begin.
 pub(super) struct Start {
-    candidate: Candidate,
+    pub(super) candidate: Candidate,
     held: Held,
     /// Only if this one becomes final in the same transaction.
-    after: Option<EventId>,
+    pub(super) after: Option<EventId>,
 }
 
 /// The commands of one transaction, by kind.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub(super) settlements: Vec<(Settlement, Then)>,
+    settlements: Vec<(Settlement, Then)>,
     pub(super) admissions: Vec<(Vec<Arrival>, oneshot::Sender<Vec<Admitted>>)>,
     pub(super) parks: Vec<(EventId, Held)>,
     pub(super) starts: Vec<Start>,
@@ -247,10 +247,12 @@ impl Batch {
         ours.filter_map(|arrival| arrival.place.as_mut()).for_each(Place::begin);
     }
 
-    /// The attempts that begin, now that `settled` are: each event, with the attempts begun so far.
-    pub(super) fn starts_after(&self, settled: &HashSet<EventId>) -> Vec<(EventId, u16)> {
-        let begins = |start: &&Start| start.after.is_none_or(|before| settled.contains(&before));
-        self.starts.iter().filter(begins).map(|start| (start.candidate.id, start.candidate.attempts)).collect()
+    pub(super) fn settlements(&self) -> impl Iterator<Item = &Settlement> {
+        self.settlements.iter().map(|(settlement, _)| settlement)
+    }
+
+    pub(super) fn arrived(&self) -> impl Iterator<Item = &Arrival> {
+        self.admissions.iter().flat_map(|(arrivals, _)| arrivals)
     }
 
     /// How much there is to do: each arrival counts.
@@ -261,8 +263,8 @@ impl Batch {
     }
 
     pub(super) fn held(&self) -> impl Iterator<Item = &Held> {
-        let arrivals = self.admissions.iter().flat_map(|(arrivals, _)| arrivals).map(|arrival| &arrival.held);
-        let settlements = self.settlements.iter().map(|(settlement, _)| &settlement.held);
+        let arrivals = self.arrived().map(|arrival| &arrival.held);
+        let settlements = self.settlements().map(|settlement| &settlement.held);
         let fronts = self.fronts.iter().map(|(_, held)| held);
         let others = self.parks.iter().map(|(_, held)| held).chain(self.starts.iter().map(|start| &start.held));
         let wakes = self.wakes.iter().map(|(.., held)| held);
