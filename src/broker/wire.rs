@@ -7,6 +7,9 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use crate::domain::contract::{Field, Message};
 
+/// Room for the properties of most messages, so that they are written in one piece of memory.
+const PROPERTIES: usize = 256;
+
 /// A message as the contract reads it. The properties are kept whole, in wire format.
 #[must_use]
 pub fn message(routing_key: &str, properties: &BasicProperties, body: Vec<u8>) -> Message {
@@ -23,7 +26,7 @@ pub fn message(routing_key: &str, properties: &BasicProperties, body: Vec<u8>) -
 /// The properties in wire format (AMQP 0-9-1, 4.2.6.1).
 #[must_use]
 pub fn encode(properties: &BasicProperties) -> Bytes {
-    let buffer = cookie_factory::gen_simple(gen_properties(properties), Vec::new());
+    let buffer = cookie_factory::gen_simple(gen_properties(properties), Vec::with_capacity(PROPERTIES));
     buffer.unwrap_or_default().into()
 }
 

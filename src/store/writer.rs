@@ -159,7 +159,7 @@ impl Session {
     /// One transaction. `last` keeps what it found, in case the connection breaks during the commit.
     async fn try_once(&mut self, batch: &Batch, last: &mut Option<Box<Found>>) -> Result<Attempted, sqlx::Error> {
         if self.link.is_none() {
-            self.link = Some(Link::new(self.writer.database.connect().await?));
+            self.link = Some(Link::connect(&self.writer.database).await?);
         }
         let Some(link) = self.link.as_mut() else { return Ok(Attempted::Fenced) };
         if let Some(number) = self.unsettled {

@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lapin::types::AMQPValue;
 
-use crate::support::{Attempt, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, Worker, World, test};
+use crate::support::{
+    Attempt, Database, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, Worker, World, test,
+};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -27,6 +29,10 @@ fn the_body_arrives_byte_for_byte() {
             let attempt = &receiver.attempts_of(key)[0];
             assert!(attempt.body == *body, "{key}: {} bytes came", attempt.body.len());
             assert_eq!(attempt.header("content-length"), Some(body.len().to_string().as_str()));
+        }
+        let database = Database::connect(world).await;
+        for (key, compression) in [("a-mebibyte", Some("lz4")), ("text", None)] {
+            assert_eq!(database.compression_of(key).await.as_deref(), compression, "{key}");
         }
         worker.stop().await;
     });

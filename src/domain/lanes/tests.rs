@@ -106,6 +106,27 @@ fn followers_are_sent_one_after_the_other() {
 }
 
 #[test]
+fn what_comes_next_is_known_before_the_head_is_final() {
+    let mut lanes = one_lane(unnumbered(1));
+    let next = |lanes: &Lanes<()>, id| match lanes.next(&a(), EventId(id)) {
+        Then::Begin(next) => next.id.0.to_string(),
+        other => format!("{other:?}"),
+    };
+    lanes.follower_admitted(unnumbered(2));
+    assert_eq!(next(&lanes, 1), "Nothing", "it has not begun");
+    lanes.start(&a());
+    assert_eq!(next(&lanes, 1), "2");
+    assert_eq!(next(&lanes, 2), "Nothing", "it is not the head");
+    assert_eq!(lanes.finished(&a(), EventId(1)), After::Send);
+    lanes.start(&a());
+    assert_eq!(next(&lanes, 2), "Nothing", "nobody is behind it");
+    lanes.goes_on(&a());
+    assert_eq!(next(&lanes, 2), "Read");
+    assert_eq!(lanes.finished(&a(), EventId(2)), After::Load);
+    assert_eq!(next(&lanes, 2), "Nothing", "it is being read");
+}
+
+#[test]
 fn a_follower_without_a_lane_stays_in_the_store() {
     let mut lanes = Lanes::<()>::default();
     lanes.follower_admitted(unnumbered(2));

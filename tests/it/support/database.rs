@@ -56,6 +56,12 @@ impl Database {
         sqlx::query_as(sql).bind(key).fetch_one(&self.0).await.expect("the event is recorded")
     }
 
+    /// How an event's body is compressed, if it is.
+    pub async fn compression_of(&self, key: &str) -> Option<String> {
+        let sql = "select pg_column_compression(body) from event where idempotency_key = $1";
+        sqlx::query_scalar(sql).bind(key).fetch_one(&self.0).await.expect("the event is recorded")
+    }
+
     /// Waits until so many events are recorded. Nothing outside tells of an event that only waits, so this asks.
     pub async fn wait_for_recorded(&self, time: Duration, count: i64) {
         let asking = async {

@@ -434,7 +434,9 @@ impl World {
             self.ask_to_start(entity);
         }
         let sent = std::mem::take(&mut self.sent);
-        sent.into_iter().for_each(|candidate| self.ask_to_settle(candidate, Change::Deliver, true));
+        for candidate in sent {
+            self.ask_to_settle(candidate, Change::Deliver, true);
+        }
         let waits = self.store.rows().filter(|row| row.state == State::RetryWait && !row.parked);
         // An entity at work is left alone, as no more than one wake-up comes for each attempt.
         let due: Vec<_> = waits
