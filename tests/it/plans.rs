@@ -1,6 +1,7 @@
-//! Statements are planned once, and go on as they were planned: what they read must not grow with what is open.
+//! Statements are planned once, and go on as they were planned: what they read must not grow with what is open, nor with
+//! what was.
 
-use crate::support::{Database, Gate, Load, Message, Producer, Receiver, Reply, SOON, Worker, World, test};
+use crate::support::{Database, Gate, Load, Message, Producer, Receiver, Reply, SOON, Worker, World, test, within};
 
 const ENTITIES: usize = 100;
 const EVENTS: usize = 6_000;
@@ -52,4 +53,24 @@ async fn fill_and_empty(world: &World, database: &Database, time: &str, recorded
     receiver.wait_for_delivered(SOON * 6, planned.len() + EVENTS).await;
     worker.stop().await;
     events
+}
+
+#[test]
+fn a_worker_that_never_rests_tells_the_server_what_there_is_to_vacuum() {
+    test(Load::Shared, async |world| {
+        let receiver = Receiver::healthy().await;
+        let worker = Worker::start(world, &[]).await;
+        let (producer, database) = (Producer::connect(world).await, Database::connect(world).await);
+        let work = async {
+            for n in 0.. {
+                let (entity, key) = (format!("user-{}", n % ENTITIES), format!("restless-{n}"));
+                producer.publish(&Message::new(&entity, &key, &receiver.url())).await;
+                if n % 50 == 0 && database.open_events_deleted().await > 0 {
+                    return;
+                }
+            }
+        };
+        within(SOON, "the statistics of a table", work).await;
+        worker.stop().await;
+    });
 }

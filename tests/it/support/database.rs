@@ -56,6 +56,12 @@ impl Database {
         sqlx::query_as(sql).bind(key).fetch_one(&self.0).await.expect("the event is recorded")
     }
 
+    /// How many open events have been deleted, as far as the server's statistics know.
+    pub async fn open_events_deleted(&self) -> i64 {
+        let sql = "select n_tup_del from pg_stat_user_tables where relname = 'open_event'";
+        sqlx::query_scalar(sql).fetch_one(&self.0).await.expect("the statistics")
+    }
+
     /// How an event's body is compressed, if it is.
     pub async fn compression_of(&self, key: &str) -> Option<String> {
         let sql = "select pg_column_compression(body) from event where idempotency_key = $1";
