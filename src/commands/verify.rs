@@ -124,7 +124,7 @@ async fn carry_out(
     let troubling = trouble::all(args, watch, workers, &receivers);
     let working = async {
         tokio::try_join!(producing, troubling)?;
-        tokio::time::timeout(args.finish_within, watch.done()).await.ok();
+        watch.done_or_stuck(args.finish_within).await;
         // What comes twice may come late.
         tokio::time::sleep(args.linger).await;
         Ok(())

@@ -86,7 +86,7 @@ pub struct VerifyArgs {
     /// The pause before each trouble
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME")]
     pub trouble_every: Duration,
-    /// How long to wait for the last events after the last publish and the last trouble
+    /// How long to wait, after the last publish and the last trouble, while nothing more is delivered or dead-lettered
     #[arg(long, default_value = "2min", value_parser = duration, value_name = "TIME")]
     pub finish_within: Duration,
     /// How long to look for what comes twice, after everything has come

@@ -129,8 +129,18 @@ impl Watch {
         [seen.confirmed, seen.delivered.len(), seen.dead.len() + seen.poison.len(), seen.history.troubles.len()]
     }
 
-    /// Waits until everything is delivered or dead-lettered.
-    pub(super) async fn done(&self) {
+    /// Waits until everything is delivered or dead-lettered, or nothing more of it for as long as the patience lasts.
+    pub(super) async fn done_or_stuck(&self, patience: Duration) {
+        let mut counts = self.counts();
+        while tokio::time::timeout(patience, self.done()).await.is_err() {
+            let before = std::mem::replace(&mut counts, self.counts());
+            if counts == before {
+                return;
+            }
+        }
+    }
+
+    async fn done(&self) {
         while !self.is_done() {
             self.changed.notified().await;
         }
