@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{
     Admin, Collector, DeadLetters, Gate, Load, Message, Producer, Receiver, Reply, SOON, Servers, Stop, Which, Worker,
-    World, test, test_on_private_servers, within,
+    World, run_to_end, run_to_end_with, test, test_on_private_servers, within,
 };
 
 #[test]
@@ -156,9 +156,9 @@ fn a_log_that_nobody_watches_is_json() {
         assert_eq!((start["level"].as_str(), start["partitions"].as_u64()), (Some("INFO"), Some(4)), "{start}");
         assert_eq!(start["attempt_timeout"], "2s", "a start tells its effective settings: {start}");
         assert!(start["amqp"].as_str().is_some_and(|url| !url.contains("guest:guest")), "{start}");
-        let wrong = Worker::run_with(world, &["worker"], &[("ONCEWARD_LOG_FORMAT", "xml".into())]);
-        assert_eq!(wrong.ends_by_itself(SOON).await, 2);
-        assert!(wrong.log().contains("write auto, text or json"), "{}", wrong.log());
+        let wrong = [("ONCEWARD_LOG_FORMAT", "xml".into())];
+        let (code, text) = run_to_end_with(world, &["worker"], &wrong).await;
+        assert!(code == 2 && text.contains("write auto, text or json"), "{code} {text}");
     });
 }
 
@@ -167,9 +167,8 @@ fn an_admin_port_that_is_taken_stops_the_start_only_if_it_was_asked_for() {
     test(Load::Shared, async |world| {
         let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let address = taken.local_addr().expect("a bound port").to_string();
-        let worker = Worker::run(world, &["worker", "--admin-listen", &address]);
-        assert_eq!(worker.ends_by_itself(SOON).await, 2);
-        assert!(worker.log().contains("use another port, 0 for any, or off"), "{}", worker.log());
+        let (code, text) = run_to_end(world, &["worker", "--admin-listen", &address]).await;
+        assert!(code == 2 && text.contains("use another port, 0 for any, or off"), "{code} {text}");
         let worker = Worker::start(world, &["--admin-listen=off"]).await;
         worker.stop().await;
         assert!(!worker.log().contains("metrics and health"), "{}", worker.log());

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::project::{Project, path, read};
-use crate::support::{Admin, Collector, Load, Prometheus, SOON, Worker, World, run_to_end, test, within};
+use crate::support::{
+    Admin, Collector, Load, Prometheus, SOON, Worker, World, run_to_end, run_to_end_in, test, within,
+};
 
 /// In place of the load of the compose file, as on the command line.
 const SMALL_LOAD: [&str; 5] = ["--events=400", "--entities=60", "--failures=1", "--doomed=0", "--poison=2"];
@@ -160,8 +162,7 @@ fn what_the_compose_file_starts_works_as_processes() {
 /// What `onceward health` says, with the worker's own variable.
 async fn health(world: &World, admin: &str, arguments: &[&str]) -> (i32, String) {
     let environment = [("ONCEWARD_ADMIN_LISTEN", admin.to_owned())];
-    let check = Worker::run_in(world, &[&["health"], arguments].concat(), &environment);
-    (check.ends_by_itself(SOON).await, check.log())
+    run_to_end_in(world, &[&["health"], arguments].concat(), &environment).await
 }
 
 #[test]
@@ -199,10 +200,9 @@ fn a_worker_whose_url_is_given_wrongly_in_a_file_says_so_in_one_line() {
             for (environment, says) in cases {
                 let more = [("ONCEWARD_DATABASE_URL", world.database_url.clone())];
                 let one = if command == "publish" { &["--entity=a", "--body={}"][..] } else { &[] };
-                let program = Worker::run_in(world, &[&[command], one].concat(), &[environment, &more].concat());
-                let code = program.ends_by_itself(SOON).await;
-                let log = program.log();
-                assert!(code == 2 && log.lines().count() == 1 && log.contains(says), "{command}: {code} {log}");
+                let (arguments, environment) = ([&[command], one].concat(), [environment, &more].concat());
+                let (code, text) = run_to_end_in(world, &arguments, &environment).await;
+                assert!(code == 2 && text.lines().count() == 1 && text.contains(says), "{command}: {code} {text}");
             }
         }
     });

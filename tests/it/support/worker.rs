@@ -28,7 +28,25 @@ pub struct Worker {
 
 /// Runs the program to its end: its exit code, and all that it printed.
 pub async fn run_to_end(world: &World, arguments: &[&str]) -> (i32, String) {
-    let program = Worker::run(world, arguments);
+    run_to_end_with(world, arguments, &[]).await
+}
+
+/// With more of an environment.
+pub async fn run_to_end_with(world: &World, arguments: &[&str], environment: &[(&str, String)]) -> (i32, String) {
+    let mut command = command(world, arguments);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    run_this_to_end(world, command).await
+}
+
+/// With nothing of the tests' settings: with this environment alone.
+pub async fn run_to_end_in(world: &World, arguments: &[&str], environment: &[(&str, String)]) -> (i32, String) {
+    let mut command = bare(arguments);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    run_this_to_end(world, command).await
+}
+
+async fn run_this_to_end(world: &World, command: Command) -> (i32, String) {
+    let program = Worker::of(world, command, true);
     (program.ends_by_itself(SOON * 3).await, program.log())
 }
 
@@ -44,7 +62,7 @@ impl Worker {
         Self::run(world, &[&["worker"], arguments].concat())
     }
 
-    /// Any of the program's commands.
+    /// Any of the program's commands. A worker goes on until it is told to end; the others end by themselves.
     pub fn run(world: &World, arguments: &[&str]) -> Self {
         Self::run_with(world, arguments, &[])
     }
@@ -53,17 +71,18 @@ impl Worker {
     pub fn run_with(world: &World, arguments: &[&str], environment: &[(&str, String)]) -> Self {
         let mut command = command(world, arguments);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
-        Self::of(world, command)
+        Self::of(world, command, arguments.first() != Some(&"worker"))
     }
 
     /// With nothing of the tests' settings: with this environment alone.
     pub fn run_in(world: &World, arguments: &[&str], environment: &[(&str, String)]) -> Self {
         let mut command = bare(arguments);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
-        Self::of(world, command)
+        Self::of(world, command, arguments.first() != Some(&"worker"))
     }
 
-    fn of(world: &World, mut command: Command) -> Self {
+    /// Whether it may end by itself has to be known before it starts: a program that is refused ends at once.
+    fn of(world: &World, mut command: Command, may_end: bool) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let log_file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}.log", world.name));
@@ -74,7 +93,7 @@ impl Worker {
             collect(child.stdout.take().expect("piped"), &file, &lines),
             collect(child.stderr.take().expect("piped"), &file, &lines),
         ];
-        let may_end = Arc::new(AtomicBool::new(false));
+        let may_end = Arc::new(AtomicBool::new(may_end));
         let pid = child.id();
         let exit = watch_exit(child, outputs, Arc::clone(&may_end));
         Self { pid, log_file, lines, exit, may_end }
@@ -102,9 +121,9 @@ impl Worker {
         code.expect("the task that waits for the worker").expect("just waited for")
     }
 
-    /// Waits for an end that nobody asked for: the exit code.
+    /// Waits for an end that nobody asked for, of a program that may: the exit code.
     pub async fn ends_by_itself(&self, time: Duration) -> i32 {
-        self.may_end.store(true, Ordering::SeqCst);
+        assert!(self.may_end.load(Ordering::SeqCst), "a worker goes on: `run_to_end` is for one that does not");
         self.exit_code(time).await
     }
 
