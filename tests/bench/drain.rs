@@ -21,6 +21,22 @@ pub enum Who {
     BarePipe,
 }
 
+impl Who {
+    /// Starts the processes: so many workers with `settings`, or the one pipe.
+    pub fn start(
+        self,
+        bench: &Bench,
+        world: &World<'_>,
+        workers: usize,
+        settings: &[(String, String)],
+    ) -> Fallible<Consumers> {
+        match self {
+            Self::Onceward => Consumers::workers(world, &bench.servers.dir, workers, settings),
+            Self::BarePipe => Consumers::pipe(world, CONNECTIONS),
+        }
+    }
+}
+
 /// What is measured.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -123,10 +139,7 @@ pub async fn drain(bench: &Bench, title: &str, spec: &Spec) -> Fallible<Drained>
     let watch = if spec.is_watched { Some(Watch::start().await?) } else { None };
     let settings = watch.as_ref().map(Watch::settings).unwrap_or_default();
     let started = clock::now();
-    let mut consumers = match spec.who {
-        Who::Onceward => Consumers::workers(&world, &bench.servers.dir, spec.workers, &settings)?,
-        Who::BarePipe => Consumers::pipe(&world, CONNECTIONS)?,
-    };
+    let mut consumers = spec.who.start(bench, &world, spec.workers, &settings)?;
     let pids = consumers.pids();
     let (start, before, after) = consumers.during(measure(bench, &mut receiver, &pids, started)).await?;
     let peak_mib = consumers.peak_mib()?;

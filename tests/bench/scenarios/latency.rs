@@ -1,11 +1,13 @@
 //! From the moment at which an event is due to be published to its receipt, and what an event costs where events come one
-//! by one.
+//! by one. If the bare pipe is asked for, it is measured at the same rates, in turns.
 
 use std::time::Duration;
 
+use super::super::args::Scenario;
 use super::super::cpu::{self, Cpu};
+use super::super::drain::Who;
 use super::super::load::Load;
-use super::super::processes::{Consumers, Receiver};
+use super::super::processes::Receiver;
 use super::super::receiver::{Latency, ReceiverArgs};
 use super::super::results::{RATE, Results};
 use super::super::world::World;
@@ -30,12 +32,12 @@ struct Measured {
 }
 
 pub async fn run(bench: &Bench, results: &mut Results) -> Fallible<()> {
-    let rates = rates(bench, results).await?;
+    let cases = cases(bench, results).await?;
     for run in 0..bench.settings.runs {
-        for (case, rate) in &rates {
+        for (case, who, rate) in &cases {
             let title = bench.title(&format!("latency {case}"), run);
             bench.say(&format!("{title}: {rate:.0} events/s for {} s", (WARM_UP + MEASURED).as_secs()));
-            let measured = measure(bench, *rate, results).await?;
+            let measured = measure(bench, *who, *rate, results).await?;
             add(results, case, *rate, &measured);
             let Measured { latency, latest, .. } = measured;
             bench.say(&format!("{title}: p50 {:.1} ms, p99 {:.1} ms", latency.p50, latency.p99));
@@ -48,13 +50,20 @@ pub async fn run(bench: &Bench, results: &mut Results) -> Fallible<()> {
     Ok(())
 }
 
-/// Each with what it is called.
-async fn rates(bench: &Bench, results: &mut Results) -> Fallible<Vec<(String, f64)>> {
-    if let Some(rate) = bench.settings.rate {
-        return Ok(vec![(format!("{rate} events/s"), rate.into())]);
-    }
-    let drain = super::drain_rate(bench, results).await?;
-    Ok(SHARES.map(|share| (format!("{share} % of a drain"), drain * f64::from(share) / 100.0)).to_vec())
+/// What is measured at which rate, and what that is called.
+async fn cases(bench: &Bench, results: &mut Results) -> Fallible<Vec<(String, Who, f64)>> {
+    let rates = match bench.settings.rate {
+        Some(rate) => vec![(format!("{rate} events/s"), f64::from(rate))],
+        None => {
+            let drain = super::drain_rate(bench, results).await?;
+            SHARES.map(|share| (format!("{share} % of a drain"), drain * f64::from(share) / 100.0)).to_vec()
+        }
+    };
+    let beside_it = |(case, rate): (String, f64)| {
+        let pipe = bench.settings.has(Scenario::Pipe).then(|| (format!("{case}, bare pipe"), Who::BarePipe, rate));
+        pipe.into_iter().chain([(case, Who::Onceward, rate)])
+    };
+    Ok(rates.into_iter().flat_map(beside_it).collect())
 }
 
 fn add(results: &mut Results, case: &str, rate: f64, measured: &Measured) {
@@ -68,16 +77,17 @@ fn add(results: &mut Results, case: &str, rate: f64, measured: &Measured) {
     results.add("latency", case, "latest step of the schedule", "ms", measured.latest.as_secs_f64() * 1_000.0);
 }
 
-async fn measure(bench: &Bench, rate: f64, results: &mut Results) -> Fallible<Measured> {
+async fn measure(bench: &Bench, who: Who, rate: f64, results: &mut Results) -> Fallible<Measured> {
     let world = World::new(&bench.servers).await?;
     let events = ((WARM_UP + MEASURED).as_secs_f64() * rate) as u32;
     let load = Load::plain(events, bench.seed);
-    let mut receiver = Receiver::start(&ReceiverArgs::expecting(events + 1)).await?;
+    let expecting = ReceiverArgs { unordered: who == Who::BarePipe, ..ReceiverArgs::expecting(events + 1) };
+    let mut receiver = Receiver::start(&expecting).await?;
     world.settle().await?;
-    let mut workers = Consumers::workers(&world, &bench.servers.dir, 1, &[])?;
-    // Its first event tells that the worker is there. It is of an entity of its own.
+    let mut consumers = who.start(bench, &world, 1, &[])?;
+    // Its first event tells that its consumer is there. It is of an entity of its own.
     let first = Load { entities: 1, ..Load::plain(1, bench.seed) };
-    let pids = workers.pids();
+    let pids = consumers.pids();
     let measured = async {
         first.publish_apart(&world.amqp_url, receiver.port, load.entities).await?;
         receiver.first().await?;
@@ -88,8 +98,8 @@ async fn measure(bench: &Bench, rate: f64, results: &mut Results) -> Fallible<Me
         let cpu = Cpu::so_far(&bench.servers, &pids, pid)?.each(&before, u64::from(events));
         Ok((latest, cpu, cpu::Machine::so_far()?.busy_since(&machine)))
     };
-    let (latest, cpu, busy) = workers.during(measured).await?;
-    workers.stop().await?;
+    let (latest, cpu, busy) = consumers.during(measured).await?;
+    consumers.stop().await?;
     let report = receiver.report().await?;
     world.remove().await?;
     if report.out_of_order + report.again > 0 {
