@@ -42,6 +42,9 @@ pub struct Settings {
     /// Events a second, for latency [default: 10, 25 and 50 % of the speed of a drain]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: Option<u32>,
+    /// Queues that the events are spread over
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub partitions: u16,
     /// What the load is made from
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

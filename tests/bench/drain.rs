@@ -127,8 +127,8 @@ impl Spec {
 /// Measures one drain. `title` is for people who wait.
 pub async fn drain(bench: &Bench, title: &str, spec: &Spec) -> Fallible<Drained> {
     let world = match &spec.database {
-        Some(database) => World::on(&bench.servers, database).await?,
-        None => World::new(&bench.servers).await?,
+        Some(database) => World::on(bench, database).await?,
+        None => World::new(bench).await?,
     };
     let load = spec.load(bench.seed);
     let mut receiver = Receiver::start(&spec.receiver(&load)).await?;

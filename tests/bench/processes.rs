@@ -13,7 +13,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use super::Fallible;
 use super::cpu;
 use super::receiver::{Line, ReceiverArgs, Report};
-use super::world::{PARTITIONS, World};
+use super::world::World;
 
 /// Without anything new for so long, a measurement has failed.
 const STALLED_AFTER: Duration = Duration::from_mins(1);
@@ -117,7 +117,7 @@ impl Consumers {
             let mut command = Command::new(env!("CARGO_BIN_EXE_onceward"));
             clear(&mut command);
             command
-                .args(["worker", &format!("--partitions={PARTITIONS}"), &format!("--name=worker-{number}")])
+                .args(["worker", &format!("--partitions={}", world.partitions), &format!("--name=worker-{number}")])
                 .env("ONCEWARD_AMQP_URL", world.amqp_url.reveal())
                 .env("ONCEWARD_DATABASE_URL", world.database_url.reveal())
                 .env("ONCEWARD_ADMIN_LISTEN", "off")
@@ -137,7 +137,7 @@ impl Consumers {
     pub fn pipe(world: &World<'_>, connections: u16) -> Fallible<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["as-pipe", "--amqp-url", world.amqp_url.reveal()]);
-        command.arg(format!("--partitions={PARTITIONS}")).arg(format!("--connections={connections}"));
+        command.arg(format!("--partitions={}", world.partitions)).arg(format!("--connections={connections}"));
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn()?;
         let stdin = child.stdin.take();

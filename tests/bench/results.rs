@@ -126,8 +126,9 @@ impl Results {
         let Machine { processor, cores, memory_gib, kernel, rabbitmq, postgresql, onceward } = &self.machine;
         format!(
             "Onceward {onceward} on {cores} cores of {processor}, {memory_gib:.0} GiB, Linux {kernel}; \
-             RabbitMQ {rabbitmq}, PostgreSQL {postgresql}; median and spread of {} runs, scale {}",
-            self.settings.runs, self.settings.scale
+             RabbitMQ {rabbitmq}, PostgreSQL {postgresql}; {} partitions; median and spread of {} runs, \
+             scale {}",
+            self.settings.partitions, self.settings.runs, self.settings.scale
         )
     }
 }

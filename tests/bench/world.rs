@@ -9,11 +9,8 @@ use onceward::store::{self, Database};
 use reqwest::Method;
 use url::Url;
 
-use super::Fallible;
 use super::servers::{Servers, execute};
-
-/// The worker's own default.
-pub const PARTITIONS: u16 = 32;
+use super::{Bench, Fallible};
 
 /// What a measurement has to itself on the servers.
 pub struct World<'a> {
@@ -22,21 +19,23 @@ pub struct World<'a> {
     database: String,
     /// A database that is used by several measurements is removed by whoever made it.
     removes_database: bool,
+    pub partitions: u16,
     pub amqp_url: SecretUrl,
     pub database_url: SecretUrl,
 }
 
 impl<'a> World<'a> {
     /// New, with the worker's schema and topology.
-    pub async fn new(servers: &'a Servers) -> Fallible<Self> {
+    pub async fn new(bench: &'a Bench) -> Fallible<Self> {
         let name = name();
-        create_database(servers, &name).await?;
-        let world = Self::on(servers, &name).await?;
+        create_database(&bench.servers, &name).await?;
+        let world = Self::on(bench, &name).await?;
         Ok(Self { removes_database: true, ..world })
     }
 
     /// With a database that is there already.
-    pub async fn on(servers: &'a Servers, database: &str) -> Fallible<Self> {
+    pub async fn on(bench: &'a Bench, database: &str) -> Fallible<Self> {
+        let (servers, partitions) = (&bench.servers, bench.settings.partitions);
         let vhost = name();
         servers.manage(Method::PUT, &format!("api/vhosts/{vhost}"), "{}").await?;
         let permissions = format!("api/permissions/{vhost}/{}", servers.amqp.username());
@@ -48,9 +47,10 @@ impl<'a> World<'a> {
             vhost,
             database: database.into(),
             removes_database: false,
+            partitions,
         };
         let connection = broker::connect(&world.amqp_url, "onceward bench", Heartbeat::default()).await?;
-        topology::declare(&connection, &Names::new("events"), PARTITIONS).await?;
+        topology::declare(&connection, &Names::new("events"), partitions).await?;
         broker::close(&connection, "declared").await;
         Ok(world)
     }

@@ -78,7 +78,7 @@ fn add(results: &mut Results, case: &str, rate: f64, measured: &Measured) {
 }
 
 async fn measure(bench: &Bench, who: Who, rate: f64, results: &mut Results) -> Fallible<Measured> {
-    let world = World::new(&bench.servers).await?;
+    let world = World::new(bench).await?;
     let events = ((WARM_UP + MEASURED).as_secs_f64() * rate) as u32;
     let load = Load::plain(events, bench.seed);
     let expecting = ReceiverArgs { unordered: who == Who::BarePipe, ..ReceiverArgs::expecting(events + 1) };

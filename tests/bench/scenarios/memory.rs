@@ -32,7 +32,7 @@ pub async fn run(bench: &Bench, results: &mut Results) -> Fallible<()> {
 }
 
 async fn measure(bench: &Bench, title: &str, events: u32) -> Fallible<f64> {
-    let world = World::new(&bench.servers).await?;
+    let world = World::new(bench).await?;
     let load = Load::plain(events, bench.seed);
     let args = ReceiverArgs { all_hang: true, ..ReceiverArgs::expecting(events) };
     let receiver = Receiver::start(&args).await?;
