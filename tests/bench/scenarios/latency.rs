@@ -32,38 +32,42 @@ struct Measured {
 }
 
 pub async fn run(bench: &Bench, results: &mut Results) -> Fallible<()> {
-    let cases = cases(bench, results).await?;
+    let rates = rates(bench, results).await?;
     for run in 0..bench.settings.runs {
-        for (case, who, rate) in &cases {
-            let title = bench.title(&format!("latency {case}"), run);
-            bench.say(&format!("{title}: {rate:.0} events/s for {} s", (WARM_UP + MEASURED).as_secs()));
-            let measured = measure(bench, *who, *rate, results).await?;
-            add(results, case, *rate, &measured);
-            let Measured { latency, latest, .. } = measured;
-            bench.say(&format!("{title}: p50 {:.1} ms, p99 {:.1} ms", latency.p50, latency.p99));
-            if latest > LATEST {
-                let late = format!("the publisher was {latest:?} behind its schedule; the latencies include that");
-                bench.say(&format!("{title}: {late}"));
+        for (rate_name, rate) in &rates {
+            for (case, who) in cases(bench, rate_name) {
+                let title = bench.title(&format!("latency {case}"), run);
+                bench.say(&format!("{title}: {rate:.0} events/s for {} s", (WARM_UP + MEASURED).as_secs()));
+                let measured = measure(bench, who, *rate, results).await?;
+                add(results, &case, *rate, &measured);
+                tell(bench, &title, &measured);
             }
         }
     }
     Ok(())
 }
 
-/// What is measured at which rate, and what that is called.
-async fn cases(bench: &Bench, results: &mut Results) -> Fallible<Vec<(String, Who, f64)>> {
-    let rates = match bench.settings.rate {
-        Some(rate) => vec![(format!("{rate} events/s"), f64::from(rate))],
-        None => {
-            let drain = super::drain_rate(bench, results).await?;
-            SHARES.map(|share| (format!("{share} % of a drain"), drain * f64::from(share) / 100.0)).to_vec()
-        }
-    };
-    let beside_it = |(case, rate): (String, f64)| {
-        let pipe = bench.settings.has(Scenario::Pipe).then(|| (format!("{case}, bare pipe"), Who::BarePipe, rate));
-        pipe.into_iter().chain([(case, Who::Onceward, rate)])
-    };
-    Ok(rates.into_iter().flat_map(beside_it).collect())
+fn tell(bench: &Bench, title: &str, Measured { latency, latest, .. }: &Measured) {
+    bench.say(&format!("{title}: p50 {:.1} ms, p99 {:.1} ms", latency.p50, latency.p99));
+    if *latest > LATEST {
+        let late = format!("the publisher was {latest:?} behind its schedule; the latencies include that");
+        bench.say(&format!("{title}: {late}"));
+    }
+}
+
+/// Each rate with what it is called.
+async fn rates(bench: &Bench, results: &mut Results) -> Fallible<Vec<(String, f64)>> {
+    if let Some(rate) = bench.settings.rate {
+        return Ok(vec![(format!("{rate} events/s"), rate.into())]);
+    }
+    let drain = super::drain_rate(bench, results).await?;
+    Ok(SHARES.map(|share| (format!("{share} % of a drain"), drain * f64::from(share) / 100.0)).to_vec())
+}
+
+/// Who is measured at a rate, and what that is called.
+fn cases(bench: &Bench, case: &str) -> Vec<(String, Who)> {
+    let pipe = bench.settings.has(Scenario::Pipe).then(|| (format!("{case}, bare pipe"), Who::BarePipe));
+    pipe.into_iter().chain([(case.to_owned(), Who::Onceward)]).collect()
 }
 
 fn add(results: &mut Results, case: &str, rate: f64, measured: &Measured) {
