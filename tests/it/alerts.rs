@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::{
-    Admin, Gate, Load, Message, Producer, Prometheus, Receiver, Reply, SOON, Worker, promtool, test, within,
+    Admin, Gate, Load, Message, Producer, Prometheus, Receiver, Reply, SOON, Worker, asking, promtool, test,
 };
 
 /// Words of expressions that no worker shows: `PromQL`'s own, and what Prometheus adds.
@@ -172,8 +171,7 @@ fn prometheus_evaluates_every_rule_and_finds_data_for_every_panel() {
         let expressions = expressions(&dashboard);
         assert!(expressions.len() >= 30, "the dashboard's expressions were not found: {expressions:?}");
         for (title, expression) in &expressions {
-            let data = has_data(&prometheus, title, expression);
-            within(SOON * 2, format_args!("data for {title:?}: {expression}"), data).await;
+            has_data(&prometheus, title, expression).await;
         }
         targets_are_up(&prometheus).await;
         let rules = rules_are_well(&prometheus).await;
@@ -191,14 +189,12 @@ fn prometheus_evaluates_every_rule_and_finds_data_for_every_panel() {
 
 /// Waits until an expression has data. One that Prometheus does not understand fails at once.
 async fn has_data(prometheus: &Prometheus, title: &str, expression: &str) {
-    loop {
+    asking(SOON * 2, format_args!("data for {title:?}: {expression}"), async || {
         let series = prometheus.query(expression).await;
         let series = series.unwrap_or_else(|error| panic!("{title}: {expression}: {error}"));
-        if !series.is_empty() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+        (!series.is_empty()).then_some(())
+    })
+    .await;
 }
 
 async fn targets_are_up(prometheus: &Prometheus) {
@@ -209,19 +205,14 @@ async fn targets_are_up(prometheus: &Prometheus) {
 
 /// Waits until all rules were evaluated, without an error: their expressions.
 async fn rules_are_well(prometheus: &Prometheus) -> Vec<String> {
-    let evaluated = async {
-        loop {
-            let rules = prometheus.ask("/api/v1/rules", &[]).await.expect("the rules");
-            let groups = rules["groups"].as_array().expect("groups").iter();
-            let rules: Vec<Value> =
-                groups.flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default()).collect();
-            if rules.iter().all(|rule| rule["health"] != "unknown") {
-                return rules;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    let rules = within(SOON, "the rules' first evaluation", evaluated).await;
+    let rules = asking(SOON, "the rules' first evaluation", async || {
+        let rules = prometheus.ask("/api/v1/rules", &[]).await.expect("the rules");
+        let groups = rules["groups"].as_array().expect("groups").iter();
+        let rules: Vec<Value> =
+            groups.flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default()).collect();
+        rules.iter().all(|rule| rule["health"] != "unknown").then_some(rules)
+    })
+    .await;
     assert!(rules.len() >= 10 && rules.iter().all(|rule| rule["health"] == "ok"), "{rules:#?}");
     rules.iter().map(|rule| rule["query"].as_str().expect("an expression").to_owned()).collect()
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::Which::{Broker, SecondNode};
 use crate::support::{
-    Attempt, Cluster, Load, Receiver, SOON, Servers, Stop, Which, Worker, World, run_to_end, test, test_on_a_cluster,
-    within,
+    Attempt, Cluster, Load, Receiver, SOON, Servers, Stop, Which, Worker, World, asking, run_to_end, test,
+    test_on_a_cluster,
 };
 
 /// What the load lives on with between two faults, and with one node less.
@@ -69,16 +69,12 @@ fn turned(world: &World) -> String {
 /// Every queue is on three nodes, and each node leads some. A queue tells about itself every five seconds.
 async fn is_spread(world: &World) {
     let path = format!("api/queues/{}?columns=name,members,leader", world.name);
-    let asking = async {
-        loop {
-            let queues = world.ask(&path).await.as_array().expect("a list").clone();
-            if queues.iter().all(|queue| queue["leader"].is_string() && queue["members"].is_array()) {
-                return queues;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    let queues = within(LONG, "the queues' members", asking).await;
+    let queues = asking(LONG, "the queues' members", async || {
+        let queues = world.ask(&path).await.as_array().expect("a list").clone();
+        let all_tell = queues.iter().all(|queue| queue["leader"].is_string() && queue["members"].is_array());
+        all_tell.then_some(queues)
+    })
+    .await;
     let mut leaders: BTreeMap<&str, usize> = BTreeMap::new();
     for queue in &queues {
         assert_eq!(queue["members"].as_array().map(Vec::len), Some(3), "{queue}");

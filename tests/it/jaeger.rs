@@ -3,11 +3,10 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{DeadLetters, Load, Receiver, Reply, SOON, Worker, World, test, within};
+use crate::support::{DeadLetters, Load, Receiver, Reply, SOON, Worker, World, asking, test};
 
 const CONFIGURATION: &str = r#"
 service:
@@ -43,12 +42,11 @@ impl Jaeger {
         command.arg("--config").arg(&file).stdin(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().expect("Jaeger starts");
         let jaeger = Self { process, otlp, query };
-        within(SOON, "Jaeger", async { while jaeger.get("/api/services").await.is_none() {} }).await;
+        asking(SOON, "Jaeger", async || jaeger.get("/api/services").await).await;
         jaeger
     }
 
     async fn get(&self, path: &str) -> Option<Value> {
-        tokio::time::sleep(Duration::from_millis(50)).await;
         let response = reqwest::get(format!("http://127.0.0.1:{}{path}", self.query)).await.ok()?;
         serde_json::from_str(&response.text().await.ok()?).ok()
     }
@@ -96,15 +94,11 @@ fn jaeger_shows_an_events_life_as_one_tree() {
         worker.stop().await;
 
         let wanted = ["POST", "POST", "process events", "send events", "send events.dead-letter", "wait for retry"];
-        let seen = async {
-            loop {
-                let found = jaeger.get("/api/traces?service=onceward").await.unwrap_or_default();
-                if names(&found["data"][0]) == wanted {
-                    return found["data"][0].clone();
-                }
-            }
+        let seen = async || {
+            let found = jaeger.get("/api/traces?service=onceward").await.unwrap_or_default();
+            (names(&found["data"][0]) == wanted).then(|| found["data"][0].clone())
         };
-        let trace = within(SOON, "the whole trace", seen).await;
+        let trace = asking(SOON, "the whole trace", seen).await;
         let spans = trace["spans"].as_array().expect("spans");
         let roots = spans.iter().filter(|span| span["references"].as_array().is_none_or(Vec::is_empty)).count();
         assert_eq!(roots, 1, "{trace:#}");

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{
     Admin, Collector, DeadLetters, Gate, Load, Message, Producer, Receiver, Reply, SOON, Servers, Stop, Which, Worker,
-    World, run_to_end, run_to_end_with, test, test_on_private_servers, within,
+    World, asking, run_to_end, run_to_end_with, test, test_on_private_servers,
 };
 
 #[test]
@@ -28,15 +28,11 @@ fn metrics_count_what_happens() {
         producer.publish(&Message::new("user-1", "poison", "ftp://nowhere/")).await;
         dead_letters.wait_for(SOON, 2).await;
         receiver.wait_for_delivered(SOON, 2).await;
-        let metrics = async {
-            loop {
-                let metrics = admin.metrics().await;
-                if metrics["onceward_event_delivered_total"] >= 2.0 {
-                    return metrics;
-                }
-            }
+        let counted = async || {
+            let metrics = admin.metrics().await;
+            (metrics["onceward_event_delivered_total"] >= 2.0).then_some(metrics)
         };
-        let metrics = within(SOON, "two delivered events among the metrics", metrics).await;
+        let metrics = asking(SOON, "two delivered events among the metrics", counted).await;
         let host = receiver.url();
         let port = host.rsplit(':').next().and_then(|rest| rest.split('/').next()).expect("a port");
         let failed = format!(
@@ -101,16 +97,11 @@ fn gauges_show_what_waits_and_the_same_figures_are_pushed() {
             ("onceward_entity_blocked{onceward_reason=\"retry\"}", 1.0),
             ("onceward_entity_blocked{onceward_reason=\"gap\"}", 1.0),
         ];
-        let counted = async {
-            loop {
-                let metrics = admin.metrics().await;
-                if wanted.iter().all(|(name, value)| metrics.get(*name) == Some(value)) {
-                    return metrics;
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+        let counted = async || {
+            let metrics = admin.metrics().await;
+            wanted.iter().all(|(name, value)| metrics.get(*name) == Some(value)).then_some(metrics)
         };
-        let metrics = within(SOON * 3, "the counts", counted).await;
+        let metrics = asking(SOON * 3, "the counts", counted).await;
         let of_host =
             |name: &str| metrics.iter().find(|(sample, _)| sample.starts_with(name) && sample.contains("127.0.0.1"));
         assert_eq!(of_host("onceward_host_in_flight").map(|(_, value)| *value), Some(1.0), "{metrics:#?}");

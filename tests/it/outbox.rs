@@ -1,13 +1,14 @@
 //! The outbox of `deploy/examples`: its transactions, and its relay, which is killed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Executor as _, PgConnection};
 use tokio::process::Child;
 
-use crate::support::{Check, Database, Example, Load, Receiver, SOON, Worker, World, chance, pick, test, within};
+use crate::support::{
+    Check, Database, Example, Load, Receiver, SOON, Worker, World, asking, chance, pick, test, within,
+};
 
 const OUTBOX: &str = include_str!("../../deploy/examples/outbox/outbox.sql");
 const WRITERS: usize = 4;
@@ -35,13 +36,9 @@ async fn add(connection: &mut PgConnection, entity: &str, url: &str, key: &str) 
 
 /// Waits until the relay has deleted all. Nothing tells of it, so this asks.
 async fn wait_until_empty(pool: &PgPool) {
-    let asking = async {
-        let sql = "select not exists (select from outbox)";
-        while !sqlx::query_scalar::<_, bool>(sql).fetch_one(pool).await.expect("the outbox") {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    within(SOON, "an empty outbox", asking).await;
+    let sql = "select not exists (select from outbox)";
+    let is_empty = async || sqlx::query_scalar::<_, bool>(sql).fetch_one(pool).await.expect("the outbox").then_some(());
+    asking(SOON, "an empty outbox", is_empty).await;
 }
 
 /// One application: transactions one after the other, each with an event of one or two entities; some are rolled back.
@@ -148,9 +145,9 @@ fn a_transaction_that_commits_late_is_not_passed_over_nor_overtaken_in_its_entit
             // Nothing outside tells that the second waits for the first, so this asks.
             let sql = "select exists (select from pg_stat_activity
                 where datname = current_database() and wait_event_type = 'Lock')";
-            while !sqlx::query_scalar::<_, bool>(sql).fetch_one(&pool).await.expect("the activity") {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            let waits =
+                async || sqlx::query_scalar::<_, bool>(sql).fetch_one(&pool).await.expect("the activity").then_some(());
+            asking(SOON, "the second to wait", waits).await;
             slow.commit().await.expect("a commit");
         };
         within(SOON, "both commits", Box::pin(async { tokio::join!(first, second) })).await;

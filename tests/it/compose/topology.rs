@@ -2,13 +2,12 @@
 //! other hosts and of mounted files are replaced.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::project::{Project, path, read};
 use crate::support::{
-    Admin, Collector, Load, Prometheus, SOON, Worker, World, run_to_end, run_to_end_in, test, within,
+    Admin, Collector, Load, Prometheus, SOON, Worker, World, asking, run_to_end, run_to_end_in, test,
 };
 
 /// In place of the load of the compose file, as on the command line.
@@ -94,16 +93,11 @@ fn seen_once_in_order(log: &str) {
 
 /// Waits until Prometheus has scraped all workers.
 async fn all_are_scraped(prometheus: &Prometheus, workers: usize) {
-    let asking = async {
-        loop {
-            let series = prometheus.query("count(up{job=\"onceward\"} == 1)").await.expect("an expression");
-            if series.first().is_some_and(|series| series["value"][1] == workers.to_string().as_str()) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    within(SOON, "all workers to be scraped", asking).await;
+    asking(SOON, "all workers to be scraped", async || {
+        let series = prometheus.query("count(up{job=\"onceward\"} == 1)").await.expect("an expression");
+        series.first().is_some_and(|series| series["value"][1] == workers.to_string().as_str()).then_some(())
+    })
+    .await;
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! A worker's admin port, as whoever watches it asks.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use super::{SOON, Worker, within};
+use super::{SOON, Worker, asking};
 
 /// A worker's admin port.
 pub struct Admin(String);
@@ -42,15 +41,10 @@ impl Admin {
 
     /// Waits until the worker says that it is ready, or what is missing.
     pub async fn wait_for_ready(&self, ready: bool, says: &str) {
-        let asking = async {
-            loop {
-                let (status, text) = self.get("/readyz").await;
-                if (status == 200) == ready && text.contains(says) {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+        let answers = async || {
+            let (status, text) = self.get("/readyz").await;
+            ((status == 200) == ready && text.contains(says)).then_some(())
         };
-        within(SOON, format_args!("readiness {ready}, {says:?}"), asking).await;
+        asking(SOON, format_args!("readiness {ready}, {says:?}"), answers).await;
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
-use super::{World, within};
+use super::{World, asking};
 
 /// A connection to a test's database.
 pub struct Database(PgPool);
@@ -70,24 +70,19 @@ impl Database {
 
     /// Waits until so many events are recorded. Nothing outside tells of an event that only waits, so this asks.
     pub async fn wait_for_recorded(&self, time: Duration, count: i64) {
-        let asking = async {
-            let sql = "select count(*) from event";
-            while sqlx::query_scalar::<_, i64>(sql).fetch_one(&self.0).await.expect("the events") < count {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+        let sql = "select count(*) >= $1 from event";
+        let are_recorded = async || {
+            let count = sqlx::query_scalar::<_, bool>(sql).bind(count);
+            count.fetch_one(&self.0).await.expect("the events").then_some(())
         };
-        within(time, format_args!("{count} recorded events"), asking).await;
+        asking(time, format_args!("{count} recorded events"), are_recorded).await;
     }
 
     /// Waits until something was delivered. The schema may not be there yet.
     pub async fn wait_for_some_delivered(&self, time: Duration) {
-        let asking = async {
-            let sql = "select exists (select from final_event where state = 'DELIVERED')";
-            while !sqlx::query_scalar(sql).fetch_one(&self.0).await.unwrap_or(false) {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        within(time, "a first delivery", asking).await;
+        let sql = "select exists (select from final_event where state = 'DELIVERED')";
+        let is_delivered = async || sqlx::query_scalar(sql).fetch_one(&self.0).await.unwrap_or(false).then_some(());
+        asking(time, "a first delivery", is_delivered).await;
     }
 
     /// Lets the planner know the tables as they are now. They keep their pages, as they do while a worker is busy.
@@ -112,18 +107,13 @@ impl Database {
 
     /// Waits until so many owners have all partitions in even shares.
     pub async fn wait_for_even_shares(&self, time: Duration, owners: usize) {
-        let asking = async {
-            loop {
-                let shares = self.owners().await;
-                let (least, most) = (shares.values().min().copied(), shares.values().max().copied());
-                let even = least.zip(most).is_some_and(|(least, most)| most - least <= 1);
-                if shares.len() == owners && even && !shares.contains_key("") {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+        let are_even = async || {
+            let shares = self.owners().await;
+            let (least, most) = (shares.values().min().copied(), shares.values().max().copied());
+            let even = least.zip(most).is_some_and(|(least, most)| most - least <= 1);
+            (shares.len() == owners && even && !shares.contains_key("")).then_some(())
         };
-        within(time, format_args!("even shares of {owners} owners"), asking).await;
+        asking(time, format_args!("even shares of {owners} owners"), are_even).await;
     }
 
     /// How often partitions have changed their owner.

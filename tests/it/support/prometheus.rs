@@ -5,11 +5,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{SOON, within};
+use super::{SOON, asking};
 
 const MISSING: &str = "Prometheus is there; `deploy/servers install prometheus` installs it";
 
@@ -47,22 +46,16 @@ impl Prometheus {
             .spawn()
             .expect(MISSING);
         let mut prometheus = Self { process, directory, url: String::new() };
-        prometheus.url = within(SOON, "Prometheus' port", prometheus.port()).await;
+        prometheus.url = asking(SOON, "Prometheus' port", async || prometheus.told_url()).await;
         prometheus
     }
 
-    /// Its URL, which it tells in its log.
-    async fn port(&self) -> String {
-        loop {
-            let log = self.log();
-            let told = log.lines().find_map(|line| line.split_once("msg=\"Listening on\" address=")).map(|(_, at)| at);
-            if let Some(address) = told
-                && log.contains("Server is ready to receive web requests")
-            {
-                return format!("http://{}", address.trim());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    /// Its URL, which it tells in its log; none as long as it is not ready.
+    fn told_url(&self) -> Option<String> {
+        let log = self.log();
+        let (_, address) = log.lines().find_map(|line| line.split_once("msg=\"Listening on\" address="))?;
+        let is_ready = log.contains("Server is ready to receive web requests");
+        is_ready.then(|| format!("http://{}", address.trim()))
     }
 
     fn log(&self) -> String {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 
 use super::{Load, Servers, World};
 
@@ -46,6 +47,24 @@ pub async fn within<T>(time: Duration, what: impl Display, future: impl Future<O
         Ok(value) => value,
         Err(elapsed) => panic!("after {time:?} still waiting for {what} ({elapsed})"),
     }
+}
+
+/// How long to pause between two questions.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// Asks until there is an answer, but not for ever. Only for what gives no signal: a server's state, seen from outside.
+pub async fn asking<T>(time: Duration, what: impl Display, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let answered = async {
+        let mut pace = tokio::time::interval(ASK_EVERY);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            pace.tick().await;
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+        }
+    };
+    within(time, what, answered).await
 }
 
 #[derive(Default)]

@@ -33,16 +33,12 @@ pub async fn run_to_end(world: &World, arguments: &[&str]) -> (i32, String) {
 
 /// With more of an environment.
 pub async fn run_to_end_with(world: &World, arguments: &[&str], environment: &[(&str, String)]) -> (i32, String) {
-    let mut command = command(world, arguments);
-    command.envs(environment.iter().map(|(name, value)| (name, value)));
-    run_this_to_end(world, command).await
+    run_this_to_end(world, command(world, arguments, environment)).await
 }
 
 /// With nothing of the tests' settings: with this environment alone.
 pub async fn run_to_end_in(world: &World, arguments: &[&str], environment: &[(&str, String)]) -> (i32, String) {
-    let mut command = bare(arguments);
-    command.envs(environment.iter().map(|(name, value)| (name, value)));
-    run_this_to_end(world, command).await
+    run_this_to_end(world, bare(arguments, environment)).await
 }
 
 async fn run_this_to_end(world: &World, command: Command) -> (i32, String) {
@@ -69,16 +65,12 @@ impl Worker {
 
     /// With more of an environment.
     pub fn run_with(world: &World, arguments: &[&str], environment: &[(&str, String)]) -> Self {
-        let mut command = command(world, arguments);
-        command.envs(environment.iter().map(|(name, value)| (name, value)));
-        Self::of(world, command, arguments.first() != Some(&"worker"))
+        Self::of(world, command(world, arguments, environment), arguments.first() != Some(&"worker"))
     }
 
     /// With nothing of the tests' settings: with this environment alone.
     pub fn run_in(world: &World, arguments: &[&str], environment: &[(&str, String)]) -> Self {
-        let mut command = bare(arguments);
-        command.envs(environment.iter().map(|(name, value)| (name, value)));
-        Self::of(world, command, arguments.first() != Some(&"worker"))
+        Self::of(world, bare(arguments, environment), arguments.first() != Some(&"worker"))
     }
 
     /// Whether it may end by itself has to be known before it starts: a program that is refused ends at once.
@@ -166,9 +158,9 @@ impl Drop for Worker {
     }
 }
 
-/// The program with the world's servers and settings for tests, which the arguments may override.
-fn command(world: &World, arguments: &[&str]) -> Command {
-    let mut command = bare(arguments);
+/// The program with the world's servers and settings for tests, which the arguments may override, and this environment.
+fn command(world: &World, arguments: &[&str], environment: &[(&str, String)]) -> Command {
+    let mut command = bare(arguments, &[]);
     command
         .env("ONCEWARD_AMQP_URL", &world.amqp_url)
         .env("ONCEWARD_DATABASE_URL", &world.database_url)
@@ -176,12 +168,13 @@ fn command(world: &World, arguments: &[&str]) -> Command {
         .env("ONCEWARD_ATTEMPT_TIMEOUT", "2s")
         .env("ONCEWARD_LEASE", "3s")
         .env("ONCEWARD_ADMIN_LISTEN", "127.0.0.1:0")
-        .env("ONCEWARD_LOG_FORMAT", "text");
+        .env("ONCEWARD_LOG_FORMAT", "text")
+        .envs(environment.iter().map(|(name, value)| (name, value)));
     command
 }
 
-/// The program without any setting.
-fn bare(arguments: &[&str]) -> Command {
+/// The program with this environment, and without any other setting.
+fn bare(arguments: &[&str], environment: &[(&str, String)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onceward"));
     let ours = |name: &std::ffi::OsStr| {
         [&b"ONCEWARD_"[..], b"OTEL_"].iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix))
@@ -189,7 +182,8 @@ fn bare(arguments: &[&str]) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
