@@ -1,15 +1,22 @@
 //! The one room that reads clocks. Everything that decides in the database goes by the database's clock instead.
 
 use std::sync::LazyLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-#[expect(clippy::disallowed_methods, reason = "this is the room of the clocks")]
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+use rustix::time::{ClockId, clock_gettime};
 
-/// Time since the process first asked, by the monotonic clock.
+static START: LazyLock<Duration> = LazyLock::new(since_boot);
+
+/// Time since the process first asked, by a clock that nobody sets and that goes on while the machine is suspended: leases end
+/// meanwhile. (Linux: `CLOCK_BOOTTIME`; `CLOCK_MONOTONIC`, by which timers go, stands still.)
 #[must_use]
 pub fn now() -> Duration {
-    START.elapsed()
+    since_boot().saturating_sub(*START)
+}
+
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// The time of day, as seconds since 1970-01-01 UTC. For people and receivers to read; nothing is decided by it.

@@ -10,22 +10,24 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use sqlx::PgConnection;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::clock;
-use crate::domain::event::Partition;
-use crate::domain::lease::counts_until;
+use crate::domain::lease::{Look, Sightings, counts_until};
 use crate::domain::shares::{self, Plan};
 use crate::health::Health;
 use crate::host_limit::shared::HostLimit;
 use crate::reconnect::Delays;
 use crate::store::Database;
 use crate::store::lease::{Lease, Standing};
-use crate::store::members::{self, Claimed, Member};
+use crate::store::members::{self, Claimed, Member, Released, View};
 
 /// How often a worker looks at the others, whether or not it was told of a change.
 const LOOK: Duration = Duration::from_millis(500);
 /// How often a worker that has to give back a part of its share looks whether that is free.
 const LOOK_AT_SHARE: Duration = Duration::from_millis(10);
+/// How often older programs are kept from this worker's partitions: well within the time that these wait.
+const KEEP_FROM_OLDER: Duration = Duration::from_mins(2);
 /// A lease is renewed when this part of it is over: soon enough for three tries.
 const RENEW_PART: u32 = 4;
 
@@ -98,8 +100,12 @@ struct Keeper<'a> {
     host_share: u16,
     /// Leases that were closed, until nothing is at work under them.
     closing: FuturesUnordered<BoxFuture<'static, Arc<Lease>>>,
-    /// Partitions and epochs under which nothing is at work (any more): to be given back.
-    unused: Vec<(Partition, i64)>,
+    /// Leases under which nothing is at work (any more): to be given back.
+    unused: Vec<Released>,
+    /// What was seen of the others' renewals.
+    sightings: Sightings<Uuid>,
+    /// When older programs were last kept from our partitions.
+    kept_from_older: Duration,
     leaving: bool,
     told_leaving: bool,
     standing_by: bool,
@@ -118,6 +124,8 @@ impl<'a> Keeper<'a> {
             host_share: 0,
             closing: FuturesUnordered::new(),
             unused: Vec::new(),
+            sightings: Sightings::default(),
+            kept_from_older: clock::now(),
             leaving: false,
             told_leaving: false,
             standing_by: false,
@@ -173,21 +181,49 @@ impl<'a> Keeper<'a> {
             }
             return Ok(LOOK);
         }
+        let asked = clock::now();
         let view = members::view(connection, &self.us.member).await?;
-        // Not among them: the lease has ended; the next renewal joins again.
+        // Not among them: the others have found us gone; the next renewal joins again.
         let Some(me) = view.me else {
             self.renewed = None;
             return Ok(Duration::ZERO);
         };
+        if self.note_gone(connection, asked, &view).await? {
+            return Ok(Duration::ZERO);
+        }
         let plan = shares::plan(me, &view.peers, &view.owners);
         self.tell_standing_by(&plan, view.peers.len());
         let pause = self.adjust_share(connection, plan.host_share, shares::host_cap(&view.peers)).await?;
         self.close(|lease| plan.give_up.contains(&lease.partition.0));
         if !plan.claim.is_empty() {
-            let claimed = members::claim(connection, &self.us.member, self.us.lease, &plan.claim).await?;
+            let epoch = |partition: i32| usize::try_from(partition).ok().and_then(|at| view.epochs.get(at)).copied();
+            let seen: Vec<(i32, i64)> = plan.claim.iter().filter_map(|id| Some((*id, epoch(*id)?))).collect();
+            let claimed = members::claim(connection, &self.us.member, &seen).await?;
             self.take_up(&claimed);
         }
         Ok(pause)
+    }
+
+    /// Whether any of the others was found to be gone: then there is another view of the cluster.
+    async fn note_gone(
+        &mut self,
+        connection: &mut PgConnection,
+        asked: Duration,
+        view: &View,
+    ) -> Result<bool, sqlx::Error> {
+        let look = Look { asked, answered: clock::now() };
+        let ours = self.us.lease;
+        let renewals = view.renewals.iter().map(|(member, renewal, lease)| (*member, *renewal, lease.unwrap_or(ours)));
+        let gone = self.sightings.note(look, renewals);
+        if gone.is_empty() {
+            return Ok(false);
+        }
+        for (member, _) in &gone {
+            tracing::warn!(%member, "a worker has not renewed its lease in time: it is gone, and the others take its partitions");
+        }
+        members::note_gone(connection, &gone).await?;
+        members::tell(connection).await?;
+        Ok(true)
     }
 
     async fn renew(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -206,7 +242,14 @@ impl<'a> Keeper<'a> {
         self.us.health.renewed();
         // A claim whose answer was lost: nothing is at work under it.
         let known: Vec<_> = self.owned().iter().map(|lease| (lease.partition, lease.epoch)).collect();
-        self.unused.extend(renewed.held.into_iter().filter(|held| !known.contains(held)));
+        let unknown = renewed.held.into_iter().filter(|held| !known.contains(held));
+        self.unused.extend(unknown.map(|(partition, epoch)| Released { partition, epoch, graceful: false }));
+        if clock::now().saturating_sub(self.kept_from_older) >= KEEP_FROM_OLDER {
+            self.kept_from_older = clock::now();
+            if let Err(error) = members::keep_from_older(connection, &self.us.member).await {
+                tracing::debug!(%error, "older programs were not kept from this worker's partitions; it is tried again");
+            }
+        }
         if first {
             members::forget_gone(connection).await?;
             members::tell(connection).await?;
@@ -260,9 +303,9 @@ impl<'a> Keeper<'a> {
 
     /// Whatever else is unused by now is given back with it.
     fn note_unused(&mut self, first: &Lease) {
-        self.unused.push((first.partition, first.epoch));
+        self.unused.push(first.released());
         while let Some(Some(lease)) = self.closing.next().now_or_never() {
-            self.unused.push((lease.partition, lease.epoch));
+            self.unused.push(lease.released());
         }
     }
 
@@ -273,7 +316,9 @@ impl<'a> Keeper<'a> {
         }
         members::release(connection, &self.us.member, &self.unused).await?;
         let unused = std::mem::take(&mut self.unused);
-        self.us.owned.send_modify(|owned| owned.retain(|lease| !unused.contains(&(lease.partition, lease.epoch))));
+        let is_unused =
+            |lease: &Lease| unused.iter().any(|given| (given.partition, given.epoch) == (lease.partition, lease.epoch));
+        self.us.owned.send_modify(|owned| owned.retain(|lease| !is_unused(lease)));
         members::tell(connection).await
     }
 

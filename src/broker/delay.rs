@@ -7,6 +7,9 @@
 
 use std::time::Duration;
 
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+
 use crate::domain::backoff::TICK;
 use crate::domain::event::{EventId, Partition};
 
@@ -59,6 +62,26 @@ impl Due {
             _ => return None,
         };
         parts.next().is_none().then_some(due)
+    }
+}
+
+/// The header of an operator's decision that says which failure it is about.
+const FAILED_AT: &str = "onceward-failed-at";
+
+/// The properties of an operator's decision on an event that became FAILED then, in microseconds since 1970.
+#[must_use]
+pub fn decision(failed_us: i64) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    headers.insert(FAILED_AT.into(), AMQPValue::LongLongInt(failed_us));
+    BasicProperties::default().with_headers(headers)
+}
+
+/// Which failure an operator's decision is about; none if it doesn't say.
+#[must_use]
+pub fn failed_at(properties: &BasicProperties) -> Option<i64> {
+    match properties.headers().as_ref()?.inner().get(FAILED_AT)? {
+        AMQPValue::LongLongInt(failed_us) => Some(*failed_us),
+        _ => None,
     }
 }
 
@@ -131,6 +154,12 @@ mod tests {
         assert_eq!(pattern(9, 1), "1.#");
         assert_eq!(pattern(0, 0), "*.*.*.*.*.*.*.*.*.0.#");
         assert_eq!(due_pattern(Partition(31)), "*.*.*.*.*.*.*.*.*.*.31");
+    }
+
+    #[test]
+    fn a_decision_says_which_failure_it_is_about() {
+        assert_eq!(failed_at(&decision(1_700_000_000_000_001)), Some(1_700_000_000_000_001));
+        assert_eq!(failed_at(&BasicProperties::default()), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::members::Claimed;
+use super::members::{Claimed, Released};
 use crate::domain::event::Partition;
 use crate::domain::lease::may_begin;
 
@@ -20,8 +20,10 @@ pub struct Lease {
     pub partition: Partition,
     /// Grows with every change of owner.
     pub epoch: i64,
-    /// The former owner gave the partition back, with nothing left at work.
-    pub in_peace: bool,
+    /// The former owner gave the partition back, with nothing left at work, and nothing of its own former owner's.
+    pub graceful: bool,
+    /// The queue was seen without the former owner's consumer, and the broker had the time to take its messages back.
+    alone: AtomicBool,
     /// What the former owner left has been looked at.
     taken_over: AtomicBool,
     standing: Standing,
@@ -51,6 +53,18 @@ impl Lease {
     #[must_use]
     pub fn is_taken_over(&self) -> bool {
         self.taken_over.load(Ordering::Acquire)
+    }
+
+    /// The former owner's consumer is gone, and its messages are back in the queue.
+    pub fn note_alone(&self) {
+        self.alone.store(true, Ordering::Release);
+    }
+
+    /// The lease as it is given back. A next owner has to wait for the broker if this one had to, and did not get to it.
+    #[must_use]
+    pub fn released(&self) -> Released {
+        let graceful = self.graceful || self.alone.load(Ordering::Acquire);
+        Released { partition: self.partition, epoch: self.epoch, graceful }
     }
 
     /// Lets nothing new begin; what is at work goes on.
@@ -90,7 +104,7 @@ impl Lease {
 }
 
 /// Proof that a lease was held when a piece of work began. Every write of an owner carries it; a lease that is given up
-/// in peace is released only when all of them are given back.
+/// gracefully is released only when all of them are given back.
 #[derive(Clone, Debug)]
 pub struct Held {
     lease: Arc<Lease>,
@@ -123,7 +137,7 @@ impl Held {
         self.lease.standing.0.lapses.load(Ordering::Acquire)
     }
 
-    /// Whether an attempt that has to be over at `deadline` of the monotonic clock may begin.
+    /// Whether an attempt that has to be over at `deadline` of [`crate::clock::now`] may begin.
     #[must_use]
     pub fn covers(&self, deadline: Duration) -> bool {
         !self.is_lost() && may_begin(deadline, self.lease.standing.counts_until())
@@ -147,14 +161,14 @@ pub struct Standing(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Microseconds of the monotonic clock.
+    /// Microseconds of [`crate::clock::now`].
     counts_until: AtomicU64,
     lapses: AtomicU64,
     fenced: Notify,
 }
 
 impl Standing {
-    /// Whether the leases have ended, by the monotonic clock.
+    /// Whether the leases have ended, by [`crate::clock::now`].
     #[must_use]
     pub fn has_lapsed(&self, now: Duration) -> bool {
         now > self.counts_until()
@@ -165,7 +179,7 @@ impl Standing {
         self.0.lapses.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Renewed: the leases count until this moment of the monotonic clock.
+    /// Renewed: the leases count until this moment of [`crate::clock::now`].
     pub fn extend(&self, until: Duration) {
         self.0.counts_until.store(u64::try_from(until.as_micros()).unwrap_or(u64::MAX), Ordering::Release);
     }
@@ -185,7 +199,8 @@ impl Standing {
         Arc::new(Lease {
             partition: Partition(claimed.id),
             epoch: claimed.epoch,
-            in_peace: claimed.in_peace,
+            graceful: claimed.graceful,
+            alone: AtomicBool::new(false),
             taken_over: AtomicBool::new(false),
             standing: self.clone(),
             closed: CancellationToken::new(),

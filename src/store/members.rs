@@ -1,5 +1,9 @@
 //! Members and their leases in the database. Every statement stands alone: no member that is paused in the middle of
 //! something can hold up the others' renewals.
+//!
+//! A member's lease is its own row, renewed again and again; it holds for all of its partitions. When a member is gone is not
+//! read from the database's clock: the others watch its renewals, and whoever has seen them stand still for a lease writes
+//! that down (see [`crate::domain::lease`]).
 
 use std::time::Duration;
 
@@ -31,26 +35,37 @@ pub struct Member {
 pub struct Renewed {
     /// Partitions that the member still owns, with their epochs.
     pub held: Vec<(Partition, i64)>,
-    /// Its share of the cap on a host. It is gone if the lease had ended before.
+    /// Its share of the cap on a host. It is gone if the member was found to be gone before.
     pub host_share: u16,
 }
 
-/// Renews the member's own lease and those on its partitions; joins, if it is not a member (any more).
+#[derive(FromRow)]
+struct RenewedRow {
+    host_share: i32,
+    revived: bool,
+    partitions: Vec<i32>,
+    epochs: Vec<i64>,
+}
+
+/// Renews the member's lease, which is that on all of its partitions; joins, if it is not a member (any more).
+///
+/// Partitions are not locked, or every transaction of the writer could hold up the renewal. A member that was found to be gone
+/// gets none of them back: others may be taking them.
 ///
 /// # Errors
 /// sqlx's.
 pub async fn renew(connection: &mut PgConnection, member: &Member, lease: Duration) -> Result<Renewed, sqlx::Error> {
-    let (host_share, partitions, epochs): (i32, Vec<i32>, Vec<i64>) = sqlx::query_as(
-        // Partitions are locked in the order in which the writer's fence does.
-        "with me as (insert into member as m (id, name, host_cap, expires_at) \
-         values ($1, $2, $3, clock_timestamp() + $4 * interval '1 ms') \
-         on conflict (id) do update set expires_at = excluded.expires_at, \
-         host_share = case when m.expires_at < clock_timestamp() then 0 else m.host_share end \
-         returning host_share), \
-         mine as (select id from partition where owner = $1 order by id for update), \
-         held as (update partition p set expires_at = clock_timestamp() + $4 * interval '1 ms' from mine \
-         where p.id = mine.id returning p.id, p.epoch) \
-         select host_share, array(select id from held order by id), array(select epoch from held order by id) from me",
+    let RenewedRow { host_share, revived, partitions, epochs } = sqlx::query_as(
+        "with me as (insert into member as m (id, name, host_cap, lease_ms, expires_at) \
+         values ($1, $2, $3, $4, clock_timestamp() + $4 * interval '1 ms') \
+         on conflict (id) do update set expires_at = excluded.expires_at, lease_ms = excluded.lease_ms, \
+         revived = m.gone is not distinct from m.expires_at, \
+         host_share = case when m.gone is not distinct from m.expires_at then 0 else m.host_share end \
+         returning host_share, revived), \
+         dropped as (update partition set owner = null, owner_name = null, expires_at = null, graceful = false \
+         where owner = $1 and (select revived from me)) \
+         select host_share, revived, array(select id from partition where owner = $1 order by id) as partitions, \
+         array(select epoch from partition where owner = $1 order by id) as epochs from me",
     )
     .bind(member.id)
     .bind(&member.name)
@@ -58,53 +73,122 @@ pub async fn renew(connection: &mut PgConnection, member: &Member, lease: Durati
     .bind(millis(lease))
     .fetch_one(connection)
     .await?;
-    let held = partitions.into_iter().map(Partition).zip(epochs).collect();
+    let held = partitions.into_iter().map(Partition).zip(epochs).filter(|_| !revived).collect();
     Ok(Renewed { held, host_share: share(host_share) })
+}
+
+/// Programs that know nothing of renewals take a partition when this time is over.
+const OLDER_PROGRAMS_WAIT: Duration = Duration::from_mins(10);
+/// How long [`keep_from_older`] waits for the writer.
+const LOCK_WITHIN: &str = "set local lock_timeout = '500ms'";
+
+/// Keeps the member's partitions from programs of before migration 6, which take one when its own time is over. Now and then
+/// is enough, and it matters only during an update: it gives up if it has to wait for the writer.
+///
+/// # Errors
+/// sqlx's.
+pub async fn keep_from_older(connection: &mut PgConnection, member: &Member) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    transaction.execute(LOCK_WITHIN).await?;
+    sqlx::query(
+        "update partition p set expires_at = clock_timestamp() + $2 * interval '1 ms' \
+         from (select id from partition where owner = $1 order by id for update) mine where p.id = mine.id",
+    )
+    .bind(member.id)
+    .bind(millis(OLDER_PROGRAMS_WAIT))
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await
 }
 
 /// The cluster as one member sees it.
 #[derive(Debug)]
 pub struct View {
-    /// This member's number among the peers; none if it is leaving, or its own lease has ended.
+    /// This member's number among the peers; none if it is leaving, or was found to be gone.
     pub me: Option<usize>,
-    /// Members that are not leaving, by seniority.
+    /// Members that are neither leaving nor gone, by seniority.
     pub peers: Vec<Peer>,
     /// Who has each partition.
     pub owners: Vec<Owner>,
+    /// Of each partition, by its number.
+    pub epochs: Vec<i64>,
+    /// Of the other members that are not found to be gone: the last renewal, and the length of the lease, if it is known.
+    pub renewals: Vec<(Uuid, i64, Option<Duration>)>,
+}
+
+#[derive(FromRow)]
+struct MemberRow {
+    id: Uuid,
+    host_cap: i32,
+    host_share: i32,
+    leaving: bool,
+    renewal: i64,
+    lease_ms: Option<i64>,
 }
 
 #[derive(FromRow)]
 struct PartitionRow {
     owner: Option<Uuid>,
-    free: bool,
+    epoch: i64,
 }
 
-/// Looks at members and partitions.
+/// A renewal as a number that changes with each: when it would end, in microseconds since 1970.
+macro_rules! renewal {
+    () => {
+        "(extract(epoch from expires_at) * 1000000)::int8"
+    };
+}
+
+/// Looks at members and partitions. No clock has a say in it.
 ///
 /// # Errors
 /// sqlx's.
 pub async fn view(connection: &mut PgConnection, member: &Member) -> Result<View, sqlx::Error> {
-    let peers: Vec<(Uuid, i32, i32)> = sqlx::query_as(
-        "select id, host_cap, host_share from member where expires_at > clock_timestamp() and not leaving \
-         order by joined_at, id",
-    )
+    let members: Vec<MemberRow> = sqlx::query_as(concat!(
+        "select id, host_cap, host_share, leaving, ",
+        renewal!(),
+        " as renewal, lease_ms from member where gone is distinct from expires_at order by joined_at, id"
+    ))
     .fetch_all(&mut *connection)
     .await?;
-    let partitions: Vec<PartitionRow> = sqlx::query_as(
-        "select owner, owner is null or expires_at <= clock_timestamp() as free from partition order by id",
-    )
-    .fetch_all(connection)
-    .await?;
-    let number = |id: Uuid| peers.iter().position(|(peer, ..)| *peer == id);
-    let owner = |row: PartitionRow| match row.owner.filter(|_| !row.free) {
+    let partitions: Vec<PartitionRow> =
+        sqlx::query_as("select owner, epoch from partition order by id").fetch_all(connection).await?;
+    let peers: Vec<&MemberRow> = members.iter().filter(|member| !member.leaving).collect();
+    let number = |id: Uuid| peers.iter().position(|peer| peer.id == id);
+    let owner = |row: &PartitionRow| match row.owner.filter(|id| members.iter().any(|member| member.id == *id)) {
         None => Owner::Nobody,
         Some(id) => number(id).map_or(Owner::Leaving, Owner::Member),
     };
+    let lease = |row: &MemberRow| row.lease_ms.and_then(|lease| u64::try_from(lease).ok()).map(Duration::from_millis);
     Ok(View {
         me: number(member.id),
-        owners: partitions.into_iter().map(owner).collect(),
-        peers: peers.iter().map(|(_, cap, part)| Peer { host_cap: share(*cap), is_ready: *part > 0 }).collect(),
+        owners: partitions.iter().map(owner).collect(),
+        epochs: partitions.iter().map(|row| row.epoch).collect(),
+        peers: peers.iter().map(|row| Peer { host_cap: share(row.host_cap), is_ready: row.host_share > 0 }).collect(),
+        renewals: (members.iter().filter(|row| row.id != member.id))
+            .map(|row| (row.id, row.renewal, lease(row)))
+            .collect(),
     })
+}
+
+/// Notes that members are gone whose last renewal was seen to stand still: their share of the cap, and their partitions, are
+/// free. One that has renewed since is not gone.
+///
+/// # Errors
+/// sqlx's.
+pub async fn note_gone(connection: &mut PgConnection, gone: &[(Uuid, i64)]) -> Result<(), sqlx::Error> {
+    let (ids, renewals): (Vec<Uuid>, Vec<i64>) = gone.iter().copied().unzip();
+    sqlx::query(concat!(
+        "update member m set gone = expires_at, host_share = 0 from unnest($1::uuid[], $2::int8[]) as seen (id, renewal) \
+         where m.id = seen.id and ",
+        renewal!(),
+        " = seen.renewal"
+    ))
+    .bind(ids)
+    .bind(renewals)
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 /// A partition that was taken.
@@ -114,56 +198,66 @@ pub struct Claimed {
     pub id: i32,
     /// Its epoch from now on.
     pub epoch: i64,
-    /// Its former owner gave it back; otherwise its lease has ended.
-    pub in_peace: bool,
+    /// Its former owner gave it back, and had seen the queue without a consumer of before.
+    pub graceful: bool,
 }
 
-/// Takes those of the partitions that are still free.
+/// Takes those of the partitions that are still free, and whose epoch is the one that was seen.
 ///
 /// # Errors
 /// sqlx's.
 pub async fn claim(
     connection: &mut PgConnection,
     member: &Member,
-    lease: Duration,
-    partitions: &[i32],
+    partitions: &[(i32, i64)],
 ) -> Result<Vec<Claimed>, sqlx::Error> {
+    let (partitions, epochs): (Vec<i32>, Vec<i64>) = partitions.iter().copied().unzip();
     let mut claimed: Vec<Claimed> = sqlx::query_as(
-        "with free as (select id, owner is null as in_peace from partition \
-         where id = any($4) and (owner is null or expires_at <= clock_timestamp()) order by id for update skip locked) \
+        // The epoch is what counts if the row has changed between the look at the owner and its lock.
+        "with free as (select p.id, p.owner is null and p.graceful as graceful from partition p \
+         join unnest($4::int4[], $5::int8[]) as seen (id, epoch) on p.id = seen.id and p.epoch = seen.epoch \
+         where p.owner is null or not exists (select from member m where m.id = p.owner \
+         and m.gone is distinct from m.expires_at) order by p.id for update of p skip locked) \
          update partition p set owner = $1, owner_name = $2, epoch = p.epoch + 1, acquired_at = clock_timestamp(), \
-         expires_at = clock_timestamp() + $3 * interval '1 ms' from free where p.id = free.id \
-         returning p.id, p.epoch, free.in_peace",
+         expires_at = clock_timestamp() + $3 * interval '1 ms', graceful = false from free where p.id = free.id \
+         returning p.id, p.epoch, free.graceful",
     )
     .bind(member.id)
     .bind(&member.name)
-    .bind(millis(lease))
+    .bind(millis(OLDER_PROGRAMS_WAIT))
     .bind(partitions)
+    .bind(epochs)
     .fetch_all(connection)
     .await?;
     claimed.sort_unstable_by_key(|claimed| claimed.id);
     Ok(claimed)
 }
 
+/// A lease that is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// The partition.
+    pub partition: Partition,
+    /// Its epoch.
+    pub epoch: i64,
+    /// Nothing of a former owner's is left at the broker.
+    pub graceful: bool,
+}
+
 /// Gives partitions back. Nothing happens under an older epoch.
 ///
 /// # Errors
 /// sqlx's.
-pub async fn release(
-    connection: &mut PgConnection,
-    member: &Member,
-    leases: &[(Partition, i64)],
-) -> Result<(), sqlx::Error> {
-    let (partitions, epochs): (Vec<i32>, Vec<i64>) =
-        leases.iter().map(|(partition, epoch)| (partition.0, *epoch)).unzip();
+pub async fn release(connection: &mut PgConnection, member: &Member, leases: &[Released]) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "update partition p set owner = null, owner_name = null, expires_at = null \
-         from unnest($2::int4[], $3::int8[]) as given (id, epoch) \
+        "update partition p set owner = null, owner_name = null, expires_at = null, graceful = given.graceful \
+         from unnest($2::int4[], $3::int8[], $4::bool[]) as given (id, epoch, graceful) \
          where p.owner = $1 and p.id = given.id and p.epoch = given.epoch",
     )
     .bind(member.id)
-    .bind(partitions)
-    .bind(epochs)
+    .bind(leases.iter().map(|lease| lease.partition.0).collect::<Vec<_>>())
+    .bind(leases.iter().map(|lease| lease.epoch).collect::<Vec<_>>())
+    .bind(leases.iter().map(|lease| lease.graceful).collect::<Vec<_>>())
     .execute(connection)
     .await
     .map(drop)
@@ -183,7 +277,8 @@ pub async fn lower_share(connection: &mut PgConnection, member: &Member, host_sh
 }
 
 /// Raises the member's share towards `target`, by no more than what all others together leave of `cap`. Gives the share; none
-/// is left if the member's own lease has ended.
+/// is left if the member was found to be gone. Whoever was found to be gone has none; all others count, whatever the database's
+/// clock says.
 ///
 /// # Errors
 /// sqlx's.
@@ -198,8 +293,8 @@ pub async fn raise_share(
     transaction.execute("select from cluster for update").await?;
     let raised: Option<(i32,)> = sqlx::query_as(
         "update member m set host_share = greatest(m.host_share, least($2, $3 - (select coalesce(sum(o.host_share), 0) \
-         from member o where o.id <> $1 and o.expires_at > clock_timestamp())::integer)) \
-         where m.id = $1 and m.expires_at > clock_timestamp() returning host_share",
+         from member o where o.id <> $1)::integer)) \
+         where m.id = $1 and m.gone is distinct from m.expires_at returning host_share",
     )
     .bind(member.id)
     .bind(i32::from(target))
@@ -225,8 +320,8 @@ pub async fn begin_to_leave(connection: &mut PgConnection, member: &Member) -> R
 /// sqlx's; then the leases end by themselves.
 pub async fn leave(connection: &mut PgConnection, member: &Member) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "with mine as (update partition set owner = null, owner_name = null, expires_at = null where owner = $1) \
-         delete from member where id = $1",
+        "with mine as (update partition set owner = null, owner_name = null, expires_at = null, graceful = false \
+         where owner = $1) delete from member where id = $1",
     )
     .bind(member.id)
     .execute(&mut *connection)
@@ -234,12 +329,12 @@ pub async fn leave(connection: &mut PgConnection, member: &Member) -> Result<(),
     tell(connection).await
 }
 
-/// Removes members whose lease ended long ago.
+/// Removes members that were found to be gone long ago.
 ///
 /// # Errors
 /// sqlx's.
 pub async fn forget_gone(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("delete from member where expires_at < clock_timestamp() - $1 * interval '1 ms'")
+    sqlx::query("delete from member where gone = expires_at and expires_at < clock_timestamp() - $1 * interval '1 ms'")
         .bind(millis(REMEMBERED))
         .execute(connection)
         .await

@@ -11,7 +11,7 @@ use crate::domain::lifecycle::State;
 pub struct MemberRow {
     /// Its name.
     pub name: String,
-    /// `works`, `stands by`, `leaves`, or `gone` if its lease has ended without a word.
+    /// `works`, `stands by`, `leaves`, or `gone` if the others have not seen it renew its lease in time.
     pub state: String,
     /// Seconds since it came.
     pub since_seconds: f64,
@@ -137,8 +137,9 @@ pub async fn read(connection: &mut PgConnection, limit: i64) -> Result<Status, s
     let partitions = sqlx::query_as(
         "select p.id as partition, p.owner_name as owner, p.epoch, \
          extract(epoch from clock_timestamp() - case when p.owner is not null then p.acquired_at end)::float8 \
-         as since_seconds, extract(epoch from p.expires_at - clock_timestamp())::float8 as lease_seconds, \
-         coalesce(o.open, 0) as open, coalesce(o.in_flight, 0) as in_flight from partition p left join ( \
+         as since_seconds, extract(epoch from m.expires_at - clock_timestamp())::float8 as lease_seconds, \
+         coalesce(o.open, 0) as open, coalesce(o.in_flight, 0) as in_flight from partition p \
+         left join member m on m.id = p.owner left join ( \
          select partition, count(*) as open, count(*) filter (where state = 'IN_FLIGHT') as in_flight \
          from open_event group by partition) o on o.partition = p.id order by p.id",
     )
@@ -181,14 +182,17 @@ pub async fn read(connection: &mut PgConnection, limit: i64) -> Result<Status, s
 /// # Errors
 /// sqlx's; one of them is that no worker has ever run here.
 pub async fn is_all_owned(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("select count(*) > 0 and bool_and(expires_at > clock_timestamp()) is true from partition")
-        .fetch_one(connection)
-        .await
+    sqlx::query_scalar(
+        "select count(*) > 0 and bool_and(m.gone is distinct from m.expires_at and m.id is not null) from partition p \
+         left join member m on m.id = p.owner",
+    )
+    .fetch_one(connection)
+    .await
 }
 
 async fn members(connection: &mut PgConnection) -> Result<Vec<MemberRow>, sqlx::Error> {
     sqlx::query_as(
-        "select m.name, case when m.expires_at <= clock_timestamp() then 'gone' when m.leaving then 'leaves' \
+        "select m.name, case when m.gone = m.expires_at then 'gone' when m.leaving then 'leaves' \
          when m.host_share = 0 then 'stands by' else 'works' end as state, \
          extract(epoch from clock_timestamp() - m.joined_at)::float8 as since_seconds, \
          extract(epoch from m.expires_at - clock_timestamp())::float8 as lease_seconds, m.host_share, \
@@ -202,22 +206,34 @@ async fn members(connection: &mut PgConnection) -> Result<Vec<MemberRow>, sqlx::
     .await
 }
 
-/// The event with this key, its partition and its state.
+/// An event that was looked for by its key.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// Its number.
+    pub id: EventId,
+    /// Its partition.
+    pub partition: Partition,
+    /// Its state.
+    pub state: State,
+    /// When it became FAILED, in microseconds since 1970.
+    pub failed_us: Option<i64>,
+}
+
+/// The event with this key.
 ///
 /// # Errors
 /// sqlx's.
-pub async fn find(
-    connection: &mut PgConnection,
-    key: &str,
-) -> Result<Option<(EventId, Partition, State)>, sqlx::Error> {
-    let row: Option<(i64, i32, String)> =
-        sqlx::query_as("select event_id, partition, state from event_state where idempotency_key = $1")
-            .bind(key)
-            .fetch_optional(connection)
-            .await?;
-    row.map(|(id, partition, state)| {
+pub async fn find(connection: &mut PgConnection, key: &str) -> Result<Option<Found>, sqlx::Error> {
+    let row: Option<(i64, i32, String, Option<i64>)> = sqlx::query_as(
+        "select s.event_id, s.partition, s.state, (extract(epoch from d.failed_at) * 1000000)::int8 \
+         from event_state s left join dead_letter d on d.event_id = s.event_id where s.idempotency_key = $1",
+    )
+    .bind(key)
+    .fetch_optional(connection)
+    .await?;
+    row.map(|(id, partition, state, failed_us)| {
         let state = state.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        Ok((EventId(id), Partition(partition), state))
+        Ok(Found { id: EventId(id), partition: Partition(partition), state, failed_us })
     })
     .transpose()
 }
