@@ -1,6 +1,6 @@
 //! Wires the worker together, and takes it apart: wiring only.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -43,7 +43,7 @@ const WRITTEN: usize = 2;
 const NOTICES: usize = 1_024;
 /// Attempts on their way to being sent, and ended ones on their way to settle.
 const ATTEMPTS: usize = 1_024;
-/// Announcements that wait for the broker; what finds no room is found by a sweep.
+/// Wake-ups, and dead letters, that wait for the broker; what finds no room is found by a sweep.
 const ANNOUNCEMENTS: usize = 4_096;
 /// How long a worker that starts waits for the broker before it takes its share of the partitions.
 const REACH_WITHIN: Duration = Duration::from_secs(5);
@@ -200,7 +200,8 @@ impl Worker {
         let (attempts, to_deliver) = mpsc::channel(ATTEMPTS);
         let (ended, to_settle) = mpsc::channel(ATTEMPTS);
         let (settlements, settled) = mpsc::channel(ATTEMPTS);
-        let (announcements, to_announce) = mpsc::channel(ANNOUNCEMENTS);
+        let (wakes, to_wake) = mpsc::channel(ANNOUNCEMENTS);
+        let (dead_letters, to_dead_letter) = mpsc::channel(ANNOUNCEMENTS);
         let (owned, ours) = watch::channel(Vec::new());
 
         let health = Arc::new(Health::new(args.lease));
@@ -218,7 +219,7 @@ impl Worker {
             pool: pool.clone(),
             owned: ours.clone(),
             notices,
-            announcements: announcements.clone(),
+            dead_letters: dead_letters.clone(),
             retention: args.retention,
         };
         let ports = Ports {
@@ -229,9 +230,10 @@ impl Worker {
             commands,
             attempts,
             ended: ended.clone(),
-            announcements,
+            wakes,
+            dead_letters,
         };
-        let announcer = Announcer { publisher, names, pool };
+        let announcer = Announcer { publisher, names, pool, under_way: Mutex::default() };
         Ok(Self {
             intake: tokio::spawn(intake.run(stop.clone())),
             rescue: tokio::spawn(rescue.run(stop.clone())),
@@ -239,7 +241,7 @@ impl Worker {
             deliver: tokio::spawn(deliver::run(to_deliver, ended, sender)),
             settle: tokio::spawn(settle::run(to_settle, settlements, judge(args))),
             writer: on_a_thread(writer),
-            announcer: tokio::spawn(announcer.run(to_announce)),
+            announcer: tokio::spawn(announcer.run(to_wake, to_dead_letter)),
             publisher: tokio::spawn(keep_publishing),
             ownership: tokio::spawn(join(ownership, reached, stop.clone())),
             census: tokio::spawn(census),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::begun::Begun;
@@ -20,11 +20,11 @@ use crate::domain::contract::{self, Terms};
 use crate::domain::event::{Entity, Event, EventId, Host, Partition};
 use crate::domain::lanes::{After, Candidate, Lanes, Then};
 use crate::domain::verdict::{Decision, Outcome};
-use crate::handoff::{Announcement, Attempt, Ended, Notice};
+use crate::handoff::{Attempt, DeadLettered, Ended, Notice, Wake};
 use crate::host_limit::shared::{HostLimit, Permit, Place};
 use crate::store::lease::{Held, Lease};
 use crate::store::line::{Front, StoredEvent, Woken};
-use crate::store::operator::Verb;
+use crate::store::operator::Decided;
 use crate::store::progress::Settlement;
 use crate::store::writer::{Command, Written};
 use crate::telemetry::{metrics, trace};
@@ -45,8 +45,10 @@ pub struct Ports {
     pub attempts: mpsc::Sender<Attempt>,
     /// To settle: attempts that a former owner left, with an unknown outcome.
     pub ended: mpsc::Sender<Ended>,
-    /// To the broker, after a commit.
-    pub announcements: mpsc::Sender<Announcement>,
+    /// To the broker, after a commit: retries.
+    pub wakes: mpsc::Sender<Wake>,
+    /// To the broker, after a commit: FAILED events.
+    pub dead_letters: mpsc::Sender<DeadLettered>,
 }
 
 /// What a lane takes up: a share of the memory for bodies, if its head was taken in with one.
@@ -65,12 +67,13 @@ struct Dispatch {
     begun: Begun,
     /// Attempts that a former owner left, or that are given up, on their way to settle: as many as one worker may have begun.
     left: VecDeque<Ended>,
-    announcements: mpsc::Sender<Announcement>,
+    wakes: mpsc::Sender<Wake>,
+    dead_letters: mpsc::Sender<DeadLettered>,
 }
 
 /// Runs until `stop`, and then until every attempt that was recorded is settled.
 pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
-    let Ports { mut written, mut owned, mut notices, mut settlements, commands, attempts, ended, announcements } =
+    let Ports { mut written, mut owned, mut notices, mut settlements, commands, attempts, ended, wakes, dead_letters } =
         ports;
     let mut dispatch = Dispatch {
         lanes: Lanes::default(),
@@ -80,7 +83,8 @@ pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
         starting: HashMap::new(),
         begun: Begun::default(),
         left: VecDeque::new(),
-        announcements,
+        wakes,
+        dead_letters,
     };
     let mut ends = Vec::new();
     loop {
@@ -145,6 +149,8 @@ impl Dispatch {
 
     fn follow(&mut self, result: Written) {
         match result {
+            // Whoever has the partition now finds it in the store.
+            Written::Recorded { held, .. } if held.is_lost() => {}
             Written::Recorded { candidate, head: false, .. } => self.lanes.follower_admitted(candidate),
             Written::Recorded { candidate, held, others_open, place, .. } if candidate.attempts > 0 => {
                 self.recorded_and_begun(candidate, held, others_open, place);
@@ -160,6 +166,7 @@ impl Dispatch {
                 self.not_started(&candidate);
             }
             Written::Settled { settlement, then } => self.settled(&settlement, &then),
+            Written::NotSettled(candidate) => self.not_started(&candidate),
             Written::Front(front) => self.front(front),
             Written::Woken(woken) => self.woken(woken),
             Written::Unparked { host, events, more } => self.unparked(&host, events, more),
@@ -220,7 +227,7 @@ impl Dispatch {
                 let held = self.hold_all();
                 self.outbox.push_back(Command::Gather { held });
             }
-            Notice::Operate(partition, id, verb) => self.operate(partition, id, verb),
+            Notice::Operate(partition, decided, done) => self.operate(partition, decided, done),
         }
     }
 
@@ -239,9 +246,10 @@ impl Dispatch {
         }
     }
 
-    fn operate(&mut self, partition: Partition, id: EventId, verb: Verb) {
+    /// A decision that is dropped here was not carried out: its message stays with the broker, for the next owner.
+    fn operate(&mut self, partition: Partition, decided: Decided, done: oneshot::Sender<()>) {
         if let Some(held) = self.hold(partition) {
-            self.outbox.push_back(Command::Operate { id, verb, held });
+            self.outbox.push_back(Command::Operate { decided, held, done });
         }
     }
 
@@ -315,22 +323,23 @@ impl Dispatch {
         }
     }
 
-    /// Full or gone, the channel loses nothing: the sweeps find it.
+    /// Full or gone, the channels lose nothing: the sweeps find it.
     fn announce(&self, settlement: &Settlement) {
         let candidate = &settlement.candidate;
-        let announcement = match settlement.decision {
+        match settlement.decision {
             Decision::Deliver => {
                 let taken_in = candidate.event.taken_in;
-                return metrics::delivered(Duration::from_millis(clock::unix_millis().saturating_sub(taken_in)));
+                metrics::delivered(Duration::from_millis(clock::unix_millis().saturating_sub(taken_in)));
             }
             Decision::Retry(delay) => {
                 metrics::retried();
                 let token = Token { id: candidate.id, attempts: candidate.attempts };
-                Announcement::Wake(candidate.event.partition, token, delay)
+                let _ = self.wakes.try_send(Wake { partition: candidate.event.partition, token, delay });
             }
-            Decision::Fail(_) => Announcement::DeadLetter(candidate.id, settlement.held.clone()),
-        };
-        let _ = self.announcements.try_send(announcement);
+            Decision::Fail(_) => {
+                let _ = self.dead_letters.try_send(DeadLettered { id: candidate.id, held: settlement.held.clone() });
+            }
+        }
     }
 
     fn not_started(&mut self, candidate: &Candidate) {
@@ -366,7 +375,7 @@ impl Dispatch {
             Woken::Early { id, attempts, partition, millis } => {
                 let delay = Duration::from_millis(millis.unsigned_abs());
                 let token = Token { id, attempts };
-                let _ = self.announcements.try_send(Announcement::Wake(partition, token, delay));
+                let _ = self.wakes.try_send(Wake { partition, token, delay });
             }
         }
     }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use crate::broker::delay::Token;
 use crate::domain::event::{Entity, EventId, Host, Partition};
 use crate::domain::lanes::Candidate;
 use crate::domain::verdict::Outcome;
 use crate::host_limit::shared::Permit;
 use crate::store::lease::Held;
-use crate::store::operator::Verb;
+use crate::store::operator::Decided;
 
 /// For dispatch: something that it has to look at.
 #[derive(Debug)]
@@ -21,8 +23,8 @@ pub enum Notice {
     Parked(Host),
     /// Events of our lines came in by other workers' queues.
     Strays,
-    /// An operator's decision.
-    Operate(Partition, EventId, Verb),
+    /// An operator's decision, and who is told when it is recorded.
+    Operate(Partition, Decided, oneshot::Sender<()>),
 }
 
 /// For deliver: an attempt that is recorded, and is sent as soon as its host may have one more request.
@@ -47,11 +49,22 @@ pub struct Ended {
     pub took: Option<Duration>,
 }
 
-/// For settle, after a commit: what the broker has to be told.
+/// For settle, after a commit: a retry's token is to go through the delay ladder.
 #[derive(Debug)]
-pub enum Announcement {
-    /// A retry: wake us after the delay.
-    Wake(Partition, Token, Duration),
-    /// A FAILED event is in the outbox.
-    DeadLetter(EventId, Held),
+pub struct Wake {
+    /// Whose due queue it comes to.
+    pub partition: Partition,
+    /// The wait.
+    pub token: Token,
+    /// How long.
+    pub delay: Duration,
+}
+
+/// For settle, after a commit: a FAILED event is in the outbox.
+#[derive(Debug)]
+pub struct DeadLettered {
+    /// The event.
+    pub id: EventId,
+    /// On its partition.
+    pub held: Held,
 }

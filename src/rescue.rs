@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::delay::Token;
 use crate::domain::event::{EventId, Partition};
-use crate::handoff::{Announcement, Notice};
+use crate::handoff::{DeadLettered, Notice};
 use crate::store::lease::{Held, Lease};
 use crate::store::line::{self, Overdue};
 use crate::store::{outbox, retention, stray};
@@ -36,7 +36,7 @@ pub struct Rescue {
     /// To dispatch.
     pub notices: mpsc::Sender<Notice>,
     /// To settle.
-    pub announcements: mpsc::Sender<Announcement>,
+    pub dead_letters: mpsc::Sender<DeadLettered>,
     /// How long finished events are kept.
     pub retention: Duration,
 }
@@ -79,7 +79,7 @@ impl Rescue {
         for (id, partition) in left {
             // What finds no room is found again.
             if let Some(held) = held.get(&partition) {
-                let _ = self.announcements.try_send(Announcement::DeadLetter(id, held.clone()));
+                let _ = self.dead_letters.try_send(DeadLettered { id, held: held.clone() });
             }
         }
         // Waiting for dispatch must not hold up a handover.

@@ -1,6 +1,9 @@
 //! An attempt's outcome becomes a state; after the commit, a retry's wake-up or a dead letter goes to the broker.
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use http::HeaderValue;
@@ -15,16 +18,21 @@ use crate::broker::publisher::{Publisher, with_headers};
 use crate::broker::topology::Names;
 use crate::broker::wire;
 use crate::clock;
-use crate::domain::event::{EventId, Partition};
+use crate::domain::event::EventId;
 use crate::domain::verdict::Policy;
-use crate::handoff::{Announcement, Ended};
+use crate::handoff::{DeadLettered, Ended, Wake};
+use crate::reconnect::Delays;
 use crate::store::lease::Held;
 use crate::store::outbox::{self, DeadLetter};
 use crate::store::progress::Settlement;
 use crate::telemetry::{metrics, trace};
 
-/// Announcements that wait for their confirm at one time.
-const ANNOUNCING: usize = 256;
+/// Wake-ups that wait for their confirm at one time.
+const WAKING: usize = 256;
+/// Dead letters that wait for their confirm at one time.
+const DEAD_LETTERING: usize = 64;
+/// How long the confirm of a dead letter may hold up the handover of its partition.
+const HANDOVER_AFTER: Duration = Duration::from_secs(5);
 
 /// The settings of a verdict.
 #[derive(Clone, Debug)]
@@ -66,35 +74,51 @@ pub struct Announcer {
     pub names: Names,
     /// To the outbox.
     pub pool: PgPool,
+    /// Dead letters that are being published: a sweep that names one of them again makes no copy of it.
+    pub under_way: Mutex<HashSet<EventId>>,
+}
+
+/// An entry of [`Announcer::under_way`], until it is dropped.
+struct UnderWay<'a>(&'a Mutex<HashSet<EventId>>, EventId);
+
+impl<'a> UnderWay<'a> {
+    /// None if it is under way already.
+    fn enter(all: &'a Mutex<HashSet<EventId>>, id: EventId) -> Option<Self> {
+        all.lock().unwrap_or_else(PoisonError::into_inner).insert(id).then_some(Self(all, id))
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
 }
 
 impl Announcer {
-    /// Announces until no more announcements come.
-    pub async fn run(self, announcements: mpsc::Receiver<Announcement>) {
-        ReceiverStream::new(announcements)
-            .for_each_concurrent(ANNOUNCING, |announcement| self.announce(announcement))
-            .await;
+    /// Announces until no more wake-ups and dead letters come. The ones don't wait behind the others.
+    pub async fn run(self, wakes: mpsc::Receiver<Wake>, dead_letters: mpsc::Receiver<DeadLettered>) {
+        tokio::join!(self.wake_all(wakes), self.dead_letter_all(dead_letters));
     }
 
-    async fn announce(&self, announcement: Announcement) {
-        match announcement {
-            Announcement::Wake(partition, token, delay) => {
-                self.send_due(partition, &Due::Wake(token), delay).await;
-            }
-            Announcement::DeadLetter(id, held) => self.dead_letter(id, &held).await,
-        }
+    async fn wake_all(&self, wakes: mpsc::Receiver<Wake>) {
+        ReceiverStream::new(wakes).for_each_concurrent(WAKING, |wake| self.wake(wake)).await;
     }
 
-    async fn send_due(&self, partition: Partition, due: &Due, delay: std::time::Duration) {
+    async fn dead_letter_all(&self, letters: mpsc::Receiver<DeadLettered>) {
+        ReceiverStream::new(letters).for_each_concurrent(DEAD_LETTERING, |letter| self.dead_letter(letter)).await;
+    }
+
+    async fn wake(&self, Wake { partition, token, delay }: Wake) {
         let key = delay::routing_key(delay, partition);
-        let (entry, body) = (self.names.delay_entry(delay), due.write());
+        let (entry, body) = (self.names.delay_entry(delay), Due::Wake(token).write());
         let sent = self.publisher.send(&entry, &key, body.as_bytes()).await;
         if let Err(error) = sent {
             tracing::debug!(%error, "a wake-up was not published; the sweep finds the retry when it is overdue");
         }
     }
 
-    async fn dead_letter(&self, id: EventId, held: &Held) {
+    async fn dead_letter(&self, DeadLettered { id, held }: DeadLettered) {
+        let Some(_under_way) = UnderWay::enter(&self.under_way, id) else { return };
         if !held.covers(clock::now()) {
             // Whoever owns the partition finds it in the outbox.
             return;
@@ -107,22 +131,39 @@ impl Announcer {
                 return;
             }
         };
-        let (exchange, properties) = (self.names.dead_letter(), properties(&letter));
+        let handed_over = async {
+            held.lease().closed().await;
+            tokio::time::sleep(HANDOVER_AFTER).await;
+        };
+        tokio::select! {
+            () = self.publish(id, &letter, &held) => {}
+            () = handed_over => tracing::warn!(
+                event = %id,
+                "the broker has not confirmed a dead letter before its partition was handed over; the next owner publishes it again"
+            ),
+        }
+    }
+
+    async fn publish(&self, id: EventId, letter: &DeadLetter, held: &Held) {
+        let (exchange, properties) = (self.names.dead_letter(), properties(letter));
         let trace = letter.trace.as_deref().and_then(|trace| HeaderValue::from_str(trace).ok());
         let key = Some(letter.idempotency_key.as_str());
         let _sending = trace::dead_letter(&exchange, &letter.entity, key, &letter.reason, trace.as_ref());
-        match self.publisher.store(&exchange, &letter.entity, properties, &letter.body).await {
-            Ok(()) => {
-                let trace_id = trace.as_ref().map(trace::trace_id);
-                tracing::info!(event = %id, reason = letter.reason, attempts = letter.attempts, trace_id, "dead letter");
-                metrics::dead_lettered(&letter.reason);
-                if let Err(error) = outbox::mark_published(&self.pool, id, held).await {
-                    tracing::warn!(%error, event = %id, "a dead letter may be published a second time");
-                }
+        if let Err(error) = self.publisher.store(&exchange, &letter.entity, properties, &letter.body).await {
+            tracing::warn!(%error, event = %id, "a dead letter could not be published; it is tried again");
+            return;
+        }
+        let trace_id = trace.as_ref().map(trace::trace_id);
+        tracing::info!(event = %id, reason = letter.reason, attempts = letter.attempts, trace_id, "dead letter");
+        metrics::dead_lettered(&letter.reason);
+        // As long as this is not recorded, a sweep would publish it again.
+        let mut delays = Delays::default();
+        while let Err(error) = outbox::mark_published(&self.pool, letter, held).await {
+            tracing::debug!(%error, event = %id, "a dead letter is published, which could not be recorded; it is tried again");
+            if held.is_lost() {
+                return;
             }
-            Err(error) => {
-                tracing::warn!(%error, event = %id, "a dead letter could not be published; it is tried again");
-            }
+            delays.wait().await;
         }
     }
 }

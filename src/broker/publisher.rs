@@ -15,7 +15,7 @@ use super::{Heartbeat, Nodes};
 use crate::config::nodes::BrokerUrls;
 use crate::reconnect::Delays;
 
-/// The longest wait for a confirm; a broker that is alive answers within milliseconds.
+/// The longest wait for a confirm of what may get lost; a broker that is alive answers within milliseconds.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(30);
 /// How long a connection may take to be opened; not every request of one that breaks has an end.
 const OPEN_WITHIN: Duration = Duration::from_secs(30);
@@ -37,6 +37,9 @@ pub enum PublishError {
     /// No queue takes it.
     #[error("no queue is bound for the message")]
     Unroutable,
+    /// The connection was lost before the broker had confirmed it.
+    #[error("the connection to the broker was lost before it had confirmed the message")]
+    Lost,
     /// The broker said nothing for too long.
     #[error("the broker did not confirm within {} s", CONFIRM_WITHIN.as_secs())]
     TimedOut,
@@ -53,6 +56,8 @@ struct Link {
     /// so that only on a channel with one publish under way it is known whose it is.
     careful: Vec<Mutex<Channel>>,
     turn: AtomicUsize,
+    /// The connection is lost. lapin does not end every wait of one that breaks.
+    lost: CancellationToken,
 }
 
 /// A handle to the publishing connection; clones share it.
@@ -81,10 +86,12 @@ impl Publisher {
     pub async fn send(&self, exchange: &str, routing_key: &str, body: &[u8]) -> Result<(), PublishError> {
         let link = self.link()?;
         let properties = BasicProperties::default();
-        publish(&link.quick, exchange, routing_key, false, properties, body).await
+        let published = publish(&link.quick, exchange, routing_key, false, properties, body);
+        tokio::time::timeout(CONFIRM_WITHIN, published).await.unwrap_or(Err(PublishError::TimedOut))
     }
 
-    /// Publishes a persistent message and waits until the broker has confirmed that it is in a queue.
+    /// Publishes a persistent message and waits until the broker has confirmed that it is in a queue: as long as the connection
+    /// lives, for a broker that is slow has it all the same, and a second one would be a copy.
     ///
     /// # Errors
     /// If it is not known to be stored in a queue.
@@ -98,7 +105,8 @@ impl Publisher {
         let link = self.link()?;
         let turn = link.turn.fetch_add(1, Ordering::Relaxed) % link.careful.len();
         let channel = link.careful[turn].lock().await;
-        publish(&channel, exchange, routing_key, true, properties, body).await
+        let published = publish(&channel, exchange, routing_key, true, properties, body);
+        link.lost.run_until_cancelled(published).await.unwrap_or(Err(PublishError::Lost))
     }
 
     fn link(&self) -> Result<Arc<Link>, PublishError> {
@@ -118,12 +126,10 @@ async fn publish(
     let properties = properties.with_delivery_mode(PERSISTENT);
     let confirmed =
         async { channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties).await?.await };
-    match tokio::time::timeout(CONFIRM_WITHIN, confirmed).await {
-        Err(_) => Err(PublishError::TimedOut),
-        Ok(Err(error)) => Err(error.into()),
-        Ok(Ok(Confirmation::Ack(None))) => Ok(()),
-        Ok(Ok(Confirmation::Ack(Some(_)))) => Err(PublishError::Unroutable),
-        Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => Err(PublishError::Nacked),
+    match confirmed.await? {
+        Confirmation::Ack(None) => Ok(()),
+        Confirmation::Ack(Some(_)) => Err(PublishError::Unroutable),
+        Confirmation::Nack(_) | Confirmation::NotRequested => Err(PublishError::Nacked),
     }
 }
 
@@ -139,6 +145,7 @@ async fn stay_connected(mut nodes: Nodes, sender: watch::Sender<Option<Arc<Link>
                     sender.send_replace(Some(link.clone()));
                     until_closed(&connection, &link).await;
                     sender.send_replace(None);
+                    link.lost.cancel();
                 }
                 delays.wait().await;
             }
@@ -152,7 +159,12 @@ async fn open(nodes: &mut Nodes) -> Result<(Connection, Link), lapin::Error> {
     for _ in 0..CAREFUL_CHANNELS {
         careful.push(Mutex::new(confirming(&connection).await?));
     }
-    let link = Link { quick: confirming(&connection).await?, careful, turn: AtomicUsize::new(0) };
+    let link = Link {
+        quick: confirming(&connection).await?,
+        careful,
+        turn: AtomicUsize::new(0),
+        lost: CancellationToken::new(),
+    };
     Ok((connection, link))
 }
 

@@ -11,10 +11,12 @@ use crate::config::{BrokerArgs, DatabaseArgs};
 use crate::domain::event::{EventId, Partition};
 use crate::domain::lifecycle::State;
 use crate::store::Database;
-use crate::store::status;
+use crate::store::status::{self, Found};
 
 /// How long the broker may take to be reached.
 const CONNECT_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long it may take to confirm a decision.
+const CONFIRM_WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The arguments of `onceward redrive`.
 #[derive(Clone, Debug, Args)]
@@ -66,11 +68,12 @@ pub async fn run(args: &RedriveArgs) -> Result<(), RedriveError> {
     let mut not_failed = 0;
     for key in &args.keys {
         match status::find(&mut connection, key).await? {
-            Some((id, partition, State::Failed)) => {
-                ask(&publisher, &names, id, partition, args.skip).await?;
+            Some(Found { id, partition, state: State::Failed, failed_us }) => {
+                let asked = ask(&publisher, &names, id, partition, args.skip, failed_us);
+                tokio::time::timeout(CONFIRM_WITHIN, asked).await.unwrap_or(Err(PublishError::TimedOut))?;
                 println!("{key}: {}", if args.skip { "skipped" } else { "sent again" });
             }
-            Some((_, _, state)) => {
+            Some(Found { state, .. }) => {
                 eprintln!("{key}: is {state}, not FAILED");
                 not_failed += 1;
             }
@@ -92,9 +95,10 @@ async fn ask(
     id: EventId,
     partition: Partition,
     skip: bool,
+    failed_us: Option<i64>,
 ) -> Result<(), PublishError> {
     let due = if skip { Due::Skip(id) } else { Due::Redrive(id) };
     let key = delay::routing_key(std::time::Duration::ZERO, partition);
-    let properties = lapin::BasicProperties::default();
+    let properties = failed_us.map(delay::decision).unwrap_or_default();
     publisher.store(&names.due_exchange(), &key, properties, due.write().as_bytes()).await
 }

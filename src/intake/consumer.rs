@@ -3,22 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection};
-use tokio::sync::{Semaphore, mpsc};
+use lapin::{Acker, Channel, Connection};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::Intake;
 use super::acks::Acks;
 use super::reader::Reader;
-use crate::broker::delay::Due;
+use crate::broker::delay::{Due, failed_at};
 use crate::broker::topology::Names;
 use crate::domain::event::Partition;
 use crate::handoff::Notice;
 use crate::store::lease::Held;
-use crate::store::operator::Verb;
+use crate::store::operator::{Decided, Verb};
 
 /// Messages of all partitions together that the broker sends ahead of their acknowledgement.
 const PREFETCH_IN_ALL: u16 = 2_048;
@@ -119,7 +120,8 @@ impl Consumer {
         let (lease, partition) = (held.lease(), held.partition());
         let (queue, due_queue) = (names.partition(partition), names.due(partition));
         let consuming = async {
-            until_alone(&events, &queue, lease.in_peace).await?;
+            until_alone(&events, &queue, lease.graceful).await?;
+            lease.note_alone();
             let deliveries = consume(&events, &queue).await?;
             let tokens = consume(&due, &due_queue).await?;
             tokio::try_join!(reader.run(deliveries), pass_on(tokens, partition, notices)).map(drop)
@@ -150,14 +152,14 @@ impl Consumer {
 /// not acknowledged: the next one would get what is behind that first. Only where nobody waits, the queue keeps its order.
 ///
 /// Even then the broker gets a moment more: it counts a consumer out a little before it has taken everything back. After
-/// a handover in peace it has had one already.
-async fn until_alone(channel: &Channel, queue: &str, in_peace: bool) -> Result<(), String> {
+/// a graceful handover it has had one already.
+async fn until_alone(channel: &Channel, queue: &str, graceful: bool) -> Result<(), String> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let mut looks = 0_u32;
     loop {
         let declared = answer(channel.queue_declare(queue.into(), options, FieldTable::default())).await?;
         if declared.consumer_count() == 0 {
-            tokio::time::sleep(if in_peace { LOOK_AGAIN } else { TAKE_BACK }).await;
+            tokio::time::sleep(if graceful { LOOK_AGAIN } else { TAKE_BACK }).await;
             return Ok(());
         }
         looks += 1;
@@ -168,26 +170,47 @@ async fn until_alone(channel: &Channel, queue: &str, in_peace: bool) -> Result<(
     }
 }
 
-/// Passes tokens and operators' decisions on to dispatch.
+/// Passes tokens and operators' decisions on to dispatch. A lost token is found by a sweep; a decision is acknowledged when it is
+/// recorded, so that a worker that dies before leaves it to the next owner. As many are under way as the prefetch allows.
 async fn pass_on(mut due: Deliveries, partition: Partition, notices: mpsc::Sender<Notice>) -> Result<(), String> {
+    let mut carried_out = FuturesUnordered::new();
     loop {
-        let delivery = due.next().await?;
-        let notice = match Due::read(&delivery.data) {
-            Some(Due::Wake(token)) => Some(Notice::Due(partition, token)),
-            Some(Due::Redrive(id)) => Some(Notice::Operate(partition, id, Verb::Redrive)),
-            Some(Due::Skip(id)) => Some(Notice::Operate(partition, id, Verb::Skip)),
+        let delivery = tokio::select! {
+            Some(acker) = carried_out.next() => {
+                if let Some(acker) = acker {
+                    ack(&acker).await?;
+                }
+                continue;
+            }
+            delivery = due.next() => delivery?,
+        };
+        let failed_us = failed_at(&delivery.properties);
+        let decided = |id, verb| {
+            let (done, recorded) = oneshot::channel();
+            (Notice::Operate(partition, Decided { id, verb, failed_us }, done), Some(recorded))
+        };
+        let (notice, recorded) = match Due::read(&delivery.data) {
+            Some(Due::Wake(token)) => (Notice::Due(partition, token), None),
+            Some(Due::Redrive(id)) => decided(id, Verb::Redrive),
+            Some(Due::Skip(id)) => decided(id, Verb::Skip),
             None => {
                 tracing::warn!(%partition, "a message in the due queue is none of ours; it is removed");
-                None
+                ack(&delivery.acker).await?;
+                continue;
             }
         };
-        if let Some(notice) = notice
-            && notices.send(notice).await.is_err()
-        {
+        if notices.send(notice).await.is_err() {
             return Ok(());
         }
-        delivery.ack(BasicAckOptions::default()).await.map_err(|error| error.to_string())?;
+        match recorded {
+            Some(recorded) => carried_out.push(async { recorded.await.ok().map(|()| delivery.acker) }),
+            None => ack(&delivery.acker).await?,
+        }
     }
+}
+
+async fn ack(acker: &Acker) -> Result<(), String> {
+    acker.ack(BasicAckOptions::default()).await.map(drop).map_err(|error| error.to_string())
 }
 
 async fn channel(connection: &Connection, prefetch: u16) -> lapin::Result<Channel> {

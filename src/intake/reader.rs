@@ -84,7 +84,7 @@ impl Reader {
                 event.taken_in = clock::unix_millis();
                 let place = self.find_place(gathered, &event).await?;
                 let (digest, event) = (event.digest(), Arc::new(event));
-                let arrival = Arrival { event, digest, held: self.held.clone(), place };
+                let arrival = Arrival { number: 0, event, digest, held: self.held.clone(), place };
                 gathered.arrivals.push(arrival);
                 gathered.spans.push(span);
             }

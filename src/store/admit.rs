@@ -17,6 +17,8 @@ pub const UNNUMBERED: i64 = -1;
 /// An event that has come in.
 #[derive(Debug)]
 pub struct Arrival {
+    /// Its place in the transaction that records it: what it is known by there.
+    pub number: usize,
     /// The event.
     pub event: Arc<Event>,
     /// Of its content.

@@ -1,9 +1,11 @@
 //! An operator's decisions on FAILED events.
 
 use sqlx::PgConnection;
+use url::Url;
 
 use super::admit::UNNUMBERED;
-use crate::domain::event::EventId;
+use crate::domain::contract::host_of;
+use crate::domain::event::{EventId, Host};
 
 /// What an operator decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,14 +16,35 @@ pub enum Verb {
     Skip,
 }
 
-/// Carries out a decision. An event that is not FAILED (any more) is left as it is.
+/// A decision on an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// The event.
+    pub id: EventId,
+    /// What is decided.
+    pub verb: Verb,
+    /// When the event that was looked at had become FAILED, in microseconds since 1970. A decision that comes twice must not
+    /// hold for a later failure. None if whoever decided did not say.
+    pub failed_us: Option<i64>,
+}
+
+/// Carries out a decision. An event that is not FAILED (any more), or has become so once more, is left as it is.
 ///
 /// # Errors
 /// sqlx's.
-pub async fn carry_out(connection: &mut PgConnection, id: EventId, verb: Verb) -> Result<(), sqlx::Error> {
-    match verb {
-        Verb::Redrive => redrive(connection, id).await,
-        Verb::Skip => skip(connection, id).await,
+pub async fn carry_out(connection: &mut PgConnection, decided: &Decided) -> Result<(), sqlx::Error> {
+    let meant: (bool,) = sqlx::query_as(
+        "select $2::int8 is null or exists (select from dead_letter where event_id = $1 \
+         and (extract(epoch from failed_at) * 1000000)::int8 = $2)",
+    )
+    .bind(decided.id.0)
+    .bind(decided.failed_us)
+    .fetch_one(&mut *connection)
+    .await?;
+    match decided.verb {
+        _ if !meant.0 => Ok(()),
+        Verb::Redrive => redrive(connection, decided.id).await,
+        Verb::Skip => skip(connection, decided.id).await,
     }
 }
 
@@ -37,24 +60,17 @@ async fn redrive(connection: &mut PgConnection, id: EventId) -> Result<(), sqlx:
     .await?
     .rows_affected();
     // As for an arrival: its entity's line may be elsewhere by now, or about to be.
-    sqlx::query("select pg_advisory_xact_lock(hashtextextended(entity, 0)) from event where id = $1")
-        .bind(id.0)
-        .execute(&mut *connection)
-        .await?;
-    let passed = sqlx::query(
-        "with again as (delete from final_event where event_id = $1 and state = 'FAILED' returning event_id), \
-         opened as (insert into open_event (event_id, partition, entity, position, host, body_bytes) \
-         select e.id, coalesce((select o.partition from open_event o where o.entity = e.entity limit 1), e.partition), \
-         e.entity, $2, h.host, octet_length(e.body) from again a join event e \
-         on e.id = a.event_id, lateral (select coalesce((regexp_match(e.destination, \
-         '^[a-z]+://(?:[^/?#@]*@)?([^/?#]*)'))[1], '') as host) h returning event_id, partition, entity) \
-         insert into stray (event_id, partition, entity) select event_id, partition, entity from opened",
+    let destination: Option<(String,)> = sqlx::query_as(
+        "select destination from event, pg_advisory_xact_lock(hashtextextended(entity, 0)) where id = $1",
     )
     .bind(id.0)
-    .bind(UNNUMBERED)
-    .execute(&mut *connection)
-    .await?
-    .rows_affected();
+    .fetch_optional(&mut *connection)
+    .await?;
+    let host = destination.and_then(|(destination,)| Some(host_of(&Url::parse(&destination).ok()?)));
+    let passed = match host {
+        Some(host) => open_again(connection, id, &host).await?,
+        None => 0,
+    };
     if held + passed > 0 {
         for statement in
             ["delete from failed_attempt where event_id = $1", "delete from dead_letter where event_id = $1"]
@@ -63,6 +79,25 @@ async fn redrive(connection: &mut PgConnection, id: EventId) -> Result<(), sqlx:
         }
     }
     Ok(())
+}
+
+/// Opens an event that was final. Nothing if its retention has ended in the meantime: the end of its retention takes the same
+/// row away.
+async fn open_again(connection: &mut PgConnection, id: EventId, host: &Host) -> Result<u64, sqlx::Error> {
+    let opened = sqlx::query(
+        "with again as (delete from final_event where event_id = $1 and state = 'FAILED' returning event_id), \
+         opened as (insert into open_event (event_id, partition, entity, position, host, body_bytes) \
+         select e.id, coalesce((select o.partition from open_event o where o.entity = e.entity limit 1), e.partition), \
+         e.entity, $2, $3, octet_length(e.body) from again a join event e on e.id = a.event_id \
+         returning event_id, partition, entity) \
+         insert into stray (event_id, partition, entity) select event_id, partition, entity from opened",
+    )
+    .bind(id.0)
+    .bind(UNNUMBERED)
+    .bind(host.as_str())
+    .execute(connection)
+    .await?;
+    Ok(opened.rows_affected())
 }
 
 async fn skip(connection: &mut PgConnection, id: EventId) -> Result<(), sqlx::Error> {

@@ -26,6 +26,8 @@ pub struct DeadLetter {
     pub history: String,
     /// The `traceparent` under which it was taken in.
     pub trace: Option<String>,
+    /// When it became FAILED, in microseconds since 1970: an event that is redriven may fail once more.
+    pub failed_us: i64,
 }
 
 /// The unpublished dead letter of one event.
@@ -34,7 +36,7 @@ pub struct DeadLetter {
 /// sqlx's.
 pub async fn unpublished_one(pool: &PgPool, id: EventId) -> Result<Option<DeadLetter>, sqlx::Error> {
     sqlx::query_as(
-        "select d.event_id, e.idempotency_key, d.reason, e.entity, e.properties, e.body, e.trace, \
+        "select d.event_id, (extract(epoch from d.failed_at) * 1000000)::int8 as failed_us, e.idempotency_key, d.reason, e.entity, e.properties, e.body, e.trace, \
          coalesce(o.attempts, f.attempts, 0::int2) as attempts, coalesce((select json_agg(json_strip_nulls( \
          json_build_object('attempt', a.attempt, 'started_at', to_char((a.ended_at - \
          coalesce(a.duration_ms, 0) * interval '1 ms') at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), \
@@ -73,18 +75,21 @@ pub async fn left_behind(
     Ok(rows.into_iter().map(|(id, partition)| (EventId(id), partition)).collect())
 }
 
-/// The broker has confirmed it. Changes nothing if the partition has another owner.
+/// The broker has confirmed it. Changes nothing if the partition has another owner, or if the event was redriven and has failed
+/// once more since.
 ///
 /// # Errors
 /// sqlx's; then it is published a second time.
-pub async fn mark_published(pool: &PgPool, id: EventId, held: &Held) -> Result<(), sqlx::Error> {
+pub async fn mark_published(pool: &PgPool, letter: &DeadLetter, held: &Held) -> Result<(), sqlx::Error> {
     sqlx::query(
         "update dead_letter d set published_at = clock_timestamp() from partition p \
-         where d.event_id = $1 and p.id = $2 and p.epoch = $3 and p.owner is not null",
+         where d.event_id = $1 and (extract(epoch from d.failed_at) * 1000000)::int8 = $4 \
+         and p.id = $2 and p.epoch = $3 and p.owner is not null",
     )
-    .bind(id.0)
+    .bind(letter.event_id)
     .bind(held.partition().0)
     .bind(held.epoch())
+    .bind(letter.failed_us)
     .execute(pool)
     .await
     .map(drop)

@@ -7,6 +7,7 @@ mod batch;
 mod link;
 mod opening;
 
+use std::collections::HashMap;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use super::stray;
 use super::{Database, is_transient};
 use crate::clock;
 use crate::domain::admission::FirstSequence;
-use crate::domain::event::{Entity, EventId, Host};
+use crate::domain::event::{Entity, EventId, Host, Partition};
 use crate::reconnect::Delays;
 use crate::telemetry::metrics;
 
@@ -66,7 +67,7 @@ impl Writer {
             delays: Delays::default(),
             commits: 0,
             look_ups: LOOK_UPS,
-            unsettled: None,
+            doubt: None,
         };
         let mut waiting: Vec<Command> = Vec::new();
         loop {
@@ -95,8 +96,8 @@ impl Writer {
 
 enum Attempted {
     Done(Box<Found>),
-    /// Some leases are lost: they are marked. Begin again without them.
-    Fenced,
+    /// Begin again: without the leases that are lost and marked, or now that it is known that a commit did not take place.
+    Again,
     /// One of the keys is recorded already. Begin again, with a look at them.
     Collision,
 }
@@ -109,8 +110,15 @@ struct Session {
     commits: i64,
     /// Commits that are still to look keys up first.
     look_ups: u32,
-    /// The commit that was under way when the connection broke.
-    unsettled: Option<i64>,
+    /// The commit whose answer has not come (yet).
+    doubt: Option<Doubt>,
+}
+
+/// A commit that was asked for and not answered: nobody knows whether it took place. As long as there is one, its batch stays
+/// as it is, whatever becomes of the leases: what it found belongs to the commands that it was made of.
+struct Doubt {
+    number: i64,
+    found: Box<Found>,
 }
 
 impl Session {
@@ -130,11 +138,12 @@ impl Session {
     /// Commits a batch, however long the database is away.
     async fn commit(&mut self, mut batch: Batch) -> Result<Vec<Written>, sqlx::Error> {
         let mut results = Vec::new();
-        let mut last: Option<Box<Found>> = None;
         loop {
-            results.extend(batch.drop_lost());
+            if self.doubt.is_none() {
+                results.extend(batch.drop_lost());
+            }
             let began = clock::now();
-            let tried = tokio::time::timeout(COMMIT_WITHIN, self.try_once(&batch, &mut last)).await;
+            let tried = tokio::time::timeout(COMMIT_WITHIN, self.try_once(&batch)).await;
             match tried.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
                 Ok(Attempted::Done(found)) => {
                     self.delays.reset();
@@ -143,7 +152,7 @@ impl Session {
                     results.extend(report(batch, *found));
                     return Ok(results);
                 }
-                Ok(Attempted::Fenced) => {}
+                Ok(Attempted::Again) => {}
                 Ok(Attempted::Collision) => self.look_ups = LOOK_UPS,
                 Err(error) if is_transient(&error) => {
                     if self.link.take().is_some() {
@@ -156,23 +165,20 @@ impl Session {
         }
     }
 
-    /// One transaction. `last` keeps what it found, in case the connection breaks during the commit.
-    async fn try_once(&mut self, batch: &Batch, last: &mut Option<Box<Found>>) -> Result<Attempted, sqlx::Error> {
-        if self.link.is_none() {
-            self.link = Some(Link::connect(&self.writer.database).await?);
-        }
-        let Some(link) = self.link.as_mut() else { return Ok(Attempted::Fenced) };
-        if let Some(number) = self.unsettled {
-            let committed = was_committed(&mut link.connection, &self.writer.member, number).await?;
-            self.unsettled = None;
-            if let (true, Some(found)) = (committed, last.take()) {
-                return Ok(Attempted::Done(found));
-            }
+    /// One transaction.
+    async fn try_once(&mut self, batch: &Batch) -> Result<Attempted, sqlx::Error> {
+        let link = match &mut self.link {
+            Some(link) => link,
+            none => none.insert(Link::connect(&self.writer.database).await?),
+        };
+        if let Some(doubt) = &self.doubt {
+            let committed = was_committed(&mut link.connection, &self.writer.member, doubt.number).await?;
+            let found = self.doubt.take().filter(|_| committed).map(|doubt| doubt.found);
+            return Ok(found.map_or(Attempted::Again, Attempted::Done));
         }
         if batch.held().next().is_none() {
-            // Nothing is ours any more. Whoever asked for parked events is told that there are none.
-            let unparked = batch.unparks.iter().map(|_| (Vec::new(), false)).collect();
-            return Ok(Attempted::Done(Box::new(Found { unparked, ..Found::default() })));
+            // Nothing is ours any more.
+            return Ok(Attempted::Done(Box::default()));
         }
         self.commits += 1;
         let keys = if self.look_ups > 0 { Keys::LookUp } else { Keys::TakeAsNew };
@@ -180,18 +186,17 @@ impl Session {
         let taken_over = take_over(transaction, batch).await?;
         let Some(opening) = opening::open(transaction, &self.writer.member, self.commits, batch).await? else {
             link.roll_back().await?;
-            return Ok(Attempted::Fenced);
+            return Ok(Attempted::Again);
         };
         let found = Found { taken_over, ..Found::default() };
         let Some(found) = apply(transaction, batch, opening, self.writer.first_sequence, keys, found).await? else {
             link.roll_back().await?;
             return Ok(Attempted::Collision);
         };
-        *last = Some(Box::new(found));
-        self.unsettled = Some(self.commits);
+        self.doubt = Some(Doubt { number: self.commits, found: Box::new(found) });
         link.commit().await?;
-        self.unsettled = None;
-        Ok(last.take().map_or(Attempted::Collision, Attempted::Done))
+        let found = self.doubt.take().map(|doubt| doubt.found).unwrap_or_default();
+        Ok(Attempted::Done(found))
     }
 }
 
@@ -213,13 +218,13 @@ async fn was_committed(connection: &mut PgConnection, member: &Member, number: i
 async fn take_over(
     connection: &mut PgConnection,
     batch: &Batch,
-) -> Result<Vec<(Vec<StoredEvent>, Vec<Host>)>, sqlx::Error> {
-    let mut taken_over = Vec::new();
+) -> Result<HashMap<Partition, (Vec<StoredEvent>, Vec<Host>)>, sqlx::Error> {
+    let mut taken_over = HashMap::new();
     for held in &batch.takeovers {
         line::park_heads(connection, held.partition()).await?;
         let in_flight = line::left_in_flight(connection, held.partition()).await?;
         let hosts = line::parked_hosts(connection, &[held.partition().0], HOSTS).await?;
-        taken_over.push((in_flight, hosts));
+        taken_over.insert(held.partition(), (in_flight, hosts));
     }
     Ok(taken_over)
 }
@@ -240,12 +245,14 @@ async fn apply(
     if !batch.admissions.is_empty() {
         let arrivals: Vec<&Arrival> = batch.arrived().collect();
         match admit::admit(connection, &arrivals, first, keys).await? {
-            Ok(admitted) => found.admitted = admitted,
+            Ok(admitted) => {
+                found.admitted = arrivals.iter().map(|arrival| arrival.number).zip(admitted).collect();
+            }
             Err(admit::Collision) => return Ok(None),
         }
     }
-    for (id, verb, held) in &batch.operations {
-        operator::carry_out(connection, *id, *verb).await?;
+    for (decided, held, _) in &batch.operations {
+        operator::carry_out(connection, decided).await?;
         line::park_heads(connection, held.partition()).await?;
     }
     for held in &batch.gathers {
@@ -264,7 +271,7 @@ async fn apply(
         found.woken = line::wake(connection, &tokens).await?;
     }
     for (host, limit, held) in &batch.unparks {
-        found.unparked.push(line::unpark(connection, &numbers(held), host, *limit).await?);
+        found.unparked.insert(host.clone(), line::unpark(connection, &numbers(held), host, *limit).await?);
     }
     Ok(Some(found))
 }

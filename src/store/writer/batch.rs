@@ -1,6 +1,6 @@
 //! What the writer is asked to do, what it answers, and the commands of one transaction between the two.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -8,11 +8,11 @@ use tokio::sync::oneshot;
 use super::super::admit::{Admitted, Arrival};
 use super::super::lease::Held;
 use super::super::line::{Front, StoredEvent, Woken};
-use super::super::operator::Verb;
+use super::super::operator::Decided;
 use super::super::progress::Settlement;
 use super::super::stray::Gathered;
 use crate::domain::admission::Admission;
-use crate::domain::event::{Entity, EventId, Host};
+use crate::domain::event::{Entity, EventId, Host, Partition};
 use crate::domain::lanes::{Candidate, Then};
 use crate::host_limit::shared::Place;
 
@@ -80,12 +80,12 @@ pub enum Command {
     },
     /// Carry out an operator's decision on a FAILED event.
     Operate {
-        /// The event.
-        id: EventId,
         /// What is decided.
-        verb: Verb,
+        decided: Decided,
         /// On its partition.
         held: Held,
+        /// Told when it is recorded.
+        done: oneshot::Sender<()>,
     },
     /// Look for events of our lines that came in by other partitions' queues.
     Gather {
@@ -123,6 +123,8 @@ pub enum Written {
     },
     /// An attempt may not be sent: the event is not where it was thought to be, or the lease is lost.
     NotStarted(Candidate),
+    /// The store has the event otherwise than this settlement: nothing was recorded.
+    NotSettled(Candidate),
     /// An attempt is settled. What was asked for with it follows: [`Self::Started`] or [`Self::NotStarted`], or
     /// [`Self::Front`].
     Settled {
@@ -179,7 +181,7 @@ pub(super) struct Batch {
     pub(super) parks: Vec<(EventId, Held)>,
     pub(super) starts: Vec<Start>,
     pub(super) takeovers: Vec<Held>,
-    pub(super) operations: Vec<(EventId, Verb, Held)>,
+    pub(super) operations: Vec<(Decided, Held, oneshot::Sender<()>)>,
     pub(super) fronts: Vec<(Entity, Held)>,
     pub(super) wakes: Vec<(EventId, u16, Held)>,
     pub(super) unparks: Vec<(Host, usize, Vec<Held>)>,
@@ -193,7 +195,9 @@ impl Batch {
         let (mut rest, mut full) = (Vec::new(), false);
         for command in commands {
             match command {
-                Command::Admit { arrivals, reply } if !full && batch.arrivals() + arrivals.len() <= ARRIVALS => {
+                Command::Admit { mut arrivals, reply } if !full && batch.arrivals() + arrivals.len() <= ARRIVALS => {
+                    let first = batch.arrivals();
+                    arrivals.iter_mut().enumerate().for_each(|(place, arrival)| arrival.number = first + place);
                     batch.admissions.push((arrivals, reply));
                 }
                 Command::Start { candidate, held } => batch.starts.push(Start { candidate, held, after: None }),
@@ -208,7 +212,7 @@ impl Batch {
                 Command::Unpark { host, limit, held } if batch.unparks.len() < UNPARKS => {
                     batch.unparks.push((host, limit, held));
                 }
-                Command::Operate { id, verb, held } => batch.operations.push((id, verb, held)),
+                Command::Operate { decided, held, done } => batch.operations.push((decided, held, done)),
                 Command::Gather { held } => batch.gathers.push(held),
                 Command::TakeOver { held } => batch.takeovers.push(held),
                 beyond => {
@@ -269,7 +273,7 @@ impl Batch {
         let others = self.parks.iter().map(|(_, held)| held).chain(self.starts.iter().map(|start| &start.held));
         let wakes = self.wakes.iter().map(|(.., held)| held);
         let looks = self.unparks.iter().map(|(.., held)| held).chain(&self.gathers).flatten();
-        let operations = self.operations.iter().map(|(.., held)| held);
+        let operations = self.operations.iter().map(|(_, held, _)| held);
         let reads = fronts.chain(wakes).chain(looks);
         arrivals.chain(settlements).chain(others).chain(reads).chain(operations).chain(&self.takeovers)
     }
@@ -283,7 +287,7 @@ impl Batch {
         self.fronts.retain(|(_, held)| kept(held));
         self.wakes.retain(|(.., held)| kept(held));
         self.takeovers.retain(kept);
-        self.operations.retain(|(.., held)| kept(held));
+        self.operations.retain(|(_, held, _)| kept(held));
         for looked_at in self.unparks.iter_mut().map(|(.., held)| held).chain(&mut self.gathers) {
             looked_at.retain(kept);
         }
@@ -294,37 +298,47 @@ impl Batch {
     }
 }
 
-/// What a transaction found out; valid once it has committed.
+/// What a transaction found out; valid once it has committed. Each finding says what it belongs to.
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) settled: HashSet<EventId>,
-    pub(super) admitted: Vec<Admitted>,
+    /// By the arrivals' places in the batch.
+    pub(super) admitted: HashMap<usize, Admitted>,
     pub(super) started: HashSet<EventId>,
-    pub(super) taken_over: Vec<(Vec<StoredEvent>, Vec<Host>)>,
+    pub(super) taken_over: HashMap<Partition, (Vec<StoredEvent>, Vec<Host>)>,
     pub(super) fronts: Vec<Front>,
     pub(super) woken: Vec<Woken>,
-    pub(super) unparked: Vec<(Vec<StoredEvent>, bool)>,
+    pub(super) unparked: HashMap<Host, (Vec<StoredEvent>, bool)>,
     pub(super) gathered: Vec<Gathered>,
 }
 
 /// What followers are told of a committed batch, in the order in which it was applied.
-pub(super) fn report(batch: Batch, found: Found) -> Vec<Written> {
+pub(super) fn report(batch: Batch, mut found: Found) -> Vec<Written> {
     let mut results = Vec::new();
-    for (held, (in_flight, hosts)) in batch.takeovers.into_iter().zip(found.taken_over) {
+    for held in batch.takeovers {
+        let Some((in_flight, hosts)) = found.taken_over.remove(&held.partition()) else { continue };
         held.lease().note_taken_over();
         results.push(Written::TakenOver { held, in_flight, hosts });
     }
     for (settlement, then) in batch.settlements {
-        if found.settled.contains(&settlement.candidate.id) {
-            results.push(Written::Settled { settlement, then });
-        }
+        results.push(if found.settled.contains(&settlement.candidate.id) {
+            Written::Settled { settlement, then }
+        } else {
+            Written::NotSettled(settlement.candidate)
+        });
     }
-    let mut admitted = found.admitted.into_iter();
     for (arrivals, reply) in batch.admissions {
-        let outcomes: Vec<Admitted> = admitted.by_ref().take(arrivals.len()).collect();
+        let outcomes: Option<Vec<Admitted>> =
+            arrivals.iter().map(|arrival| found.admitted.get(&arrival.number).cloned()).collect();
+        // Without them, the lease is lost: the messages come again, to its next owner.
+        let Some(outcomes) = outcomes else { continue };
         results.extend(arrivals.into_iter().zip(&outcomes).filter_map(|(arrival, outcome)| recorded(arrival, outcome)));
         // Nobody listens any more if the broker's connection is gone: the messages come again, as duplicates.
         let _ = reply.send(outcomes);
+    }
+    for (.., done) in batch.operations {
+        // Nobody listens any more if the broker's connection is gone: the decision comes again, and is void.
+        let _ = done.send(());
     }
     results
         .extend(found.gathered.into_iter().map(|Gathered { entities, hosts }| Written::Gathered { entities, hosts }));
@@ -338,7 +352,9 @@ pub(super) fn report(batch: Batch, found: Found) -> Vec<Written> {
     }
     results.extend(found.fronts.into_iter().map(Written::Front));
     results.extend(found.woken.into_iter().map(Written::Woken));
-    for ((host, ..), (events, more)) in batch.unparks.into_iter().zip(found.unparked) {
+    for (host, ..) in batch.unparks {
+        // Whoever asked for parked events is told if there are none.
+        let (events, more) = found.unparked.remove(&host).unwrap_or_default();
         results.push(Written::Unparked { host, events, more });
     }
     results
