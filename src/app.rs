@@ -17,7 +17,7 @@ use crate::census::Counted;
 use crate::config::{BrokerArgs, OnExhausted, WorkerArgs};
 use crate::deliver::{self, Sender};
 use crate::dispatch::{self, Ports};
-use crate::domain::event::Host;
+use crate::domain::event::{EventId, Host};
 use crate::handoff::Notice;
 use crate::health::Health;
 use crate::host_limit::shared::HostLimit;
@@ -45,6 +45,8 @@ const NOTICES: usize = 1_024;
 const ATTEMPTS: usize = 1_024;
 /// Wake-ups, and dead letters, that wait for the broker; what finds no room is found by a sweep.
 const ANNOUNCEMENTS: usize = 4_096;
+/// How long the bodies of one commit may take on their way to the database.
+const LONGEST_TARGET: Duration = Duration::from_secs(1);
 /// How long a worker that starts waits for the broker before it takes its share of the partitions.
 const REACH_WITHIN: Duration = Duration::from_secs(5);
 
@@ -117,6 +119,7 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<(), WorkerErr
         max_in_flight = args.max_in_flight,
         attempt_timeout = %show(args.attempt_timeout),
         max_attempts = args.max_attempts,
+        max_unknown_outcomes = args.max_unknown_outcomes,
         final_statuses = ?args.final_statuses.0,
         signing = ?args.signing.secrets,
         backoff_initial = %show(args.backoff_initial),
@@ -208,7 +211,8 @@ impl Worker {
         let counted = watch_gauges(args, &hosts, &ours, &health);
         let reached = CancellationToken::new();
         let first_sequence = args.first_sequence();
-        let writer = Writer { database: database.by_index(), member: member.clone(), first_sequence };
+        let target = (args.lease / 8).min(LONGEST_TARGET);
+        let writer = Writer { database: database.by_index(), member: member.clone(), first_sequence, target };
         let writer = writer.run(to_write, written);
         let ownership =
             Ownership { database, member, lease: args.lease, hosts: hosts.clone(), health: health.clone(), owned };
@@ -221,6 +225,7 @@ impl Worker {
             notices,
             dead_letters: dead_letters.clone(),
             retention: args.retention,
+            looked_until: EventId(0),
         };
         let ports = Ports {
             written: from_writer,

@@ -140,9 +140,12 @@ pub struct WorkerArgs {
     /// Time for one attempt in all: connecting, sending and the answer
     #[arg(long, env = "ONCEWARD_ATTEMPT_TIMEOUT", default_value = "5s", value_parser = duration, value_name = "TIME")]
     pub attempt_timeout: Duration,
-    /// Attempts before an event is FAILED and dead-lettered
+    /// Failed attempts before an event is FAILED and dead-lettered
     #[arg(long, env = "ONCEWARD_MAX_ATTEMPTS", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub max_attempts: u16,
+    /// Attempts during which the worker stopped, so that nobody knows their outcome, before an event is FAILED; they don't count as failed
+    #[arg(long, env = "ONCEWARD_MAX_UNKNOWN_OUTCOMES", default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub max_unknown_outcomes: u16,
     /// The delay after the first failed attempt; in steps of 100 ms
     #[arg(long, env = "ONCEWARD_BACKOFF_INITIAL", default_value = "1s", value_parser = duration, value_name = "TIME")]
     pub backoff_initial: Duration,
@@ -247,6 +250,7 @@ impl WorkerArgs {
     pub fn policy(&self) -> Policy {
         Policy {
             max_attempts: self.max_attempts,
+            max_unknown: self.max_unknown_outcomes,
             backoff: Backoff {
                 initial: self.backoff_initial,
                 max: self.backoff_max,

@@ -83,7 +83,7 @@ async fn one(attempt: Attempt, sender: Sender, ended: mpsc::Sender<Ended>) {
             metrics::attempted(&candidate.event.host, &outcome, Some(took));
             (outcome, Some(took))
         }
-        Cover::Lapsed => (Outcome::Unknown, None),
+        Cover::Lapsed => (Outcome::NotSent, None),
         // Another owner has taken over, and settles what was recorded here.
         Cover::Lost => return,
     };

@@ -1,6 +1,7 @@
 //! Who is next: the lanes of entities and the turns of hosts, in one task, fed by the store's history in the order of its
 //! commits.
 
+mod audit;
 mod begun;
 mod drain;
 
@@ -63,6 +64,8 @@ struct Dispatch {
     outbox: VecDeque<Command>,
     /// Permits of attempts that are being recorded.
     starting: HashMap<EventId, Permit>,
+    /// Attempts that are recorded, until their end is: of each event, the number of the attempt.
+    in_hand: HashMap<EventId, (Partition, u16)>,
     /// Attempts that are recorded, and wait until their host may have one more request.
     begun: Begun,
     /// Attempts that a former owner left, or that are given up, on their way to settle: as many as one worker may have begun.
@@ -81,6 +84,7 @@ pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
         leases: HashMap::new(),
         outbox: VecDeque::new(),
         starting: HashMap::new(),
+        in_hand: HashMap::new(),
         begun: Begun::default(),
         left: VecDeque::new(),
         wakes,
@@ -137,14 +141,16 @@ impl Dispatch {
             let _ = attempts.send(attempt).await;
         }
         if !self.begun.is_empty() && !self.hosts.lock().has_share() {
-            self.begun.take_all().into_iter().for_each(|attempt| self.give_up(attempt.candidate, attempt.held));
+            for attempt in self.begun.take_all() {
+                self.give_up(attempt.candidate, attempt.held, Outcome::NotSent);
+            }
         }
     }
 
-    /// For an attempt that is recorded and not sent, or perhaps sent by another.
-    fn give_up(&mut self, candidate: Candidate, held: Held) {
-        metrics::attempted(&candidate.event.host, &Outcome::Unknown, None);
-        self.left.push_back(Ended { candidate, held, outcome: Outcome::Unknown, took: None });
+    /// For an attempt that is recorded and not sent by us: perhaps by a former owner, or not at all.
+    fn give_up(&mut self, candidate: Candidate, held: Held, outcome: Outcome) {
+        metrics::attempted(&candidate.event.host, &outcome, None);
+        self.left.push_back(Ended { candidate, held, outcome, took: None });
     }
 
     fn follow(&mut self, result: Written) {
@@ -157,6 +163,7 @@ impl Dispatch {
             }
             Written::Recorded { candidate, others_open, place, .. } => self.recorded(candidate, others_open, place),
             Written::Started { candidate, held } => {
+                self.take_in_hand(&candidate, &held);
                 if let Some(permit) = self.starting.remove(&candidate.id) {
                     self.begun.push(Attempt { candidate, held, permit });
                 }
@@ -165,8 +172,15 @@ impl Dispatch {
                 self.starting.remove(&candidate.id);
                 self.not_started(&candidate);
             }
-            Written::Settled { settlement, then } => self.settled(&settlement, &then),
-            Written::NotSettled(candidate) => self.not_started(&candidate),
+            Written::Settled { settlement, then } => {
+                self.in_hand.remove(&settlement.candidate.id);
+                self.settled(&settlement, &then);
+            }
+            Written::NotSettled(candidate) => {
+                self.in_hand.remove(&candidate.id);
+                self.not_started(&candidate);
+            }
+            Written::Audited(confirmed) => self.audited(confirmed),
             Written::Front(front) => self.front(front),
             Written::Woken(woken) => self.woken(woken),
             Written::Unparked { host, events, more } => self.unparked(&host, events, more),
@@ -177,15 +191,27 @@ impl Dispatch {
 
     fn taken_over(&mut self, held: &Held, in_flight: &[StoredEvent], hosts: &[Host]) {
         for event in in_flight {
-            let Some(candidate) = restore(event) else { continue };
-            // With a lane of its own, its line goes on if it was the last attempt.
-            let entity = candidate.event.entity.clone();
-            if self.lanes.woken(candidate.clone(), None) {
-                self.lanes.start(&entity);
-            }
-            self.give_up(candidate, held.clone());
+            self.adopt(event, held);
         }
         self.look_for_parked(hosts);
+    }
+
+    /// Settles an attempt that is recorded and that nobody has in hand.
+    fn adopt(&mut self, event: &StoredEvent, held: &Held) {
+        let Some(candidate) = restore(event) else { return };
+        self.take_in_hand(&candidate, held);
+        // With a lane of its own, its line goes on if it was the last attempt.
+        let entity = candidate.event.entity.clone();
+        if self.lanes.woken(candidate.clone(), None) {
+            self.lanes.start(&entity);
+        }
+        self.give_up(candidate, held.clone(), Outcome::Unknown);
+    }
+
+    fn take_in_hand(&mut self, candidate: &Candidate, held: &Held) {
+        if !held.is_lost() {
+            self.in_hand.insert(candidate.id, (candidate.event.partition, candidate.attempts));
+        }
     }
 
     fn look_for_parked(&mut self, hosts: &[Host]) {
@@ -202,6 +228,7 @@ impl Dispatch {
             self.leases.extract_if(|_, lease| !is_owned(lease)).map(|(partition, _)| partition).collect();
         for partition in gone {
             self.lanes.forget_partition(partition);
+            self.in_hand.retain(|_, (of, _)| *of != partition);
         }
         for lease in owned {
             if self.leases.contains_key(&lease.partition) {
@@ -227,6 +254,7 @@ impl Dispatch {
                 let held = self.hold_all();
                 self.outbox.push_back(Command::Gather { held });
             }
+            Notice::Suspects(suspects) => self.look_closer(suspects),
             Notice::Operate(partition, decided, done) => self.operate(partition, decided, done),
         }
     }
@@ -263,13 +291,14 @@ impl Dispatch {
 
     /// The head of a line, with its first attempt.
     fn recorded_and_begun(&mut self, candidate: Candidate, held: Held, others_open: bool, place: Option<Place>) {
+        self.take_in_hand(&candidate, &held);
         let Some(mut place) = place else { return };
         let budget = place.take_budget();
         let Some(permit) = place.into_permit() else { return };
         if self.lanes.head_begun(candidate.clone(), others_open, budget) {
             self.begun.push(Attempt { candidate, held, permit });
         } else {
-            self.give_up(candidate, held);
+            self.give_up(candidate, held, Outcome::NotSent);
         }
     }
 
@@ -335,6 +364,11 @@ impl Dispatch {
                 metrics::retried();
                 let token = Token { id: candidate.id, attempts: candidate.attempts };
                 let _ = self.wakes.try_send(Wake { partition: candidate.event.partition, token, delay });
+            }
+            Decision::Withdraw => {
+                let token = Token { id: candidate.id, attempts: candidate.attempts.saturating_sub(1) };
+                let partition = candidate.event.partition;
+                let _ = self.wakes.try_send(Wake { partition, token, delay: Duration::ZERO });
             }
             Decision::Fail(_) => {
                 let _ = self.dead_letters.try_send(DeadLettered { id: candidate.id, held: settlement.held.clone() });
@@ -443,8 +477,9 @@ fn restore(stored: &StoredEvent) -> Option<Candidate> {
     if event.is_none() {
         tracing::error!(event = %id, "the event can't be read back from the database; it stays where it is");
     }
-    let attempts = u16::try_from(stored.attempts).unwrap_or_default();
-    event.map(|event| Candidate { id, attempts, event: Arc::new(event) })
+    let count = |stored: i16| u16::try_from(stored).unwrap_or_default();
+    let (attempts, unknown) = (count(stored.attempts), count(stored.unknown));
+    event.map(|event| Candidate { id, attempts, unknown, event: Arc::new(event) })
 }
 
 fn read(stored: &StoredEvent) -> Option<Event> {

@@ -9,6 +9,7 @@ use crate::domain::event::{Entity, EventId, Host, Partition};
 use crate::domain::lanes::Candidate;
 use crate::domain::verdict::Outcome;
 use crate::host_limit::shared::Permit;
+use crate::store::audit::Suspect;
 use crate::store::lease::Held;
 use crate::store::operator::Decided;
 
@@ -23,6 +24,8 @@ pub enum Notice {
     Parked(Host),
     /// Events of our lines came in by other workers' queues.
     Strays,
+    /// Open events that somebody should have in hand.
+    Suspects(Vec<Suspect>),
     /// An operator's decision, and who is told when it is recorded.
     Operate(Partition, Decided, oneshot::Sender<()>),
 }

@@ -1,5 +1,5 @@
 //! Finds what a crash, a lost message or a full channel left: overdue retries, parked events whose host has room, dead
-//! letters that were not published, and events whose retention has ended.
+//! letters that were not published, open events that nobody has in hand, and events whose retention has ended.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::domain::event::{EventId, Partition};
 use crate::handoff::{DeadLettered, Notice};
 use crate::store::lease::{Held, Lease};
 use crate::store::line::{self, Overdue};
-use crate::store::{outbox, retention, stray};
+use crate::store::{audit, outbox, retention, stray};
 
 /// The pause between two sweeps.
 const EVERY: Duration = Duration::from_secs(1);
@@ -39,6 +39,8 @@ pub struct Rescue {
     pub dead_letters: mpsc::Sender<DeadLettered>,
     /// How long finished events are kept.
     pub retention: Duration,
+    /// Where the look through all open events goes on.
+    pub looked_until: EventId,
 }
 
 impl Rescue {
@@ -74,6 +76,8 @@ impl Rescue {
         let overdue = line::overdue(&mut connection, &partitions, LATE_MS, AT_MOST).await?;
         let hosts = line::parked_hosts(&mut connection, &partitions, HOSTS).await?;
         let strays = stray::any(&mut connection, &partitions).await?;
+        let (suspects, next) = audit::look(&mut connection, &partitions, self.looked_until).await?;
+        self.looked_until = next.unwrap_or(EventId(0));
         drop(connection);
         let left = outbox::left_behind(&self.pool, &partitions, LATE_MS, AT_MOST).await?;
         for (id, partition) in left {
@@ -94,6 +98,9 @@ impl Rescue {
         }
         if strays {
             let _ = self.notices.send(Notice::Strays).await;
+        }
+        if !suspects.is_empty() {
+            let _ = self.notices.send(Notice::Suspects(suspects)).await;
         }
         Ok(())
     }

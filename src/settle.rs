@@ -19,7 +19,7 @@ use crate::broker::topology::Names;
 use crate::broker::wire;
 use crate::clock;
 use crate::domain::event::EventId;
-use crate::domain::verdict::Policy;
+use crate::domain::verdict::{Attempts, Policy};
 use crate::handoff::{DeadLettered, Ended, Wake};
 use crate::reconnect::Delays;
 use crate::store::lease::Held;
@@ -51,7 +51,8 @@ impl Judge {
     pub fn settlement(&self, ended: Ended) -> Settlement {
         let Ended { candidate, held, outcome, took } = ended;
         let seed = self.seed.hash_one((candidate.id, candidate.attempts));
-        let decision = self.policy.judge(candidate.attempts, &outcome, seed);
+        let attempts = Attempts { begun: candidate.attempts, unknown: candidate.unknown };
+        let decision = self.policy.judge(attempts, &outcome, seed);
         Settlement { candidate, held, outcome, decision, took, hold: self.hold }
     }
 }
@@ -172,6 +173,7 @@ impl Announcer {
 fn properties(letter: &DeadLetter) -> BasicProperties {
     let detail = match letter.reason.as_str() {
         "exhausted" => format!("all {} attempts failed", letter.attempts),
+        "outcome_unknown" => "its worker stopped during the attempt, again and again".to_owned(),
         "final_status" => format!("attempt {} was answered with a status that is not retried", letter.attempts),
         reason => reason.to_owned(),
     };

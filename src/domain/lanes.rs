@@ -22,6 +22,8 @@ pub struct Candidate {
     pub id: EventId,
     /// Attempts begun so far.
     pub attempts: u16,
+    /// Of these, the ones whose outcome is unknown.
+    pub unknown: u16,
     /// The event.
     pub event: Arc<Event>,
 }
@@ -92,6 +94,12 @@ impl<P> Lanes<P> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lanes.is_empty()
+    }
+
+    /// Whether an entity has a lane, whatever it is at.
+    #[must_use]
+    pub fn has(&self, entity: &Entity) -> bool {
+        self.lanes.contains_key(entity)
     }
 
     /// Begins an attempt for the head of an entity's lane. None if there is nothing to begin.

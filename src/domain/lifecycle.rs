@@ -8,9 +8,10 @@ use std::str::FromStr;
 pub enum State {
     /// Recorded; its turn has not come or no attempt has begun. Left by [`Change::Start`].
     Pending,
-    /// An attempt is recorded and may have been sent. Left by [`Change::Deliver`], [`Change::Retry`], [`Change::Fail`].
+    /// An attempt is recorded and may have been sent. Left by [`Change::Deliver`], [`Change::Retry`], [`Change::Fail`] and
+    /// [`Change::Withdraw`].
     InFlight,
-    /// An attempt failed; the next one has a time. Left by [`Change::Start`].
+    /// An attempt failed, or was not sent; the next one has a time. Left by [`Change::Start`].
     RetryWait,
     /// A 2xx is recorded. Never left.
     Delivered,
@@ -29,6 +30,8 @@ pub enum Change {
     Retry,
     /// The attempt failed and none follows.
     Fail,
+    /// The attempt that was recorded was never sent.
+    Withdraw,
     /// An operator asks for it again.
     Redrive,
 }
@@ -55,7 +58,7 @@ impl State {
         match (self, change) {
             (Self::Pending | Self::RetryWait, Change::Start) => Ok(Self::InFlight),
             (Self::InFlight, Change::Deliver) => Ok(Self::Delivered),
-            (Self::InFlight, Change::Retry) => Ok(Self::RetryWait),
+            (Self::InFlight, Change::Retry | Change::Withdraw) => Ok(Self::RetryWait),
             (Self::InFlight, Change::Fail) => Ok(Self::Failed),
             (Self::Failed, Change::Redrive) => Ok(Self::Pending),
             (state, change) => Err(IllegalChange { state, change }),
@@ -104,7 +107,8 @@ impl FromStr for State {
 mod tests {
     use super::*;
 
-    const CHANGES: [Change; 5] = [Change::Start, Change::Deliver, Change::Retry, Change::Fail, Change::Redrive];
+    const CHANGES: [Change; 6] =
+        [Change::Start, Change::Deliver, Change::Retry, Change::Fail, Change::Withdraw, Change::Redrive];
 
     #[test]
     fn every_pair_of_state_and_change_is_decided() {
@@ -113,6 +117,7 @@ mod tests {
             (State::InFlight, Change::Deliver, State::Delivered),
             (State::InFlight, Change::Retry, State::RetryWait),
             (State::InFlight, Change::Fail, State::Failed),
+            (State::InFlight, Change::Withdraw, State::RetryWait),
             (State::RetryWait, Change::Start, State::InFlight),
             (State::Failed, Change::Redrive, State::Pending),
         ];

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`event`] and [`contract`] (what comes in), [`admission`] (may it join its entity's line?),
 //! [`lanes`] (who is next), [`lifecycle`] (states), [`signature`] (how a request is signed), [`verdict`] and [`backoff`]
-//! (what an attempt's outcome means); between workers, [`shares`] (whose is which partition) and [`lease`] (for how long).
+//! (what an attempt's outcome means), [`volume`] (how much one transaction takes); between workers, [`shares`] (whose is which partition) and [`lease`] (for how long).
 
 pub mod admission;
 pub mod backoff;
@@ -16,3 +16,4 @@ pub mod shares;
 pub mod signature;
 pub mod trace_context;
 pub mod verdict;
+pub mod volume;

@@ -22,6 +22,8 @@ pub enum Outcome {
     NoResponse(String),
     /// The attempt was recorded, but its worker died or lost the lease: it may or may not have been sent.
     Unknown,
+    /// The attempt was recorded, and it is certain that it was not sent.
+    NotSent,
 }
 
 /// What we do about an outcome.
@@ -33,6 +35,8 @@ pub enum Decision {
     Retry(Duration),
     /// No further attempt.
     Fail(Failure),
+    /// As if the attempt had not begun: its number is free again.
+    Withdraw,
 }
 
 /// Why there is no further attempt.
@@ -42,6 +46,8 @@ pub enum Failure {
     Exhausted,
     /// The receiver's status is one that is not retried.
     FinalStatus(u16),
+    /// The outcome of too many attempts is unknown: perhaps it is this event that brings its workers down.
+    OutcomeUnknown,
 }
 
 impl Decision {
@@ -52,13 +58,14 @@ impl Decision {
             Self::Deliver => Change::Deliver,
             Self::Retry(_) => Change::Retry,
             Self::Fail(_) => Change::Fail,
+            Self::Withdraw => Change::Withdraw,
         }
     }
 }
 
 impl Failure {
     /// All codes.
-    pub const CODES: [&'static str; 2] = ["exhausted", "final_status"];
+    pub const CODES: [&'static str; 3] = ["exhausted", "final_status", "outcome_unknown"];
 
     /// A short, stable name for programs and metrics.
     #[must_use]
@@ -66,6 +73,7 @@ impl Failure {
         match self {
             Self::Exhausted => "exhausted",
             Self::FinalStatus(_) => "final_status",
+            Self::OutcomeUnknown => "outcome_unknown",
         }
     }
 }
@@ -73,31 +81,54 @@ impl Failure {
 /// The settings that a verdict needs.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Attempts before an event is FAILED.
+    /// Failed attempts before an event is FAILED.
     pub max_attempts: u16,
+    /// Attempts of unknown outcome before an event is FAILED.
+    pub max_unknown: u16,
     /// The delay between attempts.
     pub backoff: Backoff,
     /// Statuses that are not retried.
     pub final_statuses: BTreeSet<u16>,
 }
 
+/// Attempts of an event, counted by what came of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// Those that have begun; of an event in flight, the last one counts.
+    pub begun: u16,
+    /// Of those that have ended, the ones whose outcome is unknown. They are no failures of the receiver.
+    pub unknown: u16,
+}
+
 impl Policy {
-    /// Judges the outcome of attempt number `attempt` (from 1).
+    /// Judges the outcome of an event's last attempt.
     #[must_use]
-    pub fn judge(&self, attempt: u16, outcome: &Outcome, seed: u64) -> Decision {
+    pub fn judge(&self, attempts: Attempts, outcome: &Outcome, seed: u64) -> Decision {
+        let failures = attempts.begun.saturating_sub(attempts.unknown);
         match outcome {
             Outcome::Response { status: 200..=299, .. } => Decision::Deliver,
             Outcome::Response { status, .. } if self.final_statuses.contains(status) => {
                 Decision::Fail(Failure::FinalStatus(*status))
             }
-            _ if attempt >= self.max_attempts => Decision::Fail(Failure::Exhausted),
+            Outcome::Unknown => self.judge_unknown(attempts.unknown.saturating_add(1), seed),
+            Outcome::NotSent => Decision::Withdraw,
+            _ if failures >= self.max_attempts => Decision::Fail(Failure::Exhausted),
             Outcome::Response { retry_after, .. } => {
                 let asked = retry_after.unwrap_or_default().min(self.backoff.max);
-                Decision::Retry(self.backoff.delay(attempt, seed).max(asked))
+                Decision::Retry(self.backoff.delay(failures, seed).max(asked))
             }
-            Outcome::NoResponse(_) => Decision::Retry(self.backoff.delay(attempt, seed)),
-            // The receiver did nothing wrong: there is no reason to let the entity wait.
-            Outcome::Unknown => Decision::Retry(Duration::ZERO),
+            Outcome::NoResponse(_) => Decision::Retry(self.backoff.delay(failures, seed)),
+        }
+    }
+
+    /// The receiver did nothing wrong: there is no reason to let the entity wait. But an event that brings its worker down must
+    /// end, and must not take others along again and again, which were in flight by chance: from the second time on, delays
+    /// that grow and differ part it from them.
+    fn judge_unknown(&self, unknown: u16, seed: u64) -> Decision {
+        match unknown {
+            unknown if unknown >= self.max_unknown => Decision::Fail(Failure::OutcomeUnknown),
+            0..=1 => Decision::Retry(Duration::ZERO),
+            unknown => Decision::Retry(self.backoff.delay(unknown - 1, seed)),
         }
     }
 }
@@ -109,6 +140,7 @@ mod tests {
     fn policy() -> Policy {
         Policy {
             max_attempts: 5,
+            max_unknown: 10,
             backoff: Backoff { initial: Duration::from_secs(1), max: Duration::from_mins(1), factor: 2.0, jitter: 0.1 },
             final_statuses: [410].into(),
         }
@@ -139,23 +171,49 @@ mod tests {
             (3, Outcome::NoResponse("timeout".into()), retry(4)),
             (5, Outcome::NoResponse("timeout".into()), exhausted),
             (1, Outcome::Unknown, retry(0)),
-            (5, Outcome::Unknown, exhausted),
+            (5, Outcome::Unknown, retry(0)),
+            (5, Outcome::NotSent, Decision::Withdraw),
         ];
-        for (attempt, outcome, decision) in table {
-            assert_eq!(policy().judge(attempt, &outcome, 0), decision, "attempt {attempt}, {outcome:?}");
+        for (begun, outcome, decision) in table {
+            let attempts = Attempts { begun, unknown: 0 };
+            assert_eq!(policy().judge(attempts, &outcome, 0), decision, "attempt {begun}, {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_outcomes_are_counted_apart_from_failures() {
+        let retry = |seconds| Decision::Retry(Duration::from_secs(seconds));
+        let (failed, unknown) = (answer(500, None), Outcome::Unknown);
+        // (begun, of unknown outcome before, this one's outcome, decision)
+        let table = [
+            (6, 5, &failed, retry(1)),
+            (9, 5, &failed, retry(8)),
+            (10, 5, &failed, Decision::Fail(Failure::Exhausted)),
+            (9, 9, &answer(200, None), Decision::Deliver),
+            (2, 1, &unknown, retry(1)),
+            (4, 3, &unknown, retry(4)),
+            (9, 8, &unknown, retry(60)),
+            (10, 9, &unknown, Decision::Fail(Failure::OutcomeUnknown)),
+            (14, 9, &Outcome::NotSent, Decision::Withdraw),
+        ];
+        for (begun, unknown, outcome, decision) in table {
+            let decided = policy().judge(Attempts { begun, unknown }, outcome, 0);
+            assert_eq!(decided, decision, "{begun} begun, {unknown} unknown, {outcome:?}");
         }
     }
 
     #[test]
     fn a_decision_is_always_legal_for_an_attempt_in_flight() {
-        for decision in [Decision::Deliver, Decision::Retry(Duration::ZERO), Decision::Fail(Failure::Exhausted)] {
+        let failed = Decision::Fail(Failure::Exhausted);
+        for decision in [Decision::Deliver, Decision::Retry(Duration::ZERO), failed, Decision::Withdraw] {
             assert!(super::super::lifecycle::State::InFlight.after(decision.change()).is_ok());
         }
     }
 
     #[test]
     fn failures_have_names_that_programs_rely_on() {
-        assert_eq!([Failure::Exhausted.code(), Failure::FinalStatus(410).code()], Failure::CODES);
-        assert_eq!(Failure::CODES, ["exhausted", "final_status"]);
+        let all = [Failure::Exhausted, Failure::FinalStatus(410), Failure::OutcomeUnknown];
+        assert_eq!(all.map(Failure::code), Failure::CODES);
+        assert_eq!(Failure::CODES, ["exhausted", "final_status", "outcome_unknown"]);
     }
 }

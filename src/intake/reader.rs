@@ -23,6 +23,9 @@ use crate::telemetry::trace;
 
 /// Messages that one batch holds at most.
 const BATCH: usize = 256;
+/// Bytes that one batch holds at most, unless its first message alone has more: the writer puts batches together, and does not
+/// take them apart.
+const BATCH_BYTES: usize = 256 * 1024;
 /// How long intake waits for room at a host before it looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -51,6 +54,7 @@ struct Gathered {
     spans: Vec<Span>,
     poisoned: Vec<Poisoned>,
     last: Option<Acker>,
+    bytes: usize,
 }
 
 impl Reader {
@@ -65,6 +69,9 @@ impl Reader {
             self.take(&mut gathered, delivery).await?;
             for _ in 1..BATCH {
                 let Some(delivery) = deliveries.ready_now() else { break };
+                if gathered.bytes + delivery.data.len() > BATCH_BYTES {
+                    self.flush(&mut gathered).await?;
+                }
                 self.take(&mut gathered, delivery).await?;
             }
             self.flush(&mut gathered).await?;
@@ -75,6 +82,7 @@ impl Reader {
 
     async fn take(&self, gathered: &mut Gathered, delivery: Delivery) -> Result<(), String> {
         let Delivery { routing_key, properties, data, acker, .. } = delivery;
+        let size = data.len();
         let message = wire::message(routing_key.as_str(), &properties, data);
         let body = message.body.clone();
         let span = trace::process(&self.origin, self.held.partition(), &message);
@@ -94,6 +102,7 @@ impl Reader {
             }
         }
         gathered.last = Some(acker);
+        gathered.bytes += size;
         Ok(())
     }
 
@@ -120,7 +129,7 @@ impl Reader {
     }
 
     async fn flush(&self, gathered: &mut Gathered) -> Result<(), String> {
-        let Gathered { arrivals, spans, poisoned, last } = std::mem::take(gathered);
+        let Gathered { arrivals, spans, poisoned, last, .. } = std::mem::take(gathered);
         let Some(last) = last else { return Ok(()) };
         let stopped = || "the worker stops".to_owned();
         let events = arrivals.iter().map(|arrival| arrival.event.clone()).zip(spans).collect();

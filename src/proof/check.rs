@@ -215,26 +215,35 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Attempts whose outcome nobody knows count neither for the most nor for the back-off.
     fn attempts(&mut self, index: usize) {
         let requests = self.requests[index].clone();
         let Some(last) = requests.last().copied() else { return };
+        let is_known =
+            |request: &Request| !self.history.troubles.iter().any(|trouble| leaves_unknown(trouble, request));
+        let known: Vec<bool> = requests.iter().map(|request| is_known(request)).collect();
+        let quiet = self.history.troubles.is_empty();
         let most = self.promises.max_attempts;
-        if last.attempt > most {
+        let counted = known.iter().filter(|known| **known).count();
+        if (quiet && last.attempt > most) || u32::try_from(counted).is_ok_and(|counted| counted > most) {
             let what = format!("attempt {} of {most}", last.attempt);
             self.found(Check::AttemptsAndBackoff, Some(index), what, [Some(last), None]);
         }
-        for pair in requests.windows(2) {
+        let mut failures = 0;
+        for (pair, known) in requests.windows(2).zip(known) {
             let (earlier, later) = (pair[0], pair[1]);
             if later.attempt <= earlier.attempt {
                 let what = format!("attempt {} follows attempt {}", later.attempt, earlier.attempt);
                 self.found(Check::AttemptsAndBackoff, Some(index), what, [Some(earlier), Some(later)]);
             }
-            // An attempt whose outcome nobody knows is tried again at once.
-            let known = !self.history.troubles.iter().any(|trouble| leaves_unknown(trouble, earlier));
             let (Some(answer), Some(ended)) = (earlier.answer, earlier.ended) else { continue };
-            let least = self.promises.least_wait(earlier.attempt, answer);
+            if !known || answer.succeeds() {
+                continue;
+            }
+            failures += 1;
+            let least = self.promises.least_wait(failures, answer);
             let waited = later.started.saturating_sub(ended);
-            if known && !answer.succeeds() && waited + EARLY < least {
+            if waited + EARLY < least {
                 let what = format!("tried again after {waited:?}; the back-off is {least:?} at least");
                 self.found(Check::AttemptsAndBackoff, Some(index), what, [Some(earlier), Some(later)]);
             }

@@ -29,6 +29,14 @@ pub struct Arrival {
     pub place: Option<Place>,
 }
 
+impl Arrival {
+    /// What its record takes, about: of the rest, nothing is large.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.event.body.len() + self.event.properties.len()
+    }
+}
+
 /// What became of an arrival.
 #[derive(Clone, Debug)]
 pub struct Admitted {

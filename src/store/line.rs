@@ -24,6 +24,8 @@ pub struct StoredEvent {
     pub event_id: i64,
     /// Attempts begun so far.
     pub attempts: i16,
+    /// Of these, the ones whose outcome is unknown.
+    pub unknown: i16,
     /// Its partition.
     pub partition: i32,
     /// Its key.
@@ -46,7 +48,7 @@ pub struct StoredEvent {
 
 macro_rules! stored_columns {
     () => {
-        "o.event_id, o.attempts, o.partition, e.idempotency_key, o.entity, e.sequence, e.destination, e.properties, \
+        "o.event_id, o.attempts, o.unknown, o.partition, e.idempotency_key, o.entity, e.sequence, e.destination, e.properties, \
          e.body, e.trace, (extract(epoch from e.recorded_at) * 1000)::int8 as recorded_ms"
     };
 }
@@ -258,7 +260,17 @@ pub async fn park(connection: &mut PgConnection, ids: &[EventId]) -> Result<(), 
         .map(drop)
 }
 
-/// Attempts that a former owner of the partition left in flight; as many as one worker may have.
+macro_rules! without_body {
+    () => {
+        "select o.event_id, o.attempts, o.unknown, o.partition, e.idempotency_key, o.entity, e.sequence, e.destination, \
+         e.properties, ''::bytea as body, e.trace, (extract(epoch from e.recorded_at) * 1000)::int8 as recorded_ms \
+         from open_event o cross join lateral (select * from event where id = o.event_id offset 0) e \
+         where o.state = 'IN_FLIGHT' and "
+    };
+}
+
+/// Attempts that a former owner of the partition left in flight; as many as one worker may have. Without their bodies: nothing
+/// is sent of them, and all of them together may be large.
 ///
 /// # Errors
 /// sqlx's.
@@ -266,15 +278,18 @@ pub async fn left_in_flight(
     connection: &mut PgConnection,
     partition: Partition,
 ) -> Result<Vec<StoredEvent>, sqlx::Error> {
-    sqlx::query_as(concat!(
-        "select ",
-        stored_columns!(),
-        " from open_event o cross join lateral (select * from event where id = o.event_id offset 0) e \
-         where o.partition = $1 and o.state = 'IN_FLIGHT' order by o.event_id"
-    ))
-    .bind(partition.0)
-    .fetch_all(connection)
-    .await
+    sqlx::query_as(concat!(without_body!(), "o.partition = $1 order by o.event_id"))
+        .bind(partition.0)
+        .fetch_all(connection)
+        .await
+}
+
+/// Those of the events whose attempt is recorded as in flight, without their bodies.
+///
+/// # Errors
+/// sqlx's.
+pub async fn in_flight(connection: &mut PgConnection, ids: &[i64]) -> Result<Vec<StoredEvent>, sqlx::Error> {
+    sqlx::query_as(concat!(without_body!(), "o.event_id = any($1)")).bind(ids).fetch_all(connection).await
 }
 
 /// Parks every PENDING head of a partition: what a former owner held in memory is then found host by host, like

@@ -2,6 +2,7 @@
 //! task that changes events, in group commits.
 
 pub mod admit;
+pub mod audit;
 pub mod census;
 pub mod cluster;
 pub mod lease;
@@ -16,11 +17,12 @@ pub mod stray;
 pub mod writer;
 
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, PgConnection};
+use sqlx::{ConnectOptions as _, Executor as _, PgConnection};
 
 use crate::config::SecretUrl;
 
@@ -32,10 +34,28 @@ const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
 /// A connection that was cut leaves its transaction to the server, which has to give it up: it holds locks.
 const ABANDONED_AFTER: Duration = Duration::from_secs(10);
 
+/// What a session sets for itself, whatever server, database and role have: for a worker with leases of this length, abandoned
+/// transactions end well before them, or the next owner could not take its partitions.
+fn settings(lease: Duration) -> Vec<(&'static str, String)> {
+    let abandoned = (lease * 2 / 3).min(ABANDONED_AFTER).as_millis().to_string();
+    vec![
+        ("idle_in_transaction_session_timeout", abandoned.clone()),
+        ("tcp_user_timeout", abandoned),
+        // Statements look at what others have committed while they waited for a lock.
+        ("default_transaction_isolation", "read committed".to_owned()),
+    ]
+}
+
+/// A commit that is answered is on the disk: events are acknowledged by it.
+const DURABLE: &str = "select set_config('synchronous_commit', 'on', false) \
+                       where current_setting('synchronous_commit') in ('off', 'local')";
+
 /// Where the database is.
 #[derive(Clone, Debug)]
 pub struct Database {
     options: PgConnectOptions,
+    /// Made by a statement of its own: poolers refuse most settings in the start of a session.
+    settings: Vec<(&'static str, String)>,
 }
 
 impl Database {
@@ -45,16 +65,13 @@ impl Database {
     /// sqlx's, for a URL that it can't read.
     pub fn new(url: &SecretUrl, name: &str) -> Result<Self, sqlx::Error> {
         let options = PgConnectOptions::from_str(url.reveal())?.application_name(name).disable_statement_logging();
-        Ok(Self { options }.give_up_within(ABANDONED_AFTER))
+        Ok(Self { options: options.extra_float_digits(None), settings: settings(ABANDONED_AFTER * 2) })
     }
 
-    /// For a worker with leases of this length: its abandoned transactions end well before them, or the next owner could
-    /// not take its partitions.
+    /// For a worker with leases of this length.
     #[must_use]
     pub fn give_up_within(self, lease: Duration) -> Self {
-        let millis = (lease * 2 / 3).min(ABANDONED_AFTER).as_millis().to_string();
-        let names = ["idle_in_transaction_session_timeout", "tcp_user_timeout"];
-        Self { options: self.options.options(names.map(|name| (name, &millis))) }
+        Self { settings: settings(lease), ..self }
     }
 
     /// For statements that touch a few rows of large tables, again and again.
@@ -63,8 +80,10 @@ impl Database {
     /// with every statement, and also what was deleted and is not vacuumed yet.
     #[must_use]
     pub fn by_index(&self) -> Self {
-        let settings = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")];
-        Self { options: self.options.clone().options(settings) }
+        let mut by_index = self.clone();
+        by_index.settings.push(("plan_cache_mode", "force_generic_plan".to_owned()));
+        by_index.settings.push(("enable_seqscan", "off".to_owned()));
+        by_index
     }
 
     /// A connection of one's own.
@@ -72,15 +91,33 @@ impl Database {
     /// # Errors
     /// sqlx's, if the server can't be reached.
     pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        self.options.connect().await
+        let mut connection = self.options.connect().await?;
+        set(&mut connection, &self.settings).await?;
+        Ok(connection)
     }
 
     /// A small pool that connects when it is first used.
     #[must_use]
     pub fn pool(&self) -> PgPool {
+        let settings = Arc::new(self.settings.clone());
         let options = PgPoolOptions::new().max_connections(POOL_SIZE).acquire_timeout(ACQUIRE_WITHIN);
+        let options = options.after_connect(move |connection, _| {
+            let settings = settings.clone();
+            Box::pin(async move { set(connection, &settings).await })
+        });
         options.connect_lazy_with(self.options.clone())
     }
+}
+
+async fn set(connection: &mut PgConnection, settings: &[(&'static str, String)]) -> Result<(), sqlx::Error> {
+    let (names, values): (Vec<&str>, Vec<&str>) = settings.iter().map(|(name, value)| (*name, value.as_str())).unzip();
+    sqlx::query("select set_config(name, value, false) from unnest($1::text[], $2::text[]) as setting (name, value)")
+        .persistent(false)
+        .bind(names)
+        .bind(values)
+        .execute(&mut *connection)
+        .await?;
+    connection.execute(DURABLE).await.map(drop)
 }
 
 /// The migrations that this program knows. One that it doesn't know is from a newer program, and no hindrance: a worker

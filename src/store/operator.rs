@@ -52,7 +52,7 @@ pub async fn carry_out(connection: &mut PgConnection, decided: &Decided) -> Resu
 /// no place among the numbers any more.
 async fn redrive(connection: &mut PgConnection, id: EventId) -> Result<(), sqlx::Error> {
     let held = sqlx::query(
-        "update open_event set state = 'PENDING', attempts = 0, changed_at = clock_timestamp() \
+        "update open_event set state = 'PENDING', attempts = 0, unknown = 0, changed_at = clock_timestamp() \
          where event_id = $1 and state = 'FAILED'",
     )
     .bind(id.0)

@@ -35,7 +35,7 @@ impl Settlement {
     pub(super) fn state(&self) -> State {
         match self.decision {
             Decision::Deliver => State::Delivered,
-            Decision::Retry(_) => State::RetryWait,
+            Decision::Retry(_) | Decision::Withdraw => State::RetryWait,
             Decision::Fail(_) => State::Failed,
         }
     }
@@ -55,7 +55,8 @@ impl Settlement {
 pub async fn settle(connection: &mut PgConnection, settled: &[&Settlement]) -> Result<Vec<EventId>, sqlx::Error> {
     let waiting: Vec<&Settlement> = settled.iter().copied().filter(|s| !s.frees_the_line()).collect();
     let waits = keep_waiting(connection, &waiting).await?;
-    let failures: Vec<&Settlement> = settled.iter().copied().filter(|s| s.decision != Decision::Deliver).collect();
+    let failures: Vec<&Settlement> =
+        settled.iter().copied().filter(|s| !matches!(s.decision, Decision::Deliver | Decision::Withdraw)).collect();
     record_failures(connection, &failures).await?;
     Ok(waits)
 }
@@ -71,14 +72,18 @@ async fn keep_waiting(connection: &mut PgConnection, waiting: &[&Settlement]) ->
         .iter()
         .map(|settlement| match settlement.decision {
             Decision::Retry(delay) => Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)),
+            Decision::Withdraw => Some(0),
             Decision::Deliver | Decision::Fail(_) => None,
         })
         .collect();
+    let unknown: Vec<bool> = waiting.iter().map(|settlement| settlement.outcome == Outcome::Unknown).collect();
+    let withdrawn: Vec<bool> = waiting.iter().map(|settlement| settlement.decision == Decision::Withdraw).collect();
     let rows: Vec<(i64,)> = sqlx::query_as(
         "update open_event o set state = d.state, changed_at = clock_timestamp(), \
-         due_at = clock_timestamp() + d.delay_ms * interval '1 ms' \
+         due_at = clock_timestamp() + d.delay_ms * interval '1 ms', \
+         unknown = o.unknown + d.unknown::int, attempts = o.attempts - d.withdrawn::int \
          from (select ($1::int8[])[i] as event_id, ($2::int2[])[i] as attempts, ($3::text[])[i] as state, \
-         ($4::int8[])[i] as delay_ms from generate_subscripts($1, 1) i) d \
+         ($4::int8[])[i] as delay_ms, ($5::bool[])[i] as unknown, ($6::bool[])[i] as withdrawn from generate_subscripts($1, 1) i) d \
          where o.event_id = any($1) and o.event_id = d.event_id and o.attempts = d.attempts and o.state = 'IN_FLIGHT' \
          returning o.event_id",
     )
@@ -86,6 +91,8 @@ async fn keep_waiting(connection: &mut PgConnection, waiting: &[&Settlement]) ->
     .bind(attempts)
     .bind(states)
     .bind(delays)
+    .bind(unknown)
+    .bind(withdrawn)
     .fetch_all(connection)
     .await?;
     Ok(rows.into_iter().map(|(id,)| EventId(id)).collect())
@@ -127,7 +134,7 @@ async fn enter_outbox(connection: &mut PgConnection, failures: &[&Settlement]) -
                 let candidate = &settlement.candidate;
                 Some((candidate.id.0, candidate.event.partition.0, failure.code()))
             }
-            Decision::Deliver | Decision::Retry(_) => None,
+            Decision::Deliver | Decision::Retry(_) | Decision::Withdraw => None,
         })
         .collect();
     if dead.is_empty() {
@@ -170,6 +177,8 @@ fn describe(outcome: &Outcome) -> Described {
             let error = "outcome unknown: the worker stopped or lost its lease during the attempt";
             Described { error: Some(error.into()), ..Described::default() }
         }
+        // It is withdrawn, and leaves nothing.
+        Outcome::NotSent => Described::default(),
     }
 }
 

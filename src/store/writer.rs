@@ -19,6 +19,7 @@ pub use self::batch::{Command, Written};
 use self::link::{Link, REST};
 use self::opening::Opening;
 use super::admit::{self, Arrival, Keys};
+use super::audit;
 use super::lease::Held;
 use super::line::{self, StoredEvent};
 use super::members::Member;
@@ -29,6 +30,7 @@ use super::{Database, is_transient};
 use crate::clock;
 use crate::domain::admission::FirstSequence;
 use crate::domain::event::{Entity, EventId, Host, Partition};
+use crate::domain::volume::Volume;
 use crate::reconnect::Delays;
 use crate::telemetry::metrics;
 
@@ -49,6 +51,9 @@ pub struct Writer {
     pub member: Member,
     /// Which number a line begins with.
     pub first_sequence: FirstSequence,
+    /// How long the bodies of one transaction may take on their way: a part of the time after which the server gives up a
+    /// session that says nothing.
+    pub target: Duration,
 }
 
 impl Writer {
@@ -62,6 +67,7 @@ impl Writer {
         written: mpsc::Sender<Vec<Written>>,
     ) -> Result<(), sqlx::Error> {
         let mut session = Session {
+            volume: Volume::new(self.target),
             writer: self,
             link: None,
             delays: Delays::default(),
@@ -84,10 +90,13 @@ impl Writer {
                     waiting.push(command);
                 }
             }
-            let (mut batch, rest) = Batch::gather(waiting);
-            waiting = rest;
+            let (mut batch, rest) = Batch::gather(waiting, session.volume);
             batch.begin_attempts();
-            if written.send(session.commit(batch).await?).await.is_err() {
+            let (results, beyond) = session.commit(batch).await?;
+            // In the order of arrival.
+            waiting = beyond;
+            waiting.extend(rest);
+            if written.send(results).await.is_err() {
                 return Ok(());
             }
         }
@@ -103,6 +112,8 @@ enum Attempted {
 }
 
 struct Session {
+    /// How much of bodies one transaction takes.
+    volume: Volume,
     writer: Writer,
     link: Option<Link>,
     delays: Delays,
@@ -135,12 +146,18 @@ impl Session {
         work.await
     }
 
-    /// Commits a batch, however long the database is away.
-    async fn commit(&mut self, mut batch: Batch) -> Result<Vec<Written>, sqlx::Error> {
-        let mut results = Vec::new();
+    /// Commits a batch, however long the database is away. Gives what turned out to be too much for one transaction.
+    async fn commit(&mut self, mut batch: Batch) -> Result<(Vec<Written>, Vec<Command>), sqlx::Error> {
+        let (mut results, mut beyond) = (Vec::new(), Vec::new());
+        let mut failed = false;
         loop {
             if self.doubt.is_none() {
                 results.extend(batch.drop_lost());
+                if failed {
+                    let shed = batch.shed(self.volume);
+                    beyond.splice(0..0, shed);
+                    failed = false;
+                }
             }
             let began = clock::now();
             let tried = tokio::time::timeout(COMMIT_WITHIN, self.try_once(&batch)).await;
@@ -148,13 +165,17 @@ impl Session {
                 Ok(Attempted::Done(found)) => {
                     self.delays.reset();
                     self.look_ups = self.look_ups.saturating_sub(1);
-                    metrics::committed(batch.commands(), clock::now().saturating_sub(began));
+                    let took = clock::now().saturating_sub(began);
+                    self.volume.committed(batch.bytes(), batch.largest().max(found.largest()), took);
+                    metrics::committed(batch.commands(), took);
                     results.extend(report(batch, *found));
-                    return Ok(results);
+                    return Ok((results, beyond));
                 }
                 Ok(Attempted::Again) => {}
                 Ok(Attempted::Collision) => self.look_ups = LOOK_UPS,
                 Err(error) if is_transient(&error) => {
+                    self.volume.failed(batch.bytes());
+                    failed = true;
                     if self.link.take().is_some() {
                         tracing::warn!(%error, "the database is away; writing goes on when it is back");
                     }
@@ -272,6 +293,9 @@ async fn apply(
     }
     for (host, limit, held) in &batch.unparks {
         found.unparked.insert(host.clone(), line::unpark(connection, &numbers(held), host, *limit).await?);
+    }
+    for (suspects, _) in &batch.audits {
+        found.audited.push(audit::confirm(connection, suspects).await?);
     }
     Ok(Some(found))
 }

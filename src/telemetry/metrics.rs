@@ -68,6 +68,7 @@ struct Metrics {
     delivered: Counter<u64>,
     retried: Counter<u64>,
     dead_lettered: Counter<u64>,
+    rescued: Counter<u64>,
     attempts: Counter<u64>,
     delivery: Histogram<f64>,
     request: Histogram<f64>,
@@ -95,6 +96,11 @@ impl Metrics {
                 "{event}",
                 "Messages in the dead-letter exchange, by reason.",
             ),
+            rescued: count(
+                "onceward.event.rescued",
+                "{event}",
+                "Open events that nobody had in hand, by what they were: the database has lost commits, or this program is wrong.",
+            ),
             attempts: count("onceward.attempt", "{attempt}", "Attempts that have ended, by outcome."),
             delivery: seconds("onceward.delivery.duration", "From taking an event in to the record of its 2xx."),
             request: seconds("http.client.request.duration", "Duration of HTTP client requests: one attempt."),
@@ -118,6 +124,9 @@ impl Metrics {
         }
         for reason in Failure::CODES.into_iter().chain(Poison::CODES) {
             self.dead_lettered.add(0, &[KeyValue::new("onceward.reason", reason)]);
+        }
+        for kind in ["in_flight", "ready", "orphan"] {
+            self.rescued.add(0, &[KeyValue::new("onceward.kind", kind)]);
         }
     }
 }
@@ -146,6 +155,11 @@ pub fn dead_lettered(reason: &str) {
     METRICS.dead_lettered.add(1, &[KeyValue::new("onceward.reason", reason.to_owned())]);
 }
 
+/// An open event was found that nobody had in hand: `in_flight`, `ready`, or `orphan`.
+pub fn rescued(kind: &'static str) {
+    METRICS.rescued.add(1, &[KeyValue::new("onceward.kind", kind)]);
+}
+
 /// An attempt has ended; `took` is none if nobody knows how long it took.
 pub fn attempted(host: &Host, outcome: &Outcome, took: Option<Duration>) {
     let code = match outcome {
@@ -153,6 +167,7 @@ pub fn attempted(host: &Host, outcome: &Outcome, took: Option<Duration>) {
         Outcome::Response { .. } => "status",
         Outcome::NoResponse(_) => "no_response",
         Outcome::Unknown => "unknown",
+        Outcome::NotSent => "not_sent",
     };
     METRICS.attempts.add(1, &[KeyValue::new("onceward.outcome", code)]);
     let Some(took) = took else { return };

@@ -174,6 +174,7 @@ pub(super) fn error_type(outcome: &Outcome) -> Option<String> {
         Outcome::NoResponse(why) if why.starts_with("no connection") => Some("no_connection".into()),
         Outcome::NoResponse(_) => Some("no_response".into()),
         Outcome::Unknown => Some("unknown".into()),
+        Outcome::NotSent => Some("not_sent".into()),
     }
 }
 

@@ -29,7 +29,7 @@ fn candidate(entity: &str, id: i64, sequence: Option<i64>, bytes: usize) -> Cand
         properties: Bytes::new(),
         body: Bytes::from_static(&BODIES[..bytes]),
     };
-    Candidate { id: EventId(id), attempts: 0, event: Arc::new(event) }
+    Candidate { id: EventId(id), attempts: 0, unknown: 0, event: Arc::new(event) }
 }
 
 /// Parsed once: thousands of cases make events.

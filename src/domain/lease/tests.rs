@@ -66,6 +66,7 @@ fn each_member_is_given_its_own_lease() {
     assert_eq!(look(5), []);
     assert_eq!(look(10), []);
     assert_eq!(look(11), [('b', 1)]);
+    assert_eq!(look(15), [('b', 1)]);
     assert_eq!(look(20), [('b', 1)]);
     assert_eq!(look(31), [('a', 1)], "of b, nothing was seen for a while");
 }

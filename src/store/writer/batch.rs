@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::super::admit::{Admitted, Arrival};
+use super::super::audit::{Confirmed, Suspect};
 use super::super::lease::Held;
 use super::super::line::{Front, StoredEvent, Woken};
 use super::super::operator::Decided;
@@ -14,13 +15,12 @@ use super::super::stray::Gathered;
 use crate::domain::admission::Admission;
 use crate::domain::event::{Entity, EventId, Host, Partition};
 use crate::domain::lanes::{Candidate, Then};
+use crate::domain::volume::Volume;
 use crate::host_limit::shared::Place;
 
 /// Arrivals that one transaction takes at most. Each may hold a lock on its entity until the commit, and the database has
 /// room for a few thousand of all workers together.
 const ARRIVALS: usize = 512;
-/// Reads of lines that one transaction takes at most; each brings at most 16 KiB, or one event.
-const FRONTS: usize = 64;
 /// Reads of parked events that one transaction takes at most; each brings at most 4 MiB, or one event.
 const UNPARKS: usize = 4;
 /// What the writer is asked to do.
@@ -92,6 +92,13 @@ pub enum Command {
         /// On all partitions that are looked at.
         held: Vec<Held>,
     },
+    /// Look once more at open events that somebody should have in hand.
+    Audit {
+        /// The events.
+        suspects: Vec<Suspect>,
+        /// On all of their partitions.
+        held: Vec<Held>,
+    },
     /// Take over a partition: see what its former owner left.
     TakeOver {
         /// On the partition.
@@ -154,6 +161,8 @@ pub enum Written {
         /// Where something was parked.
         hosts: Vec<Host>,
     },
+    /// Open events were looked at once more.
+    Audited(Confirmed),
     /// A partition was taken over.
     TakenOver {
         /// On the partition.
@@ -176,6 +185,8 @@ pub(super) struct Start {
 /// The commands of one transaction, by kind.
 #[derive(Default)]
 pub(super) struct Batch {
+    /// Reads of lines, and of events that are due, that it takes at most.
+    reads: usize,
     settlements: Vec<(Settlement, Then)>,
     pub(super) admissions: Vec<(Vec<Arrival>, oneshot::Sender<Vec<Admitted>>)>,
     pub(super) parks: Vec<(EventId, Held)>,
@@ -186,26 +197,28 @@ pub(super) struct Batch {
     pub(super) wakes: Vec<(EventId, u16, Held)>,
     pub(super) unparks: Vec<(Host, usize, Vec<Held>)>,
     pub(super) gathers: Vec<Vec<Held>>,
+    pub(super) audits: Vec<(Vec<Suspect>, Vec<Held>)>,
 }
 
 impl Batch {
-    /// Sorts commands by kind; those beyond the limits of one transaction are given back.
-    pub(super) fn gather(commands: Vec<Command>) -> (Self, Vec<Command>) {
-        let mut batch = Self::default();
+    /// Sorts commands by kind; those beyond the limits of one transaction are given back. Of bodies, it takes what `volume`
+    /// allows, or what came first. A read of a line brings at most 16 KiB, or one event.
+    pub(super) fn gather(commands: Vec<Command>, volume: Volume) -> (Self, Vec<Command>) {
+        let mut batch = Self { reads: volume.reads(), ..Self::default() };
         let (mut rest, mut full) = (Vec::new(), false);
         for command in commands {
             match command {
-                Command::Admit { mut arrivals, reply } if !full && batch.arrivals() + arrivals.len() <= ARRIVALS => {
+                Command::Admit { mut arrivals, reply } if !full && batch.has_room_for(&arrivals, volume.limit()) => {
                     let first = batch.arrivals();
                     arrivals.iter_mut().enumerate().for_each(|(place, arrival)| arrival.number = first + place);
                     batch.admissions.push((arrivals, reply));
                 }
                 Command::Start { candidate, held } => batch.starts.push(Start { candidate, held, after: None }),
                 Command::Settle { settlement, then } => batch.settle(settlement, then),
-                Command::ReadFront { entity, held } if batch.fronts.len() < FRONTS => {
+                Command::ReadFront { entity, held } if batch.fronts.len() < batch.reads => {
                     batch.fronts.push((entity, held));
                 }
-                Command::Wake { id, attempts, held } if batch.wakes.len() < FRONTS => {
+                Command::Wake { id, attempts, held } if batch.wakes.len() < batch.reads => {
                     batch.wakes.push((id, attempts, held));
                 }
                 Command::Park { id, held } => batch.parks.push((id, held)),
@@ -214,6 +227,7 @@ impl Batch {
                 }
                 Command::Operate { decided, held, done } => batch.operations.push((decided, held, done)),
                 Command::Gather { held } => batch.gathers.push(held),
+                Command::Audit { suspects, held } => batch.audits.push((suspects, held)),
                 Command::TakeOver { held } => batch.takeovers.push(held),
                 beyond => {
                     // Arrivals stay in their order: behind one that has to wait, all wait.
@@ -232,12 +246,44 @@ impl Batch {
                 let after = Some(settlement.candidate.id);
                 self.starts.push(Start { candidate: next.clone(), held: held(), after });
             }
-            Then::Read if self.fronts.len() < FRONTS => {
+            Then::Read if self.fronts.len() < self.reads => {
                 self.fronts.push((settlement.candidate.event.entity.clone(), held()));
             }
             Then::Read | Then::Nothing => then = Then::Nothing,
         }
         self.settlements.push((settlement, then));
+    }
+
+    /// Gives back what is beyond the limits: it came to nothing, and they have become smaller.
+    pub(super) fn shed(&mut self, volume: Volume) -> Vec<Command> {
+        let commands = std::mem::take(&mut self.admissions).into_iter();
+        let commands = commands.map(|(arrivals, reply)| Command::Admit { arrivals, reply });
+        let (kept, mut beyond) = Self::gather(commands.collect(), volume);
+        self.admissions = kept.admissions;
+        let reads = volume.reads();
+        let fronts = self.fronts.split_off(reads.min(self.fronts.len()));
+        beyond.extend(fronts.into_iter().map(|(entity, held)| Command::ReadFront { entity, held }));
+        let wakes = self.wakes.split_off(reads.min(self.wakes.len()));
+        beyond.extend(wakes.into_iter().map(|(id, attempts, held)| Command::Wake { id, attempts, held }));
+        let unparks = self.unparks.split_off(1.min(self.unparks.len()));
+        beyond.extend(unparks.into_iter().map(|(host, limit, held)| Command::Unpark { host, limit, held }));
+        beyond
+    }
+
+    /// The largest body that is to be recorded.
+    pub(super) fn largest(&self) -> usize {
+        self.arrived().map(Arrival::bytes).max().unwrap_or(0)
+    }
+
+    fn has_room_for(&self, arrivals: &[Arrival], volume: usize) -> bool {
+        let bytes = arrivals.iter().map(Arrival::bytes).sum::<usize>();
+        let fits = self.arrivals() + arrivals.len() <= ARRIVALS && self.bytes() + bytes <= volume;
+        fits || self.admissions.is_empty()
+    }
+
+    /// Of all bodies.
+    pub(super) fn bytes(&self) -> usize {
+        self.arrived().map(Arrival::bytes).sum()
     }
 
     fn arrivals(&self) -> usize {
@@ -262,7 +308,7 @@ impl Batch {
     /// How much there is to do: each arrival counts.
     pub(super) fn commands(&self) -> usize {
         let changes = self.arrivals() + self.settlements.len() + self.starts.len() + self.parks.len();
-        let reads = self.fronts.len() + self.wakes.len() + self.unparks.len() + self.gathers.len();
+        let reads = self.fronts.len() + self.wakes.len() + self.unparks.len() + self.gathers.len() + self.audits.len();
         changes + reads + self.operations.len() + self.takeovers.len()
     }
 
@@ -272,7 +318,8 @@ impl Batch {
         let fronts = self.fronts.iter().map(|(_, held)| held);
         let others = self.parks.iter().map(|(_, held)| held).chain(self.starts.iter().map(|start| &start.held));
         let wakes = self.wakes.iter().map(|(.., held)| held);
-        let looks = self.unparks.iter().map(|(.., held)| held).chain(&self.gathers).flatten();
+        let audits = self.audits.iter().map(|(_, held)| held);
+        let looks = self.unparks.iter().map(|(.., held)| held).chain(&self.gathers).chain(audits).flatten();
         let operations = self.operations.iter().map(|(_, held, _)| held);
         let reads = fronts.chain(wakes).chain(looks);
         arrivals.chain(settlements).chain(others).chain(reads).chain(operations).chain(&self.takeovers)
@@ -288,6 +335,8 @@ impl Batch {
         self.wakes.retain(|(.., held)| kept(held));
         self.takeovers.retain(kept);
         self.operations.retain(|(_, held, _)| kept(held));
+        // A suspect of a partition that is lost is the next owner's.
+        self.audits.retain(|(_, held)| held.iter().all(kept));
         for looked_at in self.unparks.iter_mut().map(|(.., held)| held).chain(&mut self.gathers) {
             looked_at.retain(kept);
         }
@@ -310,6 +359,20 @@ pub(super) struct Found {
     pub(super) woken: Vec<Woken>,
     pub(super) unparked: HashMap<Host, (Vec<StoredEvent>, bool)>,
     pub(super) gathered: Vec<Gathered>,
+    pub(super) audited: Vec<Confirmed>,
+}
+
+impl Found {
+    /// The largest body that was read.
+    pub(super) fn largest(&self) -> usize {
+        let fronts = self.fronts.iter().flat_map(|front| &front.events);
+        let woken = self.woken.iter().filter_map(|woken| match woken {
+            Woken::Due { event, .. } => Some(event),
+            Woken::Early { .. } => None,
+        });
+        let unparked = self.unparked.values().flat_map(|(events, _)| events);
+        fronts.chain(woken).chain(unparked).map(|event| event.body.len()).max().unwrap_or(0)
+    }
 }
 
 /// What followers are told of a committed batch, in the order in which it was applied.
@@ -357,6 +420,7 @@ pub(super) fn report(batch: Batch, mut found: Found) -> Vec<Written> {
         let (events, more) = found.unparked.remove(&host).unwrap_or_default();
         results.push(Written::Unparked { host, events, more });
     }
+    results.extend(found.audited.into_iter().map(Written::Audited));
     results
 }
 
@@ -368,6 +432,6 @@ fn recorded(arrival: Arrival, outcome: &Admitted) -> Option<Written> {
         // Its line is another partition's. That may be ours, too; if it is not, there is no lane for it here.
         Arc::make_mut(&mut event).partition = home;
     }
-    let candidate = Candidate { id: outcome.id?, attempts, event };
+    let candidate = Candidate { id: outcome.id?, attempts, unknown: 0, event };
     Some(Written::Recorded { candidate, held: arrival.held, head, others_open, place: arrival.place })
 }

@@ -15,7 +15,7 @@ use onceward::domain::lanes::{Candidate, Lanes};
 use onceward::domain::lease;
 use onceward::domain::lifecycle::{Change, State};
 use onceward::domain::shares::{Owner, Peer, plan};
-use onceward::domain::verdict::{Outcome, Policy};
+use onceward::domain::verdict::{Attempts, Outcome, Policy};
 use onceward::host_limit::{Hosts, Offer};
 
 const TERMS: Terms = Terms { default_destination: None, body_limit: 1 << 20 };
@@ -98,7 +98,7 @@ fn lanes(criterion: &mut Criterion) {
 
 fn cycle(lanes: &mut Lanes<()>, events: &[Arc<Event>]) {
     for (first, event) in (0..).step_by(2).zip(events) {
-        let candidate = |id| Candidate { id: EventId(id), attempts: 0, event: Arc::clone(event) };
+        let candidate = |id| Candidate { id: EventId(id), attempts: 0, unknown: 0, event: Arc::clone(event) };
         lanes.head_admitted(candidate(first), false, ());
         lanes.follower_admitted(candidate(first + 1));
     }
@@ -139,10 +139,11 @@ fn hosts(criterion: &mut Criterion) {
 fn outcomes(criterion: &mut Criterion) {
     let second = Duration::from_secs(1);
     let backoff = Backoff { initial: second, max: second * 60, factor: 2.0, jitter: 0.1 };
-    let policy = Policy { max_attempts: 5, backoff, final_statuses: BTreeSet::from([400, 404, 410]) };
+    let attempts = Attempts { begun: 3, unknown: 0 };
+    let policy = Policy { max_attempts: 5, max_unknown: 10, backoff, final_statuses: BTreeSet::from([400, 404, 410]) };
     let outcome = Outcome::Response { status: 503, retry_after: None, excerpt: String::new() };
     criterion.bench_function("verdict: a 503, with its delay", |bencher| {
-        bencher.iter(|| policy.judge(black_box(3), black_box(&outcome), black_box(0x9e37_79b9_7f4a_7c15)));
+        bencher.iter(|| policy.judge(black_box(attempts), black_box(&outcome), black_box(0x9e37_79b9_7f4a_7c15)));
     });
     criterion.bench_function("backoff: a delay", |bencher| {
         bencher.iter(|| backoff.delay(black_box(3), black_box(0x9e37_79b9_7f4a_7c15)));
