@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sqlx::PgConnection;
 
+use super::floor::Floors;
 use super::lease::Held;
 use super::stray;
 use crate::domain::admission::{self, Admission, FirstSequence, Line};
@@ -13,6 +14,8 @@ use crate::host_limit::shared::Place;
 
 /// The position of events without a number in their entity's line: before all numbers.
 pub const UNNUMBERED: i64 = -1;
+/// The position of events that were redriven after their entity had gone past them: before all others.
+pub const REDRIVEN: i64 = -2;
 
 /// An event that has come in.
 #[derive(Debug)]
@@ -79,12 +82,13 @@ pub async fn admit(
     arrivals: &[&Arrival],
     first: FirstSequence,
     keys: Keys,
+    floors: &Floors,
 ) -> Result<Result<Vec<Admitted>, Collision>, sqlx::Error> {
     let mut recorded = match keys {
         Keys::LookUp => recorded_digests(connection, arrivals).await?,
         Keys::TakeAsNew => HashMap::new(),
     };
-    let mut lines = lines(connection, arrivals).await?;
+    let mut lines = lines(connection, arrivals, floors).await?;
     let mut decided: Vec<Admitted> = Vec::with_capacity(arrivals.len());
     for arrival in arrivals {
         let event = &arrival.event;
@@ -155,26 +159,34 @@ type Lines = HashMap<Entity, Line>;
 type LineRow = (String, Option<i64>, Option<i64>, Option<i32>);
 
 /// What is recorded of the arrivals' entities.
-async fn lines(connection: &mut PgConnection, arrivals: &[&Arrival]) -> Result<Lines, sqlx::Error> {
+async fn lines(connection: &mut PgConnection, arrivals: &[&Arrival], floors: &Floors) -> Result<Lines, sqlx::Error> {
     let mut lines: Lines = HashMap::new();
     for arrival in arrivals {
         lines.entry(arrival.event.entity.clone()).or_default();
     }
     let entities: Vec<&str> = lines.keys().map(Entity::as_str).collect();
+    let (positions, ids) = floors.of(lines.keys());
     let rows: Vec<LineRow> = sqlx::query_as(
-        "select a.entity, s.next_sequence, o.position, o.partition from unnest($1::text[]) as a (entity) \
+        "select a.entity, s.next_sequence, o.position, o.partition \
+         from unnest($1::text[], $3::int8[], $4::int8[]) as a (entity, floor_position, floor_id) \
          left join lateral (select * from entity_sequence where entity = a.entity offset 0) s on true \
-         left join lateral (select position, partition from open_event o where o.entity = a.entity \
-         order by position, event_id + 0 limit 1) o on true",
+         left join lateral (select position, partition from ( \
+         (select position, partition from open_event where entity = a.entity and position = $2 limit 1) union all \
+         (select position, partition from open_event where entity = a.entity \
+         and (position, event_id + 0) > (a.floor_position, a.floor_id) order by position, event_id + 0 limit 1)) f \
+         order by position limit 1) o on true",
     )
     .bind(&entities)
+    .bind(REDRIVEN)
+    .bind(positions)
+    .bind(ids)
     .fetch_all(&mut *connection)
     .await?;
     for (entity, next, first_position, partition) in rows {
         let line = lines.entry(entity.into()).or_default();
         line.next = next.map(Sequence);
         line.home = partition.map(Partition);
-        line.unnumbered_open = first_position == Some(UNNUMBERED);
+        line.unnumbered_open = first_position.is_some_and(|position| position <= UNNUMBERED);
     }
     note_taken(connection, arrivals, &mut lines).await?;
     Ok(lines)

@@ -68,7 +68,7 @@ pub async fn look(
          heads as (select h.* from (select distinct entity from mine where state = 'PENDING' and not parked) line \
          cross join lateral (select event_id, partition, entity, position, state, attempts, parked from open_event o \
          where o.entity = line.entity order by position, event_id + 0 limit 1) h \
-         where h.state = 'PENDING' and not h.parked and h.partition = any($1) and (h.position = $4 or exists \
+         where h.state = 'PENDING' and not h.parked and h.partition = any($1) and (h.position < 0 or exists \
          (select from entity_sequence s where s.entity = h.entity and s.next_sequence = h.position))), \
          orphans as (select m.* from mine m left join lateral (select id from event where id = m.event_id offset 0) e \
          on true where e.id is null), \
@@ -84,7 +84,6 @@ pub async fn look(
     .bind(partitions)
     .bind(after.0)
     .bind(LOOK)
-    .bind(UNNUMBERED)
     .fetch_all(connection)
     .await?;
     let last = rows.first().map(|row| EventId(row.last)).filter(|last| last.0 > 0);

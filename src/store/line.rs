@@ -7,7 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::{FromRow, PgConnection};
 
-use super::admit::UNNUMBERED;
+use super::admit::{REDRIVEN, UNNUMBERED};
+use super::floor::Floors;
 use crate::domain::event::{Entity, EventId, Host, Partition};
 
 /// Events that one read takes from the front of a line.
@@ -78,17 +79,26 @@ struct FrontRow {
 ///
 /// # Errors
 /// sqlx's.
-pub async fn read_fronts(connection: &mut PgConnection, entities: &[&Entity]) -> Result<Vec<Front>, sqlx::Error> {
+pub async fn read_fronts(
+    connection: &mut PgConnection,
+    entities: &[&Entity],
+    floors: &Floors,
+) -> Result<Vec<Front>, sqlx::Error> {
     let entities: HashSet<&Entity> = entities.iter().copied().collect();
+    let (positions, ids) = floors.of(entities.iter().copied());
     // A window over the narrow table chooses the rows before any body is read.
     let rows: Vec<FrontRow> = sqlx::query_as(concat!(
         "select o.state, o.position, s.next_sequence, f.goes_on, ",
         stored_columns!(),
-        " from unnest($1::text[]) as a (line) \
+        " from unnest($1::text[], $5::int8[], $6::int8[]) as a (line, floor_position, floor_id) \
          cross join lateral (select event_id, position, row_number() over w as place, \
          sum(body_bytes) over w - body_bytes as bytes_before, lead(event_id) over w is not null as goes_on \
-         from (select * from open_event where entity = a.line \
-         order by position, event_id + 0 limit $2 + 1) line window w as (order by position, event_id)) f \
+         from (select * from ( \
+         (select event_id, position, body_bytes from open_event where entity = a.line and position = $4 \
+         order by event_id + 0 limit $2 + 1) union all \
+         (select event_id, position, body_bytes from open_event where entity = a.line \
+         and (position, event_id + 0) > (a.floor_position, a.floor_id) order by position, event_id + 0 limit $2 + 1)) o \
+         order by position, event_id limit $2 + 1) line window w as (order by position, event_id)) f \
          cross join lateral (select * from open_event where event_id = f.event_id offset 0) o \
          cross join lateral (select * from event where id = f.event_id offset 0) e \
          left join lateral (select * from entity_sequence where entity = a.line offset 0) s on true \
@@ -97,6 +107,9 @@ pub async fn read_fronts(connection: &mut PgConnection, entities: &[&Entity]) ->
     .bind(entities.iter().map(|entity| entity.as_str()).collect::<Vec<_>>())
     .bind(LINE_READ)
     .bind(LINE_READ_BYTES)
+    .bind(REDRIVEN)
+    .bind(positions)
+    .bind(ids)
     .fetch_all(connection)
     .await?;
     let mut lines: HashMap<String, Vec<FrontRow>> = HashMap::new();
@@ -119,7 +132,7 @@ fn front(entity: &Entity, rows: Vec<FrontRow>) -> Front {
 fn runnable(rows: &[FrontRow]) -> usize {
     let mut expected = rows.first().and_then(|row| row.next_sequence);
     let in_turn = |row: &&FrontRow| {
-        let numbered = row.position != UNNUMBERED;
+        let numbered = row.position > UNNUMBERED;
         let in_turn = !numbered || Some(row.position) == expected;
         if numbered {
             expected = Some(row.position.saturating_add(1));
@@ -301,7 +314,7 @@ pub async fn park_heads(connection: &mut PgConnection, partition: Partition) -> 
     let parked = sqlx::query(
         "update open_event o set parked = true where o.partition = $1 and o.state = 'PENDING' and not o.parked \
          and not exists (select from open_event p where p.entity = o.entity \
-         and (p.position, p.event_id + 0) < (o.position, o.event_id) offset 0) and (o.position = -1 or exists \
+         and (p.position, p.event_id + 0) < (o.position, o.event_id) offset 0) and (o.position < 0 or exists \
          (select from entity_sequence s where s.entity = o.entity and s.next_sequence = o.position))",
     )
     .bind(partition.0)

@@ -5,6 +5,7 @@ pub mod admit;
 pub mod audit;
 pub mod census;
 pub mod cluster;
+pub mod floor;
 pub mod lease;
 pub mod line;
 pub mod members;

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 use url::Url;
 
-use super::admit::UNNUMBERED;
+use super::admit::{REDRIVEN, UNNUMBERED};
 use crate::domain::contract::host_of;
 use crate::domain::event::{EventId, Host};
 
@@ -93,7 +93,7 @@ async fn open_again(connection: &mut PgConnection, id: EventId, host: &Host) -> 
          insert into stray (event_id, partition, entity) select event_id, partition, entity from opened",
     )
     .bind(id.0)
-    .bind(UNNUMBERED)
+    .bind(REDRIVEN)
     .bind(host.as_str())
     .execute(connection)
     .await?;

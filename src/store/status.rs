@@ -123,7 +123,7 @@ const ENTITIES: &str = "with line as (select *, row_number() over (partition by 
     when state = 'IN_FLIGHT' then 'attempt' \
     when state = 'RETRY_WAIT' then case when parked then 'host' else 'retry' end \
     when state = 'FAILED' then 'operator' \
-    when position <> -1 and position <> next_sequence then 'sequence ' || next_sequence \
+    when position >= 0 and position <> next_sequence then 'sequence ' || next_sequence \
     when parked then 'host' else 'turn' end as waits_for, \
     extract(epoch from clock_timestamp() - changed_at)::float8 as since_seconds, \
     extract(epoch from due_at - clock_timestamp())::float8 as until_seconds, host from head ";

@@ -53,7 +53,7 @@ pub async fn gather(connection: &mut PgConnection, partitions: &[i32]) -> Result
         "update open_event o set parked = true where o.entity = any($1) and o.partition = any($2) \
          and o.state = 'PENDING' and not o.parked \
          and not exists (select from open_event p where p.entity = o.entity \
-         and (p.position, p.event_id + 0) < (o.position, o.event_id) offset 0) and (o.position = -1 or exists \
+         and (p.position, p.event_id + 0) < (o.position, o.event_id) offset 0) and (o.position < 0 or exists \
          (select from entity_sequence s where s.entity = o.entity and s.next_sequence = o.position)) returning o.host",
     )
     .bind(entities.iter().map(String::as_str).collect::<Vec<_>>())

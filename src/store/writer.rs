@@ -20,6 +20,7 @@ use self::link::{Link, REST};
 use self::opening::Opening;
 use super::admit::{self, Arrival, Keys};
 use super::audit;
+use super::floor::Floors;
 use super::lease::Held;
 use super::line::{self, StoredEvent};
 use super::members::Member;
@@ -73,6 +74,7 @@ impl Writer {
             delays: Delays::default(),
             commits: 0,
             look_ups: LOOK_UPS,
+            floors: Floors::default(),
             doubt: None,
         };
         let mut waiting: Vec<Command> = Vec::new();
@@ -121,6 +123,8 @@ struct Session {
     commits: i64,
     /// Commits that are still to look keys up first.
     look_ups: u32,
+    /// Where lines go on.
+    floors: Floors,
     /// The commit whose answer has not come (yet).
     doubt: Option<Doubt>,
 }
@@ -168,6 +172,12 @@ impl Session {
                     let took = clock::now().saturating_sub(began);
                     self.volume.committed(batch.bytes(), batch.largest().max(found.largest()), took);
                     metrics::committed(batch.commands(), took);
+                    for settlement in batch.settlements().filter(|settlement| settlement.frees_the_line()) {
+                        let candidate = &settlement.candidate;
+                        if found.settled.contains(&candidate.id) {
+                            self.floors.raise(&candidate.event, candidate.id);
+                        }
+                    }
                     results.extend(report(batch, *found));
                     return Ok((results, beyond));
                 }
@@ -190,7 +200,10 @@ impl Session {
     async fn try_once(&mut self, batch: &Batch) -> Result<Attempted, sqlx::Error> {
         let link = match &mut self.link {
             Some(link) => link,
-            none => none.insert(Link::connect(&self.writer.database).await?),
+            none => {
+                self.floors.clear();
+                none.insert(Link::connect(&self.writer.database).await?)
+            }
         };
         if let Some(doubt) = &self.doubt {
             let committed = was_committed(&mut link.connection, &self.writer.member, doubt.number).await?;
@@ -210,7 +223,8 @@ impl Session {
             return Ok(Attempted::Again);
         };
         let found = Found { taken_over, ..Found::default() };
-        let Some(found) = apply(transaction, batch, opening, self.writer.first_sequence, keys, found).await? else {
+        let terms = (self.writer.first_sequence, keys, &self.floors);
+        let Some(found) = apply(transaction, batch, opening, terms, found).await? else {
             link.roll_back().await?;
             return Ok(Attempted::Collision);
         };
@@ -255,8 +269,7 @@ async fn apply(
     connection: &mut PgConnection,
     batch: &Batch,
     opening: Opening,
-    first: FirstSequence,
-    keys: Keys,
+    (first, keys, floors): (FirstSequence, Keys, &Floors),
     mut found: Found,
 ) -> Result<Option<Found>, sqlx::Error> {
     let settlements: Vec<&Settlement> = batch.settlements().collect();
@@ -265,7 +278,7 @@ async fn apply(
     found.started.extend(opening.started);
     if !batch.admissions.is_empty() {
         let arrivals: Vec<&Arrival> = batch.arrived().collect();
-        match admit::admit(connection, &arrivals, first, keys).await? {
+        match admit::admit(connection, &arrivals, first, keys, floors).await? {
             Ok(admitted) => {
                 found.admitted = arrivals.iter().map(|arrival| arrival.number).zip(admitted).collect();
             }
@@ -285,7 +298,7 @@ async fn apply(
     }
     if !batch.fronts.is_empty() {
         let entities: Vec<&Entity> = batch.fronts.iter().map(|(entity, _)| entity).collect();
-        found.fronts = line::read_fronts(connection, &entities).await?;
+        found.fronts = line::read_fronts(connection, &entities, floors).await?;
     }
     if !batch.wakes.is_empty() {
         let tokens: Vec<(EventId, u16)> = batch.wakes.iter().map(|(id, attempts, _)| (*id, *attempts)).collect();

@@ -1,6 +1,8 @@
 //! Statements are planned once, and go on as they were planned: what they read must not grow with what is open, nor with
 //! what was.
 
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
 use crate::support::{Database, Gate, Load, Message, Producer, Receiver, Reply, SOON, Worker, World, test, within};
 
 const ENTITIES: usize = 100;
@@ -72,5 +74,29 @@ fn a_worker_that_never_rests_tells_the_server_what_there_is_to_vacuum() {
         };
         within(SOON, "the statistics of a table", work).await;
         worker.stop().await;
+    });
+}
+
+/// Events of the one entity, and the look-ups of each of them, while nothing that is over can be vacuumed.
+const OF_ONE: usize = 1_500;
+
+#[test]
+fn a_snapshot_that_somebody_holds_open_makes_no_line_longer_to_search() {
+    test(Load::Shared, async |world| {
+        let receiver = Receiver::healthy().await;
+        let worker = Worker::start(world, &[]).await;
+        let database = Database::connect(world).await;
+        let mut snapshot = PgConnection::connect(&world.database_url).await.expect("the database answers");
+        snapshot.execute("begin isolation level repeatable read").await.expect("a transaction");
+        snapshot.execute("select count(*) from event").await.expect("a snapshot");
+        let producer = Producer::connect(world).await;
+        let message = |n: usize| Message::new("hot", &format!("hot-{n}"), &receiver.url());
+        producer.publish_all(&(0..OF_ONE).map(message).collect::<Vec<_>>()).await;
+        receiver.wait_for_delivered(SOON * 3, OF_ONE).await;
+        worker.stop().await;
+        let read = database.index_entries_read().await / i64::try_from(OF_ONE).expect("a small number");
+        println!("{read} index entries were read for an event");
+        assert!(read < READS_OF_AN_EVENT, "{read} index entries were read for an event");
+        snapshot.execute("commit").await.expect("the end of the snapshot");
     });
 }
