@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::chance::Chance;
+
 /// What makes a load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LoadPlan {
@@ -115,7 +117,7 @@ impl Load {
     /// Makes the load of a plan.
     #[must_use]
     pub fn new(plan: LoadPlan, run: &str) -> Self {
-        let mut chance = Chance(plan.seed);
+        let mut chance = Chance::new(plan.seed);
         let weights = weights(&plan);
         let mut places = vec![0; plan.entities as usize];
         let mut events = Vec::with_capacity(plan.events as usize);
@@ -152,7 +154,7 @@ impl Load {
     #[must_use]
     pub fn answer(&self, index: usize, attempt: u32) -> Answer {
         let event = &self.events[index];
-        let mut chance = Chance(self.plan.seed ^ (index as u64) << 20 ^ u64::from(attempt));
+        let mut chance = Chance::new(self.plan.seed ^ (index as u64) << 20 ^ u64::from(attempt));
         if u32::from(event.failures) < attempt && event.failures != u16::MAX {
             return if chance.below(200) == 0 { Answer::SlowBody } else { Answer::Ok };
         }
@@ -168,7 +170,7 @@ impl Load {
     #[must_use]
     pub fn body(&self, index: usize) -> Vec<u8> {
         let mut body = format!("{{\"key\":\"{}\",\"pad\":\"", self.events[index].key).into_bytes();
-        let mut chance = Chance(self.plan.seed ^ index as u64);
+        let mut chance = Chance::new(self.plan.seed ^ index as u64);
         let length = (self.plan.payload_bytes as usize).max(body.len() + 2);
         while body.len() < length - 2 {
             body.push(b'a' + u8::try_from(chance.below(26)).unwrap_or(0));
@@ -185,7 +187,7 @@ pub fn digest(body: &[u8]) -> [u8; 32] {
 }
 
 fn is_numbered(plan: &LoadPlan, entity: u32) -> bool {
-    Chance(plan.seed ^ 0x9e37 ^ u64::from(entity) << 32).unit() * 100.0 < plan.numbered_percent
+    Chance::new(plan.seed ^ 0x9e37 ^ u64::from(entity) << 32).unit() * 100.0 < plan.numbered_percent
 }
 
 /// The cumulative weights of the entities.
@@ -227,29 +229,6 @@ fn messages(plan: &LoadPlan, events: &[PlannedEvent], chance: &mut Chance) -> Ve
     }
     placed.sort_unstable_by_key(|(at, tie, _)| (*at, *tie));
     placed.into_iter().map(|(.., message)| message).collect()
-}
-
-/// Steele, Lea and Flood's `SplitMix64`: the same numbers on every machine.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 to below 1.
-    fn unit(&mut self) -> f64 {
-        // 32 bits are exact in a double.
-        f64::from((self.next() >> 32) as u32) / (f64::from(u32::MAX) + 1.0)
-    }
-
-    /// From 0 to below `bound`.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
 }
 
 #[cfg(test)]
