@@ -1,23 +1,30 @@
-//! A network link to a server that can be cut and slowed: its bytes go through a proxy on the loopback interface.
+//! A network link to a server that can be cut and slowed: its bytes go through a proxy on the loopback interface. One to
+//! PostgreSQL can lose commits, so that a client has to find out whether they took place.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-/// The bytes that are passed on at a time; on a slow link, each time takes the delay.
-const PIECE: usize = 16 * 1024;
+use self::commits::Commits;
+pub use self::commits::{Commit, Lost, Then, Which};
+use self::connection::Connection;
+
+mod commits;
+mod connection;
+mod frontend;
 
 /// A link to a server. It is gone when this is dropped.
 pub struct Link {
     address: SocketAddr,
     condition: watch::Sender<Condition>,
-    /// Ends with the link.
+    commits: Arc<Commits>,
+    /// Ends with the link, and every connection with it.
     #[expect(dead_code, reason = "kept for its end")]
     accepting: AbortOnDropHandle<()>,
 }
@@ -42,8 +49,9 @@ impl Link {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| format!("no loopback port: {error}"))?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let condition = watch::Sender::new(Condition::default());
-        let accepting = tokio::spawn(accept(listener, (host, port), condition.subscribe()));
-        Ok(Self { address, condition, accepting: AbortOnDropHandle::new(accepting) })
+        let commits = Arc::new(Commits::new());
+        let accepting = tokio::spawn(accept(listener, (host, port), condition.clone(), Arc::clone(&commits)));
+        Ok(Self { address, condition, commits, accepting: AbortOnDropHandle::new(accepting) })
     }
 
     /// The same URL, through the link.
@@ -75,6 +83,28 @@ impl Link {
     pub fn set_delay(&self, delay: Duration) {
         self.condition.send_modify(|condition| condition.delay = delay);
     }
+
+    /// What becomes of the next commits of this kind, one after the other; then they pass again. It takes the place of what
+    /// was said before. Only on a link to PostgreSQL, without TLS.
+    pub fn on_commits<Fates>(&self, which: Which, fates: Fates)
+    where
+        Fates: IntoIterator<Item = Commit>,
+        Fates::IntoIter: Send + 'static,
+    {
+        self.commits.plan(which, fates.into_iter());
+    }
+
+    /// How many commits were lost so far: an answer is, once the server has given it.
+    #[must_use]
+    pub fn lost_commits(&self) -> u64 {
+        *self.commits.lost().borrow()
+    }
+
+    /// Waits until so many commits were lost.
+    pub async fn until_lost(&self, count: u64) {
+        // An end of the wait is the end of the link, which we hold.
+        let _ = self.commits.lost().wait_for(|lost| *lost >= count).await;
+    }
 }
 
 /// Host and port that a URL of the broker or the database leads to.
@@ -91,38 +121,31 @@ fn server_of(url: &str) -> Result<(String, u16), String> {
     }
 }
 
-async fn accept(listener: TcpListener, server: (String, u16), condition: watch::Receiver<Condition>) {
-    // Of the connections, each ends with the condition's sender.
+async fn accept(
+    listener: TcpListener,
+    server: (String, u16),
+    condition: watch::Sender<Condition>,
+    commits: Arc<Commits>,
+) {
+    let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        let (server, condition) = (server.clone(), condition.clone());
-        tokio::spawn(async move { connect(client, server, condition).await });
+        while connections.try_join_next().is_some() {}
+        connections.spawn(connect(client, server.clone(), condition.clone(), Arc::clone(&commits)));
     }
 }
 
-async fn connect(client: TcpStream, server: (String, u16), mut condition: watch::Receiver<Condition>) {
-    let Ok(healed) = condition.wait_for(|condition| !condition.is_cut).await.map(|condition| condition.healed) else {
+async fn connect(client: TcpStream, server: (String, u16), condition: watch::Sender<Condition>, commits: Arc<Commits>) {
+    let mut changes = condition.subscribe();
+    let Ok(healed) = changes.wait_for(|condition| !condition.is_cut).await.map(|condition| condition.healed) else {
         return;
     };
     let Ok(server) = TcpStream::connect(server).await else { return };
-    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-    let mut dead = condition.clone();
+    let connection = Connection::new(condition, healed, commits);
     tokio::select! {
-        () = copy(from_client, to_server, condition.clone()) => {}
-        () = copy(from_server, to_client, condition) => {}
-        _ = dead.wait_for(|condition| condition.healed > healed) => {}
+        () = connection.carry(client, server) => {}
+        _ = changes.wait_for(|condition| condition.healed != healed) => {}
     }
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, condition: watch::Receiver<Condition>) {
-    let mut buffer = vec![0; PIECE];
-    loop {
-        let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
-        let now = *condition.borrow();
-        if !now.delay.is_zero() {
-            tokio::time::sleep(now.delay).await;
-        }
-        if !now.is_cut && to.write_all(&buffer[..count]).await.is_err() {
-            return;
-        }
-    }
-}
+#[cfg(test)]
+mod tests;
