@@ -1,15 +1,17 @@
 //! `onceward verify`: tests the promises on anybody's servers, from the receiver's side only.
 //!
 //! [`produce`] publishes a load, [`receive`] takes it and behaves as badly as planned, [`dead_letters`] looks into the
-//! dead-letter exchange, [`trouble`] does harm meanwhile. What was seen is held against the promises in [`crate::proof`].
+//! dead-letter exchange, [`harm`] does harm meanwhile. What was seen is held against the promises in [`crate::proof`].
 
 mod args;
 mod cost;
 mod dead_letters;
+mod harm;
 pub mod link;
 mod produce;
 mod receive;
 mod show;
+pub mod suspend;
 mod trouble;
 mod watch;
 mod workers;
@@ -121,7 +123,7 @@ async fn carry_out(
     let dead_letters = dead_letters::open(args, watch, stop).await.map_err(failed)?;
     let bar = show::bar(watch);
     let producing = produce::all(args, watch, &receivers);
-    let troubling = trouble::all(args, watch, workers, &receivers);
+    let troubling = harm::all(args, watch, workers, &receivers);
     let working = async {
         tokio::try_join!(producing, troubling)?;
         watch.done_or_stuck(args.finish_within).await;

@@ -123,7 +123,7 @@ pub struct Findings {
 
 /// From an answer to its record, on a busy machine: so long before a trouble an answer may have been left unrecorded.
 const UNRECORDED: Duration = Duration::from_secs(2);
-/// From a worker's last word on a connection to the receiver's reading it: so long after a trouble a request may begin that
+/// From a worker's last word on a connection to the receiver's reading it: so long after a moment a request may begin that
 /// was sent before.
 const UNREAD: Duration = Duration::from_millis(200);
 /// A retry may seem early by this much, because answers and requests take their time on the network.
@@ -392,8 +392,9 @@ fn succeeds(request: &Request) -> bool {
 
 /// Whether a trouble may have kept an attempt's outcome from its record.
 fn leaves_unknown(trouble: &Trouble, attempt: &Request) -> bool {
-    let ended = attempt.ended.unwrap_or(trouble.to);
-    attempt.started <= trouble.to + UNREAD && trouble.from <= ended + UNRECORDED
+    let Some(until) = trouble.doubt_until else { return false };
+    let ended = attempt.ended.unwrap_or(until);
+    attempt.started <= until + UNREAD && trouble.from <= ended + UNRECORDED
 }
 
 fn millis(moment: Duration) -> u64 {

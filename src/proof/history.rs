@@ -57,8 +57,11 @@ pub struct Trouble {
     pub what: String,
     /// When it began.
     pub from: Duration,
-    /// When it was over; an attempt that was in flight meanwhile may be sent again.
+    /// When it was over.
     pub to: Duration,
+    /// An attempt that was in flight between the beginning and this moment may be sent again, because its outcome may not
+    /// have been recorded. None if there is no excuse for that.
+    pub doubt_until: Option<Duration>,
 }
 
 /// Everything that was seen.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::suspend::HOW_TO_BUILD;
 use super::trouble::Trouble;
 use crate::config::{BrokerArgs, DatabaseArgs, duration, percent};
 use crate::proof::check::Promises;
@@ -78,11 +79,16 @@ pub struct VerifyArgs {
     /// Everything random is made from it: the same seed is the same load
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Harm to do meanwhile, in this order: kill, pause=TIME (a worker of this run's), cut=broker:TIME, slow=database:TIME
-    /// (the first worker's link to a server), receiver=TIME (the first host is away), run=COMMAND (a shell command, such
-    /// as one that stops the broker)
+    /// Harm to do meanwhile, in this order: kill, pause=TIME, suspend=TIME (a worker of this run's; suspended, its clock
+    /// stands still), cut=broker:TIME, slow=database:TIME, commit-lost=TIME (the first worker's link to a server; commits
+    /// and their answers are lost at random), receiver=TIME (the first host is away), run=COMMAND (a shell command, such as
+    /// one that stops the broker)
     #[arg(long, value_name = "WHAT")]
     pub trouble: Vec<Trouble>,
+    /// The library that keeps a suspended worker's clock, for --trouble suspend: `cc -shared -fPIC -O2 -o suspend.so
+    /// deploy/suspend.c`
+    #[arg(long, value_name = "LIBRARY")]
+    pub suspend_with: Option<std::path::PathBuf>,
     /// The pause before each trouble
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME")]
     pub trouble_every: Duration,
@@ -118,20 +124,41 @@ impl VerifyArgs {
         if self.failures + self.doomed > 100.0 {
             return Err("--failures and --doomed are more than 100 percent together".into());
         }
-        if self.workers == 0 && self.trouble.iter().any(Trouble::needs_a_worker) {
+        self.validate_troubles()
+    }
+
+    /// What troubles need.
+    fn validate_troubles(&self) -> Result<(), String> {
+        let any = |needs: fn(&Trouble) -> bool| self.trouble.iter().any(needs);
+        if self.workers == 0 && any(Trouble::needs_a_worker) {
             return Err(
-                "--trouble kill, pause, cut and slow need a worker of this run's: use --workers 1 or more".into()
+                "--trouble kill, pause, suspend, cut, slow and commit-lost need a worker of this run's: use --workers \
+                        1 or more"
+                    .into(),
             );
         }
-        let needs_a_link = self.trouble.iter().any(Trouble::needs_a_link);
+        let needs_a_link = any(Trouble::needs_a_link);
         if needs_a_link && self.broker.amqp_url.all().len() > 1 {
             return Err(
-                "--trouble cut and slow need one broker URL: the other nodes would be a way round the link".into()
+                "--trouble cut, slow and commit-lost need one broker URL: the other nodes would be a way round the \
+                        link"
+                    .into(),
             );
         }
         let is_encrypted = self.broker.amqp_url.first().reveal().starts_with("amqps:");
         if is_encrypted && needs_a_link {
-            return Err("--trouble cut and slow go through a proxy, which needs a broker without TLS (amqp://)".into());
+            return Err(
+                "--trouble cut, slow and commit-lost go through a proxy, which needs a broker without TLS (amqp://)"
+                    .into(),
+            );
+        }
+        if any(Trouble::reads_commits) && needs_tls(self.database.database_url.reveal()) {
+            return Err("--trouble commit-lost reads what is said to the database, which needs one without TLS \
+                        (sslmode=disable)"
+                .into());
+        }
+        if any(Trouble::needs_a_clock) && self.suspend_with.is_none() {
+            return Err(format!("--trouble suspend needs --suspend-with LIBRARY: build it by `{HOW_TO_BUILD}`"));
         }
         Ok(())
     }
@@ -163,6 +190,14 @@ impl VerifyArgs {
             attempt_timeout_ms: millis(self.attempt_timeout),
         }
     }
+}
+
+/// Whether a URL of the database insists on TLS.
+fn needs_tls(url: &str) -> bool {
+    let Ok(url) = url::Url::parse(url) else { return false };
+    url.query_pairs().any(|(name, value)| {
+        matches!(&*name, "sslmode" | "ssl-mode") && matches!(&*value, "require" | "verify-ca" | "verify-full")
+    })
 }
 
 fn watched(text: &str) -> Result<(String, u32), String> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::args::VerifyArgs;
 use super::link::Link;
+use super::suspend::{SuspendClock, signal};
 use super::trouble::{Server, Trouble};
 
 /// How long a worker may take to stop.
@@ -14,9 +15,15 @@ const STOP_WITHIN: Duration = Duration::from_secs(40);
 /// The workers of a run.
 pub(super) struct Workers {
     args: VerifyArgs,
-    running: Vec<Child>,
+    running: Vec<Worker>,
     /// The first worker's, if there is a trouble that needs them.
     links: Option<Links>,
+}
+
+struct Worker {
+    process: Child,
+    /// If there is a trouble that needs it.
+    clock: Option<SuspendClock>,
 }
 
 struct Links {
@@ -30,16 +37,20 @@ impl Workers {
     }
 
     pub(super) async fn start(&mut self) -> Result<(), String> {
-        if self.args.trouble.iter().any(Trouble::needs_a_link) {
+        if self.needs(Trouble::needs_a_link) {
             let broker = Link::to(self.args.broker.amqp_url.first().reveal()).await?;
             let database = Link::to(self.args.database.database_url.reveal()).await?;
             self.links = Some(Links { broker, database });
         }
         for number in 0..usize::from(self.args.workers) {
-            let child = self.spawn(number)?;
-            self.running.push(child);
+            let worker = self.spawn(number)?;
+            self.running.push(worker);
         }
         Ok(())
+    }
+
+    fn needs(&self, needs: fn(&Trouble) -> bool) -> bool {
+        self.args.trouble.iter().any(needs)
     }
 
     /// The first worker's link to a server.
@@ -56,15 +67,18 @@ impl Workers {
         let (broker, database) = (&self.args.broker.amqp_url, self.args.database.database_url.reveal());
         match &self.links {
             Some(links) if number == 0 => {
-                Ok((links.broker.through(broker.first().reveal())?, links.database.through(database)?))
+                let database = links.database.through(database)?;
+                let database = if self.needs(Trouble::reads_commits) { without_tls(&database)? } else { database };
+                Ok((links.broker.through(broker.first().reveal())?, database))
             }
             _ => Ok((broker.reveal_from(number), database.into())),
         }
     }
 
-    fn spawn(&self, number: usize) -> Result<Child, String> {
+    fn spawn(&self, number: usize) -> Result<Worker, String> {
         let args = &self.args;
         let (broker, database) = self.urls(number)?;
+        let clock = self.clock()?;
         let failed = |error: std::io::Error| format!("a worker can't be started: {error}");
         let log = match &args.worker_log {
             Some(path) => {
@@ -93,45 +107,68 @@ impl Workers {
             .env_remove("ONCEWARD_AMQP_URL_FILE")
             .env_remove("ONCEWARD_DATABASE_URL_FILE")
             .env("ONCEWARD_LOG_FORMAT", "text")
+            .envs(clock.iter().flat_map(SuspendClock::environment))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        command.spawn().map_err(failed)
+        Ok(Worker { process: command.spawn().map_err(failed)?, clock })
+    }
+
+    /// A clock for one more worker.
+    fn clock(&self) -> Result<Option<SuspendClock>, String> {
+        let Some(library) = self.args.suspend_with.as_ref().filter(|_| self.needs(Trouble::needs_a_clock)) else {
+            return Ok(None);
+        };
+        SuspendClock::new(library).map(Some).map_err(|error| format!("{}: {error}", library.display()))
     }
 
     /// Process ids of those that run.
     pub(super) fn pids(&self) -> Vec<u32> {
-        self.running.iter().map(Child::id).collect()
+        self.running.iter().map(|worker| worker.process.id()).collect()
+    }
+
+    /// The worker whose turn it is.
+    fn victim(&mut self, turn: usize) -> Result<&mut Worker, String> {
+        let victim = turn % self.running.len().max(1);
+        self.running.get_mut(victim).ok_or_else(|| "no worker is left".into())
     }
 
     /// Kills one and starts another in its place. Gives what was done.
     pub(super) fn kill_one(&mut self, turn: usize) -> Result<String, String> {
-        let victim = turn % self.running.len().max(1);
-        let next = self.spawn(victim)?;
-        let Some(child) = self.running.get_mut(victim) else { return Err("no worker is left".into()) };
-        let pid = child.id();
-        child.kill().and_then(|()| child.wait()).map_err(|error| format!("kill {pid}: {error}"))?;
-        *child = next;
+        let next = self.spawn(turn % self.running.len().max(1))?;
+        let victim = self.victim(turn)?;
+        let pid = victim.process.id();
+        let killed = victim.process.kill().and_then(|()| victim.process.wait());
+        killed.map_err(|error| format!("kill {pid}: {error}"))?;
+        *victim = next;
         Ok(format!("killed worker {pid}, started another"))
     }
 
     /// Stops one in the middle of whatever it does, or lets it go on.
-    pub(super) fn signal(&self, turn: usize, signal: &str) -> Result<u32, String> {
-        let pids = self.pids();
-        let pid = pids.get(turn % pids.len().max(1)).copied().ok_or("no worker is left")?;
-        send(pid, signal)?;
+    pub(super) fn signal(&mut self, turn: usize, name: &str) -> Result<u32, String> {
+        let pid = self.victim(turn)?.process.id();
+        signal(pid, name).map_err(|error| error.to_string())?;
+        Ok(pid)
+    }
+
+    /// Lets one stand still for a time that it does not see. Tells when it has stopped.
+    pub(super) async fn suspend(&mut self, turn: usize, time: Duration, stopped: impl FnOnce()) -> Result<u32, String> {
+        let victim = self.victim(turn)?;
+        let pid = victim.process.id();
+        let clock = victim.clock.as_mut().ok_or("the worker was started without a clock of its own")?;
+        clock.suspend(pid, time, stopped).await.map_err(|error| error.to_string())?;
         Ok(pid)
     }
 
     /// Asks all of them to stop, and waits.
     pub(super) async fn stop(&mut self) {
         for pid in self.pids() {
-            let _ = send(pid, "CONT");
-            let _ = send(pid, "TERM");
+            let _ = signal(pid, "CONT");
+            let _ = signal(pid, "TERM");
         }
         let deadline = crate::clock::now() + STOP_WITHIN;
         while crate::clock::now() < deadline {
-            self.running.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+            self.running.retain_mut(|worker| !matches!(worker.process.try_wait(), Ok(Some(_))));
             if self.running.is_empty() {
                 return;
             }
@@ -142,9 +179,9 @@ impl Workers {
 
     /// Ends all of them at once.
     pub(super) fn kill(&mut self) {
-        for child in &mut self.running {
-            let _ = child.kill();
-            let _ = child.wait();
+        for worker in &mut self.running {
+            let _ = worker.process.kill();
+            let _ = worker.process.wait();
         }
         self.running.clear();
     }
@@ -156,11 +193,11 @@ impl Drop for Workers {
     }
 }
 
-fn send(pid: u32, signal: &str) -> Result<(), String> {
-    let sent = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).stderr(Stdio::null()).status();
-    match sent {
-        Ok(status) if status.success() => Ok(()),
-        Ok(_) => Err(format!("process {pid} could not be sent SIG{signal}")),
-        Err(error) => Err(format!("kill: {error}")),
-    }
+/// The same database, in a session that can be read on its way.
+fn without_tls(url: &str) -> Result<String, String> {
+    let mut url = url::Url::parse(url).map_err(|error| error.to_string())?;
+    let others: Vec<_> =
+        url.query_pairs().into_owned().filter(|(name, _)| name != "sslmode" && name != "ssl-mode").collect();
+    url.query_pairs_mut().clear().extend_pairs(others).append_pair("sslmode", "disable");
+    Ok(url.into())
 }

@@ -115,11 +115,32 @@ fn a_doubled_event_is_found_unless_a_trouble_explains_it() {
     let found = check(&load(), &history, &PROMISES).violations.remove(0);
     assert_eq!((found.earlier_ms, found.later_ms), (Some(50), Some(4_000)));
     assert_eq!(found.trace_id.as_deref(), Some("trace-5-2"));
-    history.troubles.push(Trouble { what: "kill".into(), from: ms(55), to: ms(58) });
+    history.troubles.push(Trouble { what: "kill".into(), from: ms(55), to: ms(58), doubt_until: Some(ms(58)) });
     let findings = check(&load(), &history, &PROMISES);
     assert_eq!((findings.violations.len(), findings.explained), (0, 1));
-    history.troubles[0] = Trouble { what: "kill".into(), from: ms(3_000), to: ms(3_001) };
+    let late = Some(ms(3_001));
+    history.troubles[0] = Trouble { what: "kill".into(), from: ms(3_000), to: ms(3_001), doubt_until: late };
     assert_eq!(violations(&history), one(Check::NothingSentTwice, 5), "too late to explain it");
+}
+
+#[test]
+fn a_trouble_explains_no_more_than_it_can_have_done() {
+    let mut history = good();
+    // Delivered again after a worker's pause of some seconds, in which another one had delivered it.
+    history.requests.push(request(5, 2, 9_000, 9_010, Answer::Ok));
+    let (from, to) = (ms(0), ms(8_000));
+    let mut paused = |doubt_until| {
+        history.requests[4] = request(5, 1, 4_000, 4_010, Answer::Ok);
+        history.troubles = vec![Trouble { what: "pause".into(), from, to, doubt_until }];
+        violations(&history)
+    };
+    assert_eq!(paused(Some(ms(8_000))), []);
+    assert_eq!(
+        paused(Some(ms(1))),
+        one(Check::NothingSentTwice, 5),
+        "a worker that stands still leaves nothing in doubt"
+    );
+    assert_eq!(paused(None), one(Check::NothingSentTwice, 5));
 }
 
 #[test]
