@@ -33,6 +33,7 @@ mod replicas;
 mod request;
 mod sequence;
 mod start;
+mod suspend;
 mod tidy;
 mod traces;
 mod upgrade;

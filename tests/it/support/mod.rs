@@ -16,6 +16,7 @@ mod reply;
 mod run;
 mod s3;
 mod servers;
+mod suspend;
 mod worker;
 mod world;
 
@@ -35,6 +36,7 @@ pub use reply::{Gate, Reply, Request};
 pub use run::{asking, test, test_on_a_cluster, test_on_private_servers, within};
 pub use s3::S3;
 pub use servers::{Servers, Stop, Which};
+pub use suspend::Suspendable;
 pub use worker::{Worker, run_to_end, run_to_end_in, run_to_end_with};
 pub use world::World;
 

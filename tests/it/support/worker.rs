@@ -49,7 +49,12 @@ async fn run_this_to_end(world: &World, command: Command) -> (i32, String) {
 impl Worker {
     /// Starts a worker and waits until it owns its partitions and consumes.
     pub async fn start(world: &World, arguments: &[&str]) -> Self {
-        let worker = Self::spawn(world, arguments);
+        Self::start_with(world, arguments, &[]).await
+    }
+
+    /// With more of an environment.
+    pub async fn start_with(world: &World, arguments: &[&str], environment: &[(&str, String)]) -> Self {
+        let worker = Self::run_with(world, &[&["worker"], arguments].concat(), environment);
         worker.wait_for_line(SOON, "ready: consuming").await;
         worker
     }
@@ -96,6 +101,10 @@ impl Worker {
         let mut lines = self.lines.subscribe();
         let seen = lines.wait_for(|lines| lines.iter().any(|line| line.contains(text)));
         let _ = within(time, format_args!("the worker's line {text:?}"), seen).await;
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     pub fn signal(&self, name: &str) {
