@@ -128,8 +128,26 @@ fn a_run_that_can_not_be_carried_out_says_why_in_its_report() {
         let report = read(&file);
         assert_eq!(report["verdict"], "error");
         assert!(report["reason"].as_str().is_some_and(|reason| reason.contains("exit 3")), "{report:#}");
-        let (code, text) = run_to_end(world, &["verify", "--workers=0", "--trouble=kill"]).await;
-        assert!(code == 2 && text.contains("--workers 1"), "{text}");
+    });
+}
+
+#[test]
+fn a_trouble_that_lacks_something_is_refused_at_the_start_in_one_line() {
+    test(Load::Shared, async |world| {
+        let tls = format!("--database-url={}?sslmode=require", world.database_url);
+        let refused = [
+            (vec!["--workers=0", "--trouble=kill"], "--workers 1"),
+            (vec!["--trouble=suspend=1s"], "--suspend-with LIBRARY: build it by `cc -shared"),
+            (vec!["--trouble=suspend=1s", "--suspend-with=/nowhere.so"], "/nowhere.so"),
+            (vec!["--trouble=commit-lost=1s", &tls], "sslmode=disable"),
+        ];
+        for (arguments, why) in refused {
+            let (code, text) = run_to_end(world, &[&["verify"], &arguments[..]].concat()).await;
+            assert!(
+                code == 2 && text.contains(why) && text.trim().lines().count() == 1,
+                "{arguments:?}: {code} {text}"
+            );
+        }
     });
 }
 
@@ -137,12 +155,12 @@ fn a_run_that_can_not_be_carried_out_says_why_in_its_report() {
 
 #[test]
 fn the_scenarios_of_deploy_verify_that_harm_workers_and_receivers_pass() {
-    test(Load::Shared, async |world| pass(world, &["calm", "kill", "pause", "receiver", "poison"]).await);
+    test(Load::Shared, async |world| pass(world, &["calm", "kill", "pause", "suspend", "receiver", "poison"]).await);
 }
 
 #[test]
 fn the_scenarios_of_deploy_verify_that_harm_servers_and_links_pass() {
-    test(Load::Shared, async |world| pass(world, &["links", "broker", "database"]).await);
+    test(Load::Shared, async |world| pass(world, &["links", "commit-lost", "broker", "database"]).await);
 }
 
 async fn pass(world: &World, scenarios: &[&str]) {

@@ -157,8 +157,21 @@ impl VerifyArgs {
                         (sslmode=disable)"
                 .into());
         }
-        if any(Trouble::needs_a_clock) && self.suspend_with.is_none() {
-            return Err(format!("--trouble suspend needs --suspend-with LIBRARY: build it by `{HOW_TO_BUILD}`"));
+        if any(Trouble::needs_a_clock) {
+            match &self.suspend_with {
+                None => {
+                    return Err(format!(
+                        "--trouble suspend needs --suspend-with LIBRARY: build it by `{HOW_TO_BUILD}`"
+                    ));
+                }
+                Some(library) if !library.is_file() => {
+                    return Err(format!(
+                        "--suspend-with {} is no file: build it by `{HOW_TO_BUILD}`",
+                        library.display()
+                    ));
+                }
+                Some(_) => {}
+            }
         }
         Ok(())
     }
