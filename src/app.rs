@@ -17,14 +17,14 @@ use crate::census::Counted;
 use crate::config::{BrokerArgs, OnExhausted, WorkerArgs};
 use crate::deliver::{self, Sender};
 use crate::dispatch::{self, Ports};
-use crate::domain::event::{EventId, Host};
+use crate::domain::event::Host;
 use crate::handoff::Notice;
 use crate::health::Health;
 use crate::host_limit::shared::HostLimit;
 use crate::intake::Intake;
 use crate::ownership::Ownership;
 use crate::reconnect::Delays;
-use crate::rescue::Rescue;
+use crate::rescue::{Rescue, Round};
 use crate::settle::{Announcer, Judge};
 use crate::store::cluster::{self, ClusterError, Fixed};
 use crate::store::lease::Lease;
@@ -225,7 +225,7 @@ impl Worker {
             notices,
             dead_letters: dead_letters.clone(),
             retention: args.retention,
-            looked_until: EventId(0),
+            round: Round::default(),
         };
         let ports = Ports {
             written: from_writer,

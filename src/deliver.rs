@@ -135,14 +135,31 @@ async fn until<T>(deadline: Duration, attempt: impl Future<Output = T>) -> Optio
     tokio::time::timeout(deadline.saturating_sub(clock::now()), attempt).await.ok().flatten()
 }
 
+/// The bytes of a body that are handed to the connection at a time.
+const PIECE: usize = 64 * 1024;
+
 /// An event's body, that goes out only before the attempt's deadline.
 ///
 /// The HTTP client hands requests to a task of their connection, which may run much later if the process is paused in
-/// between. It asks for the body right before it writes, and an error then closes the connection with nothing written.
+/// between. It asks for the body right before it writes, and an error then closes the connection with nothing written. A body
+/// of several pieces is asked for again and again, and one that was cut in the middle is no request: the receiver has been
+/// told of more bytes than come.
+///
+/// What this can't reach: bytes that the connection's task has taken and not written yet (one piece, as a rule; with HTTP/1 a
+/// few, if the receiver reads slowly), or that the system has taken and the network has not; and with HTTP/1 a request without
+/// a body, between the look at the clock in `until` and the task's turn.
 struct Payload {
+    /// What is left of it.
     body: Bytes,
-    sent: bool,
+    /// An empty body has been asked for.
+    ended: bool,
     deadline: Duration,
+}
+
+impl Payload {
+    fn new(body: Bytes, deadline: Duration) -> Self {
+        Self { body, ended: false, deadline }
+    }
 }
 
 impl http_body::Body for Payload {
@@ -153,18 +170,21 @@ impl http_body::Body for Payload {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, std::io::Error>>> {
-        if self.sent {
+        if self.ended {
             return Poll::Ready(None);
         }
         if !may_send(clock::now(), self.deadline) {
             return Poll::Ready(Some(Err(std::io::Error::other("the attempt's time is over"))));
         }
-        self.sent = true;
-        Poll::Ready(Some(Ok(http_body::Frame::data(std::mem::take(&mut self.body)))))
+        let length = self.body.len().min(PIECE);
+        let piece = self.body.split_to(length);
+        self.ended = self.body.is_empty();
+        Poll::Ready(Some(Ok(http_body::Frame::data(piece))))
     }
 
+    /// Never at first, also without content: HTTP/2 then asks for the end of the request as for a body.
     fn is_end_stream(&self) -> bool {
-        self.sent || self.body.is_empty()
+        self.ended
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
@@ -191,7 +211,7 @@ pub fn client(per_host: usize, timeout: Duration) -> Result<reqwest::Client, req
 /// `traceparent` is that of the attempt's span, if the event's trace is sampled.
 async fn send(sender: &Sender, candidate: &Candidate, traceparent: Option<HeaderValue>, deadline: Duration) -> Outcome {
     let event = &candidate.event;
-    let payload = Payload { body: event.body.clone(), sent: false, deadline };
+    let payload = Payload::new(event.body.clone(), deadline);
     // Put together by hand: the builder would merge the headers into its own, one by one.
     let mut request = Request::new(Method::POST, event.destination.clone());
     *request.headers_mut() = headers(event, candidate.attempts, traceparent, &sender.secrets);

@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::delay::Token;
 use crate::domain::event::{EventId, Partition};
 use crate::handoff::{DeadLettered, Notice};
+use crate::store::audit::{self, Looked};
 use crate::store::lease::{Held, Lease};
 use crate::store::line::{self, Overdue};
-use crate::store::{audit, outbox, retention, stray};
+use crate::store::{outbox, retention, stray};
 
 /// The pause between two sweeps.
 const EVERY: Duration = Duration::from_secs(1);
@@ -39,8 +40,43 @@ pub struct Rescue {
     pub dead_letters: mpsc::Sender<DeadLettered>,
     /// How long finished events are kept.
     pub retention: Duration,
-    /// Where the look through all open events goes on.
-    pub looked_until: EventId,
+    /// Where the look through all open events is.
+    pub round: Round,
+}
+
+/// Rounds through the open events, a few at a time.
+#[derive(Debug)]
+pub struct Round {
+    /// A round begins behind this one: below it, nothing was open in the round before.
+    from: EventId,
+    /// The next look begins behind this one.
+    at: EventId,
+    count: u32,
+}
+
+impl Default for Round {
+    fn default() -> Self {
+        Self { from: EventId(0), at: EventId(0), count: 0 }
+    }
+}
+
+impl Round {
+    /// What is redriven has a low number: now and then, a round goes through all of them.
+    const THOROUGH: u32 = 60;
+
+    fn note(&mut self, span: Option<(EventId, EventId)>, more: bool) {
+        if let Some((first, _)) = span.filter(|_| self.at == self.from) {
+            self.from = EventId(first.0 - 1);
+        }
+        self.at = span.map_or(self.at, |(_, last)| last);
+        if !more {
+            self.count += 1;
+            if self.count.is_multiple_of(Self::THOROUGH) {
+                self.from = EventId(0);
+            }
+            self.at = self.from;
+        }
+    }
 }
 
 impl Rescue {
@@ -76,8 +112,8 @@ impl Rescue {
         let overdue = line::overdue(&mut connection, &partitions, LATE_MS, AT_MOST).await?;
         let hosts = line::parked_hosts(&mut connection, &partitions, HOSTS).await?;
         let strays = stray::any(&mut connection, &partitions).await?;
-        let (suspects, next) = audit::look(&mut connection, &partitions, self.looked_until).await?;
-        self.looked_until = next.unwrap_or(EventId(0));
+        let Looked { suspects, span, more } = audit::look(&mut connection, &partitions, self.round.at).await?;
+        self.round.note(span, more);
         drop(connection);
         let left = outbox::left_behind(&self.pool, &partitions, LATE_MS, AT_MOST).await?;
         for (id, partition) in left {
@@ -128,5 +164,34 @@ async fn expire(pool: PgPool, owned: watch::Receiver<Vec<Arc<Lease>>>, after: Du
                 tokio::time::sleep(RETENTION_EVERY).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_goes_through_all_and_begins_again_where_the_first_open_event_was() {
+        let span = |first, last| Some((EventId(first), EventId(last)));
+        let mut round = Round::default();
+        round.note(span(500, 1_500), true);
+        assert_eq!(round.at, EventId(1_500));
+        round.note(span(1_502, 1_700), false);
+        assert_eq!(round.at, EventId(499), "from the first on");
+        round.note(span(900, 1_000), false);
+        assert_eq!(round.at, EventId(899));
+        round.note(None, false);
+        assert_eq!(round.at, EventId(899), "nothing is open");
+    }
+
+    #[test]
+    fn now_and_then_a_round_begins_at_the_very_first() {
+        let mut round = Round::default();
+        let from_the_first = (0..Round::THOROUGH * 2).filter(|_| {
+            round.note(Some((EventId(500), EventId(501))), false);
+            round.at == EventId(0)
+        });
+        assert_eq!(from_the_first.count(), 2);
     }
 }

@@ -47,46 +47,53 @@ struct Row {
     attempts: i16,
     state: String,
     orphan: bool,
-    last: i64,
 }
 
-/// Looks through the open events behind `after`. Gives the suspects among those of the partitions, and where the next look goes
-/// on; none at the end.
+/// A look through some of the open events.
+#[derive(Debug)]
+pub struct Looked {
+    /// Those that somebody should have in hand, among those of the partitions.
+    pub suspects: Vec<Suspect>,
+    /// The first and the last open event that was looked at; none if there was none.
+    pub span: Option<(EventId, EventId)>,
+    /// There may be more behind the last.
+    pub more: bool,
+}
+
+/// Looks through the open events behind `after`.
 ///
 /// # Errors
 /// sqlx's.
-pub async fn look(
-    connection: &mut PgConnection,
-    partitions: &[i32],
-    after: EventId,
-) -> Result<(Vec<Suspect>, Option<EventId>), sqlx::Error> {
-    // Of each line with something that waits for nothing it knows of, the head is looked at.
-    let rows: Vec<Row> = sqlx::query_as(
-        "with page as materialized (select event_id, partition, entity, state, attempts, parked from open_event \
-         where event_id > $2 order by event_id limit $3), \
-         mine as (select * from page where partition = any($1)), \
-         heads as (select h.* from (select distinct entity from mine where state = 'PENDING' and not parked) line \
-         cross join lateral (select event_id, partition, entity, position, state, attempts, parked from open_event o \
-         where o.entity = line.entity order by position, event_id + 0 limit 1) h \
-         where h.state = 'PENDING' and not h.parked and h.partition = any($1) and (h.position < 0 or exists \
-         (select from entity_sequence s where s.entity = h.entity and s.next_sequence = h.position))), \
-         orphans as (select m.* from mine m left join lateral (select id from event where id = m.event_id offset 0) e \
-         on true where e.id is null), \
-         suspects as (select event_id, partition, entity, attempts, state, false as orphan from mine \
-         where state = 'IN_FLIGHT' union all select event_id, partition, entity, attempts, state, false from heads \
-         union all select event_id, partition, entity, attempts, state, true from orphans) \
-         select coalesce(s.event_id, 0) as event_id, coalesce(s.partition, -1) as partition, \
-         coalesce(s.entity, '') as entity, coalesce(s.attempts, 0::int2) as attempts, coalesce(s.state, '') as state, \
-         coalesce(s.orphan, false) as orphan, p.last \
-         from (select case when count(*) = $3 then max(event_id) else 0 end as last from page) p \
-         left join suspects s on true",
+pub async fn look(connection: &mut PgConnection, partitions: &[i32], after: EventId) -> Result<Looked, sqlx::Error> {
+    let span: (Option<i64>, Option<i64>, i64) = sqlx::query_as(
+        "select min(event_id), max(event_id), count(*) from (select event_id from open_event where event_id > $1 \
+         order by event_id limit $2) page",
     )
-    .bind(partitions)
     .bind(after.0)
     .bind(LOOK)
+    .fetch_one(&mut *connection)
+    .await?;
+    let (Some(first), Some(last), count) = span else {
+        return Ok(Looked { suspects: Vec::new(), span: None, more: false });
+    };
+    // Of each line, the first of these events may be its head; which one is, is for `confirm` to say: of a busy line, that takes
+    // longer, and almost always somebody has it in hand.
+    let rows: Vec<Row> = sqlx::query_as(
+        "with mine as materialized (select event_id, partition, entity, position, state, attempts, parked from open_event \
+         where event_id between $2 and $3 and partition = any($1)), \
+         firsts as (select distinct on (entity) * from mine order by entity, position, event_id), \
+         orphans as (select m.* from mine m left join lateral (select id from event where id = m.event_id offset 0) e \
+         on true where e.id is null) \
+         select event_id, partition, entity, attempts, state, false as orphan from mine where state = 'IN_FLIGHT' \
+         union all select event_id, partition, entity, attempts, state, false from firsts \
+         where state = 'PENDING' and not parked \
+         union all select event_id, partition, entity, attempts, state, true from orphans",
+    )
+    .bind(partitions)
+    .bind(first)
+    .bind(last)
     .fetch_all(connection)
     .await?;
-    let last = rows.first().map(|row| EventId(row.last)).filter(|last| last.0 > 0);
     let suspect = |row: Row| Suspect {
         id: EventId(row.event_id),
         partition: Partition(row.partition),
@@ -98,7 +105,11 @@ pub async fn look(
             _ => Suspicion::Ready,
         },
     };
-    Ok((rows.into_iter().filter(|row| row.event_id > 0).map(suspect).collect(), last))
+    Ok(Looked {
+        suspects: rows.into_iter().map(suspect).collect(),
+        span: Some((EventId(first), EventId(last))),
+        more: count == LOOK,
+    })
 }
 
 /// A head that waits for nothing.
@@ -139,7 +150,8 @@ pub async fn confirm(connection: &mut PgConnection, suspects: &[Suspect]) -> Res
     let ready: Vec<(i64, i32, String, String)> = sqlx::query_as(
         "select event_id, partition, entity, host from open_event o where event_id = any($1) and state = 'PENDING' \
          and not parked and not exists (select from open_event p where p.entity = o.entity \
-         and (p.position, p.event_id + 0) < (o.position, o.event_id) offset 0)",
+         and (p.position, p.event_id + 0) < (o.position, o.event_id) offset 0) and (o.position < 0 or exists \
+         (select from entity_sequence s where s.entity = o.entity and s.next_sequence = o.position))",
     )
     .bind(ids(Suspicion::Ready))
     .fetch_all(&mut *connection)

@@ -7,6 +7,7 @@
 
 mod support;
 
+mod adrift;
 mod alerts;
 mod backoff;
 mod cluster;
@@ -36,5 +37,6 @@ mod start;
 mod suspend;
 mod tidy;
 mod traces;
+mod unknown;
 mod upgrade;
 mod verify;
