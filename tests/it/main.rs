@@ -13,6 +13,7 @@ mod backoff;
 mod cluster;
 mod compose;
 mod contract;
+mod doubt;
 mod drain;
 mod examples;
 mod exhausted;
