@@ -14,6 +14,7 @@ pub fn now() -> Duration {
     since_boot().saturating_sub(*START)
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is the room of the clocks")]
 fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
