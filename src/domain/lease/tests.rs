@@ -72,3 +72,4 @@ fn each_member_is_given_its_own_lease() {
 }
 
 mod model;
+mod search;
