@@ -71,5 +71,6 @@ fn each_member_is_given_its_own_lease() {
     assert_eq!(look(31), [('a', 1)], "of b, nothing was seen for a while");
 }
 
+mod doubt;
 mod model;
 mod search;
