@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::support::{
-    Database, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, Worker, World, run_to_end, test,
+    Database, DeadLetters, Gate, Load, Message, Producer, Receiver, Reply, SOON, Which, Worker, World, asking,
+    run_to_end, test, test_on_private_servers,
 };
 
 const QUICK: [&str; 4] = ["--max-attempts", "2", "--backoff-initial", "100ms"];
@@ -133,6 +134,41 @@ fn the_program_says_what_it_can_do() {
             assert!(help.contains(setting), "{setting} is not in the help:\n{help}");
         }
         assert!(!help.contains(&world.database_url), "values of secret settings are not shown");
+    });
+}
+
+#[test]
+fn a_broker_that_is_frozen_while_events_are_dead_lettered_gets_one_letter_for_each() {
+    test_on_private_servers(Load::Shared, async |world, servers| {
+        let gate = Gate::closed();
+        let behind = gate.clone();
+        let receiver = Receiver::new(move |_| Reply::status(500).behind(&behind)).await;
+        let patient = ["--max-attempts", "1", "--attempt-timeout", "20s", "--lease", "30s"];
+        let worker = Worker::start(world, &patient).await;
+        let message = |n| Message::new(&format!("user-{n}"), &format!("event-{n}"), &receiver.url());
+        Producer::connect(world).await.publish_all(&(0..40).map(message).collect::<Vec<_>>()).await;
+        receiver.wait_for(SOON, "forty open requests", |log| log.open == 40).await;
+        servers.signal(Which::Broker, "STOP");
+        gate.open();
+        // The fault itself is a duration.
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        servers.signal(Which::Broker, "CONT");
+        let database = Database::connect(world).await;
+        let none_waits = async || (database.unpublished().await == 0).then_some(());
+        asking(SOON, "the record of forty dead letters", none_waits).await;
+        worker.stop().await;
+
+        // Behind all that the worker has published.
+        let last = Message::new("last", "last", &receiver.url());
+        Producer::connect(world).await.through("events.dead-letter").publish(&last).await;
+        let dead_letters = DeadLetters::open(world).await;
+        dead_letters.wait_for_key(SOON, "last").await;
+        let mut letters: Vec<_> = dead_letters.taken().into_iter().filter_map(|letter| letter.key).collect();
+        assert_eq!(letters.len(), 40 + 1, "{letters:?}");
+        letters.sort_unstable();
+        letters.dedup();
+        assert_eq!(letters.len(), 40 + 1, "one for each");
+        assert_eq!(receiver.attempts().len(), 40);
     });
 }
 

@@ -10,6 +10,7 @@ mod support;
 mod adrift;
 mod alerts;
 mod backoff;
+mod clocks;
 mod cluster;
 mod compose;
 mod contract;

@@ -56,6 +56,12 @@ impl Database {
         sqlx::query_as(sql).bind(key).fetch_one(&self.0).await.expect("the event is recorded")
     }
 
+    /// Dead letters that the broker has not confirmed, as far as the worker has recorded it.
+    pub async fn unpublished(&self) -> i64 {
+        let sql = "select count(*) from dead_letter where published_at is null";
+        sqlx::query_scalar(sql).fetch_one(&self.0).await.expect("the outbox")
+    }
+
     /// How many open events have been deleted, as far as the server's statistics know.
     pub async fn open_events_deleted(&self) -> i64 {
         let sql = "select n_tup_del from pg_stat_user_tables where relname = 'open_event'";

@@ -33,7 +33,7 @@ pub use producer::{Message, Producer, publish_from, publish_through};
 pub use prometheus::{Prometheus, promtool};
 pub use receiver::{Attempt, Log, Receiver};
 pub use reply::{Gate, Reply, Request};
-pub use run::{asking, test, test_on_a_cluster, test_on_private_servers, within};
+pub use run::{asking, test, test_on_a_cluster, test_on_private_servers, test_with_a_database_clock, within};
 pub use s3::S3;
 pub use servers::{Servers, Stop, Which};
 pub use suspend::Suspendable;

@@ -29,6 +29,12 @@ pub fn test_on_private_servers(load: Load, body: impl AsyncFnOnce(&World, &Serve
     run(on_these(Servers::start(), body));
 }
 
+/// The same, with a database whose clock can be set.
+pub fn test_with_a_database_clock(load: Load, body: impl AsyncFnOnce(&World, &Servers)) {
+    let _turn = load.turn();
+    run(on_these(Servers::start_with_a_clock(), body));
+}
+
 /// The same, with a RabbitMQ of three nodes.
 pub fn test_on_a_cluster(load: Load, body: impl AsyncFnOnce(&World, &Servers)) {
     let _turn = load.turn();

@@ -1,10 +1,15 @@
 //! The servers that tests run on: shared ones from the environment, or private ones that a test may stop.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use url::Url;
+
+/// In a directory of private servers: by how many seconds the database's clock is ahead, as a number of 64 bits.
+const CLOCK: &str = "clock";
 
 /// A RabbitMQ and a `PostgreSQL`.
 pub struct Servers {
@@ -58,20 +63,28 @@ impl Servers {
 
     /// Private ones, gone when dropped.
     pub async fn start() -> Self {
-        Self::start_by("start").await
+        Self::start_in(private_dir(), "start").await
+    }
+
+    /// The same, with a database whose clock can be set.
+    pub async fn start_with_a_clock() -> Self {
+        let dir = private_dir();
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/set_clock.c");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]);
+        let status = compiler.arg(dir.join("set_clock.so")).arg(source).status();
+        let status = status.expect("a C compiler, as the tests' build needs one");
+        assert!(status.success(), "{compiler:?}: {status}");
+        std::fs::write(dir.join(CLOCK), 0_i64.to_ne_bytes()).expect("a file of ours");
+        Self::start_in(dir, "start").await
     }
 
     /// The same, with a RabbitMQ of three nodes.
     pub async fn start_cluster() -> Self {
-        Self::start_by("start-cluster").await
+        Self::start_in(private_dir(), "start-cluster").await
     }
 
-    async fn start_by(command: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let parent = std::env::var_os("ONCEWARD_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = parent.join(format!("onceward-private-{}-{count}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("a directory for private servers");
+    async fn start_in(dir: PathBuf, command: &str) -> Self {
         script(&[command], &dir).await;
         let env = std::fs::read_to_string(dir.join("env")).expect("the script writes the URLs there");
         let urls = |name: &str| -> Vec<Url> {
@@ -98,6 +111,21 @@ impl Servers {
     /// Starts a private server that was stopped, on the same port and data.
     pub async fn start_again(&self, which: Which) {
         script(&[&format!("start-{}", which.name())], self.private_dir()).await;
+    }
+
+    /// Lets the database's clock be so many seconds ahead. It has to have one that can be set.
+    pub fn set_database_clock(&self, ahead: i64) {
+        let clock = File::options().write(true).open(self.private_dir().join(CLOCK)).expect("the database's clock");
+        // In place: the database has the file in its memory.
+        clock.write_all_at(&ahead.to_ne_bytes(), 0).expect("a file of ours");
+    }
+
+    /// Lets a server stand still, or go on.
+    pub fn signal(&self, which: Which, name: &str) {
+        let pid = std::fs::read_to_string(self.private_dir().join(format!("{}.pid", which.name())));
+        let pid = pid.expect("a server that runs");
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(pid.trim()).status();
+        assert!(sent.expect("kill runs").success(), "SIG{name} to {which:?}");
     }
 
     /// Parts a node of the cluster from the other two; all three live on.
@@ -129,6 +157,16 @@ impl Drop for Servers {
             let _ = std::fs::remove_dir_all(dir);
         }
     }
+}
+
+/// A new directory for private servers.
+fn private_dir() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let parent = std::env::var_os("ONCEWARD_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let dir = parent.join(format!("onceward-private-{}-{count}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory for private servers");
+    dir
 }
 
 async fn script(arguments: &[&str], dir: &Path) {
