@@ -32,6 +32,7 @@ mod outbox;
 mod plans;
 mod producers;
 mod receivers;
+mod redrive;
 mod replicas;
 mod request;
 mod sequence;

@@ -75,7 +75,12 @@ impl Receiver {
 
     /// On another loopback address: another host.
     pub async fn at(ip: &str, behaviour: impl Fn(&Request<'_>) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((ip, 0)).await.expect("a loopback port");
+        Self::on(ip, 0, behaviour).await
+    }
+
+    /// On a port of the test's choice.
+    pub async fn on(ip: &str, port: u16, behaviour: impl Fn(&Request<'_>) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((ip, port)).await.expect("a loopback port");
         let address = listener.local_addr().expect("a bound port");
         let inner = Arc::new(Inner {
             log: Mutex::default(),
