@@ -1,21 +1,26 @@
 //! Wires the worker together, and takes it apart: wiring only.
 
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+use crate::broker::dead_letters::DeadLetters;
 use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes, probe};
 use crate::census::Counted;
 use crate::config::{BrokerArgs, OnExhausted, WorkerArgs};
-use crate::deliver::{self, Sender};
+use crate::deliver::{self, Sender, client};
 use crate::dispatch::{self, Ports};
 use crate::domain::event::Host;
 use crate::handoff::Notice;
@@ -62,9 +67,14 @@ pub enum WorkerError {
     /// The schema can't be brought up to date.
     #[error("the database's schema can't be brought up to date: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
-    /// The database refused a statement of ours.
-    #[error("the database refused a statement, which is a mistake of this program: {0}")]
+    /// The database refuses something that only a person can change.
+    #[error("{}", store::explain(.0))]
     Database(#[from] sqlx::Error),
+    /// The database can't hold every text.
+    #[error(
+        "the database's encoding is {0}; Onceward needs UTF8: create it with `createdb --encoding=UTF8 --template=template0`"
+    )]
+    Encoding(String),
     /// The broker is not as it has to be.
     #[error("{0}")]
     Topology(#[from] TopologyError),
@@ -94,6 +104,7 @@ pub enum WorkerError {
 /// What only a person can mend.
 pub async fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
     args.validate().map_err(WorkerError::Setting)?;
+    raise_file_limit();
     let mut signals = Signals::new().map_err(WorkerError::Signal)?;
     let database = Database::new(&args.database.database_url, "onceward worker")?.give_up_within(args.lease);
     tokio::select! {
@@ -162,6 +173,10 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<(), WorkerErr
 
 async fn set_up(args: &WorkerArgs, database: &Database) -> Result<(), WorkerError> {
     let mut connection = database.connect().await?;
+    let encoding = store::encoding(&mut connection).await?;
+    if encoding != "UTF8" {
+        return Err(WorkerError::Encoding(encoding));
+    }
     store::migrate(&mut connection).await?;
     let (partitions, exchange) = (args.partitions, args.broker.exchange.as_str());
     cluster::join(&mut connection, Fixed { partitions, exchange, topology: topology::VERSION }).await?;
@@ -178,6 +193,8 @@ struct Worker {
     writer: JoinHandle<Result<(), sqlx::Error>>,
     announcer: JoinHandle<()>,
     publisher: JoinHandle<()>,
+    #[expect(dead_code, reason = "kept for its end")]
+    mending: AbortOnDropHandle<()>,
     ownership: JoinHandle<()>,
     census: JoinHandle<()>,
     admin: JoinHandle<()>,
@@ -238,7 +255,9 @@ impl Worker {
             wakes,
             dead_letters,
         };
-        let announcer = Announcer { publisher, names, pool, under_way: Mutex::default() };
+        let mending = publisher.clone().mend_topology(names.clone());
+        let letters = DeadLetters { publisher, names };
+        let announcer = Announcer { letters, pool, under_way: Mutex::default() };
         Ok(Self {
             intake: tokio::spawn(intake.run(stop.clone())),
             rescue: tokio::spawn(rescue.run(stop.clone())),
@@ -248,6 +267,7 @@ impl Worker {
             writer: on_a_thread(writer),
             announcer: tokio::spawn(announcer.run(to_wake, to_dead_letter)),
             publisher: tokio::spawn(keep_publishing),
+            mending: AbortOnDropHandle::new(tokio::spawn(mending)),
             ownership: tokio::spawn(join(ownership, reached, stop.clone())),
             census: tokio::spawn(census),
             admin: tokio::spawn(admin::run(admin, health.clone(), end.clone())),
@@ -365,8 +385,9 @@ fn intake(
 }
 
 fn sender(args: &WorkerArgs) -> Result<Sender, reqwest::Error> {
-    let client = deliver::client(args.host_connections.into(), args.attempt_timeout)?;
-    Ok(Sender { client, timeout: args.attempt_timeout, secrets: Arc::new(args.signing.secrets.clone()) })
+    let client = client::client(args.host_connections.into(), args.attempt_timeout)?;
+    let fresh = client::client(0, args.attempt_timeout)?;
+    Ok(Sender { client, fresh, timeout: args.attempt_timeout, secrets: Arc::new(args.signing.secrets.clone()) })
 }
 
 fn judge(args: &WorkerArgs) -> Judge {
@@ -381,21 +402,45 @@ async fn join(ownership: Ownership, reached: CancellationToken, stop: Cancellati
     ownership.run(stop).await;
 }
 
-/// SIGTERM and SIGINT.
+/// Each connection is a file, and the usual soft limit of 1,024 is for programs that can't have more.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%error, soft = limit.current, hard = limit.maximum, "the limit of open files can't be raised to the hard one");
+    }
+}
+
+/// SIGTERM, SIGINT and SIGQUIT end the worker. The others that would kill it by default are told, and do nothing.
 struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    ends: Vec<Signal>,
+    others: Vec<(&'static str, Signal)>,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let ends = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit()];
+        let others = [
+            ("SIGHUP", SignalKind::hangup()),
+            ("SIGUSR1", SignalKind::user_defined1()),
+            ("SIGUSR2", SignalKind::user_defined2()),
+        ];
+        Ok(Self {
+            ends: ends.into_iter().map(signal).collect::<Result<_, _>>()?,
+            others: others.into_iter().map(|(name, kind)| Ok((name, signal(kind)?))).collect::<std::io::Result<_>>()?,
+        })
     }
 
+    /// Waits for a signal that ends the worker.
     async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
+        poll_fn(|context| {
+            for (name, signal) in &mut self.others {
+                while signal.poll_recv(context).is_ready() {
+                    tracing::info!("{name}: there is nothing that it would change; SIGTERM stops the worker");
+                }
+            }
+            let ended = self.ends.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+            if ended { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }

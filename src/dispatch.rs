@@ -12,15 +12,16 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use self::begun::Begun;
 use crate::broker::delay::Token;
 use crate::broker::wire;
 use crate::clock;
-use crate::domain::contract::{self, Terms};
-use crate::domain::event::{Entity, Event, EventId, Host, Partition};
+use crate::domain::contract::{self, Kept};
+use crate::domain::event::{Entity, Event, EventId, Host, Partition, Sequence};
 use crate::domain::lanes::{After, Candidate, Lanes, Then};
-use crate::domain::verdict::{Decision, Outcome};
+use crate::domain::verdict::{Decision, NotSent, Outcome};
 use crate::handoff::{Attempt, DeadLettered, Ended, Notice, Wake};
 use crate::host_limit::shared::{HostLimit, Permit, Place};
 use crate::store::lease::{Held, Lease};
@@ -142,7 +143,7 @@ impl Dispatch {
         }
         if !self.begun.is_empty() && !self.hosts.lock().has_share() {
             for attempt in self.begun.take_all() {
-                self.give_up(attempt.candidate, attempt.held, Outcome::NotSent);
+                self.give_up(attempt.candidate, attempt.held, Outcome::NotSent(NotSent::NotAllowed));
             }
         }
     }
@@ -298,7 +299,7 @@ impl Dispatch {
         if self.lanes.head_begun(candidate.clone(), others_open, budget) {
             self.begun.push(Attempt { candidate, held, permit });
         } else {
-            self.give_up(candidate, held, Outcome::NotSent);
+            self.give_up(candidate, held, Outcome::NotSent(NotSent::NotAllowed));
         }
     }
 
@@ -365,10 +366,10 @@ impl Dispatch {
                 let token = Token { id: candidate.id, attempts: candidate.attempts };
                 let _ = self.wakes.try_send(Wake { partition: candidate.event.partition, token, delay });
             }
-            Decision::Withdraw => {
+            Decision::Withdraw(delay) => {
                 let token = Token { id: candidate.id, attempts: candidate.attempts.saturating_sub(1) };
                 let partition = candidate.event.partition;
-                let _ = self.wakes.try_send(Wake { partition, token, delay: Duration::ZERO });
+                let _ = self.wakes.try_send(Wake { partition, token, delay });
             }
             Decision::Fail(_) => {
                 let _ = self.dead_letters.try_send(DeadLettered { id: candidate.id, held: settlement.held.clone() });
@@ -486,11 +487,13 @@ fn read(stored: &StoredEvent) -> Option<Event> {
     let properties = wire::decode(&stored.properties);
     let mut message = wire::message(&stored.entity, &properties, stored.body.clone());
     message.properties = stored.properties.clone().into();
-    // What was decided when it came in stays: a later default or limit changes nothing for it.
-    let terms = Terms { default_destination: None, body_limit: usize::MAX };
-    message.headers.retain(|(name, _)| name != "destination");
-    message.headers.push(("destination".into(), contract::Field::Text(stored.destination.clone())));
-    let mut event = contract::read(message, Partition(stored.partition), &terms).ok()?;
+    let kept = Kept {
+        key: stored.idempotency_key.as_str().into(),
+        partition: Partition(stored.partition),
+        sequence: stored.sequence.map(Sequence),
+        destination: Url::parse(&stored.destination).ok()?,
+    };
+    let mut event = contract::read_back(message, kept);
     event.trace = stored.trace.as_deref().and_then(|trace| HeaderValue::from_str(trace).ok());
     event.taken_in = u64::try_from(stored.recorded_ms).unwrap_or(0);
     Some(event)

@@ -51,7 +51,9 @@ fn teller(command: &Command) -> Teller {
 async fn run(command: Command) -> ExitCode {
     match command {
         Command::Worker(args) => match app::run(&args).await {
-            Err(error @ (app::WorkerError::Setting(_) | app::WorkerError::Cluster(_))) => fail(error, USAGE),
+            Err(
+                error @ (app::WorkerError::Setting(_) | app::WorkerError::Cluster(_) | app::WorkerError::Encoding(_)),
+            ) => fail(error, USAGE),
             ended => code(ended),
         },
         Command::Publish(args) => code(commands::publish::run(&args).await),

@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use http::HeaderValue;
-use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::broker::dead_letters::{About, DeadLetters};
 use crate::broker::delay::{self, Due};
-use crate::broker::publisher::{Publisher, with_headers};
-use crate::broker::topology::Names;
+use crate::broker::letter::text;
 use crate::broker::wire;
 use crate::clock;
 use crate::domain::event::EventId;
@@ -69,10 +68,8 @@ pub async fn run(mut ended: mpsc::Receiver<Ended>, settlements: mpsc::Sender<Set
 /// Tells the broker what was committed. Nothing is lost if it can't: sweeps find overdue retries and dead letters that
 /// were left behind.
 pub struct Announcer {
-    /// To the broker.
-    pub publisher: Publisher,
-    /// The names of exchanges and queues.
-    pub names: Names,
+    /// To the broker: dead letters.
+    pub letters: DeadLetters,
     /// To the outbox.
     pub pool: PgPool,
     /// Dead letters that are being published: a sweep that names one of them again makes no copy of it.
@@ -111,8 +108,8 @@ impl Announcer {
 
     async fn wake(&self, Wake { partition, token, delay }: Wake) {
         let key = delay::routing_key(delay, partition);
-        let (entry, body) = (self.names.delay_entry(delay), Due::Wake(token).write());
-        let sent = self.publisher.send(&entry, &key, body.as_bytes()).await;
+        let (entry, body) = (self.letters.names.delay_entry(delay), Due::Wake(token).write());
+        let sent = self.letters.publisher.send(&entry, &key, body.as_bytes()).await;
         if let Err(error) = sent {
             tracing::debug!(%error, "a wake-up was not published; the sweep finds the retry when it is overdue");
         }
@@ -146,11 +143,22 @@ impl Announcer {
     }
 
     async fn publish(&self, id: EventId, letter: &DeadLetter, held: &Held) {
-        let (exchange, properties) = (self.names.dead_letter(), properties(letter));
+        let (exchange, detail) = (self.letters.exchange(), detail(letter));
         let trace = letter.trace.as_deref().and_then(|trace| HeaderValue::from_str(trace).ok());
         let key = Some(letter.idempotency_key.as_str());
         let _sending = trace::dead_letter(&exchange, &letter.entity, key, &letter.reason, trace.as_ref());
-        if let Err(error) = self.publisher.store(&exchange, &letter.entity, properties, &letter.body).await {
+        let about = About {
+            original: &wire::decode(&letter.properties),
+            routing_key: &letter.entity,
+            body: &letter.body,
+            reason: &letter.reason,
+            detail: &detail,
+        };
+        let more = [
+            ("onceward-attempts", AMQPValue::LongLongInt(letter.attempts.into())),
+            ("onceward-history", text(&letter.history)),
+        ];
+        if let Err(error) = self.letters.publish(about, more).await {
             tracing::warn!(%error, event = %id, "a dead letter could not be published; it is tried again");
             return;
         }
@@ -169,21 +177,12 @@ impl Announcer {
     }
 }
 
-/// The original properties and headers, and why the event is here.
-fn properties(letter: &DeadLetter) -> BasicProperties {
-    let detail = match letter.reason.as_str() {
+/// Why an event is FAILED, as a sentence.
+fn detail(letter: &DeadLetter) -> String {
+    match letter.reason.as_str() {
         "exhausted" => format!("all {} attempts failed", letter.attempts),
         "outcome_unknown" => "its worker stopped during the attempt, again and again".to_owned(),
         "final_status" => format!("attempt {} was answered with a status that is not retried", letter.attempts),
         reason => reason.to_owned(),
-    };
-    with_headers(
-        wire::decode(&letter.properties),
-        [
-            ("onceward-reason", AMQPValue::LongString(letter.reason.as_str().into())),
-            ("onceward-detail", AMQPValue::LongString(detail.into())),
-            ("onceward-attempts", AMQPValue::LongLongInt(letter.attempts.into())),
-            ("onceward-history", AMQPValue::LongString(letter.history.as_str().into())),
-        ],
-    )
+    }
 }

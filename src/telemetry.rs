@@ -7,7 +7,6 @@ mod collector;
 mod hosts;
 mod logs;
 pub mod metrics;
-mod redact;
 pub mod trace;
 
 use std::time::Duration;

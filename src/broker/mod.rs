@@ -1,6 +1,8 @@
 //! RabbitMQ: the transport and the timer. Postgres is the truth.
 
+pub mod dead_letters;
 pub mod delay;
+pub mod letter;
 pub mod probe;
 pub mod publisher;
 pub mod topology;

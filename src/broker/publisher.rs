@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::AMQPValue;
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::topology::{self, Names};
 use super::{Heartbeat, Nodes};
 use crate::config::nodes::BrokerUrls;
 use crate::reconnect::Delays;
@@ -48,8 +48,12 @@ pub enum PublishError {
 /// Messages that must not get lost and wait for their confirm at one time, each on a channel of its own.
 const CAREFUL_CHANNELS: usize = 16;
 
+/// How often exchanges and queues that only we publish to are looked for: somebody may have deleted them.
+const LOOK_FOR_THEM: Duration = Duration::from_secs(15);
+
 /// The publishing connection.
 struct Link {
+    connection: Connection,
     /// For many at a time: what the broker can't route is dropped.
     quick: Channel,
     /// For one at a time: lapin hands a message that the broker returned to whichever confirm of the channel comes next,
@@ -66,11 +70,42 @@ pub struct Publisher {
     link: watch::Receiver<Option<Arc<Link>>>,
 }
 
+impl PublishError {
+    /// Whether the broker has looked at the message and does not take it: to try the same again is of no use.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Broker(error) => matches!(error.kind(), lapin::ErrorKind::ProtocolError(_)),
+            Self::Unroutable | Self::Nacked => true,
+            Self::NotConnected | Self::Lost | Self::TimedOut => false,
+        }
+    }
+}
+
 impl Publisher {
     /// A publisher, and the task that keeps it connected until `stop`.
     pub fn new(urls: &BrokerUrls, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (sender, link) = watch::channel(None);
         (Self { link }, stay_connected(Nodes::new(urls), sender, stop))
+    }
+
+    /// Declares again what somebody has deleted of the exchanges and queues that we alone publish to, as long as it runs.
+    pub async fn mend_topology(self, names: Names) {
+        loop {
+            tokio::time::sleep(LOOK_FOR_THEM).await;
+            if let Ok(link) = self.link() {
+                let mending = topology::mend(&link.connection, &names);
+                let _ = tokio::time::timeout(OPEN_WITHIN, link.lost.run_until_cancelled(mending)).await;
+            }
+        }
+    }
+
+    /// Declares the dead-letter exchange and its queue, if they are gone.
+    pub async fn mend_dead_letters(&self, names: &Names) {
+        if let Ok(link) = self.link() {
+            let mending = topology::mend_dead_letters(&link.connection, names);
+            let _ = tokio::time::timeout(OPEN_WITHIN, link.lost.run_until_cancelled(mending)).await;
+        }
     }
 
     /// Waits until there is a connection.
@@ -104,7 +139,12 @@ impl Publisher {
     ) -> Result<(), PublishError> {
         let link = self.link()?;
         let turn = link.turn.fetch_add(1, Ordering::Relaxed) % link.careful.len();
-        let channel = link.careful[turn].lock().await;
+        let mut channel = link.careful[turn].lock().await;
+        if !channel.status().connected() {
+            // The broker refused what was published on it, and closed it; the others go on.
+            let opened = tokio::time::timeout(OPEN_WITHIN, confirming(&link.connection)).await;
+            *channel = opened.map_err(|_| PublishError::TimedOut)??;
+        }
         let published = publish(&channel, exchange, routing_key, true, properties, body);
         link.lost.run_until_cancelled(published).await.unwrap_or(Err(PublishError::Lost))
     }
@@ -139,11 +179,11 @@ async fn stay_connected(mut nodes: Nodes, sender: watch::Sender<Option<Arc<Link>
         .run_until_cancelled(async {
             loop {
                 // A failure is not logged here: the consuming connection says the same, once.
-                if let Ok(Ok((connection, link))) = tokio::time::timeout(OPEN_WITHIN, open(&mut nodes)).await {
+                if let Ok(Ok(link)) = tokio::time::timeout(OPEN_WITHIN, open(&mut nodes)).await {
                     delays.reset();
                     let link = Arc::new(link);
                     sender.send_replace(Some(link.clone()));
-                    until_closed(&connection, &link).await;
+                    until_closed(&link).await;
                     sender.send_replace(None);
                     link.lost.cancel();
                 }
@@ -153,19 +193,14 @@ async fn stay_connected(mut nodes: Nodes, sender: watch::Sender<Option<Arc<Link>
         .await;
 }
 
-async fn open(nodes: &mut Nodes) -> Result<(Connection, Link), lapin::Error> {
+async fn open(nodes: &mut Nodes) -> Result<Link, lapin::Error> {
     let connection = nodes.connect("onceward publisher", Heartbeat::default()).await?;
     let mut careful = Vec::with_capacity(CAREFUL_CHANNELS);
     for _ in 0..CAREFUL_CHANNELS {
         careful.push(Mutex::new(confirming(&connection).await?));
     }
-    let link = Link {
-        quick: confirming(&connection).await?,
-        careful,
-        turn: AtomicUsize::new(0),
-        lost: CancellationToken::new(),
-    };
-    Ok((connection, link))
+    let quick = confirming(&connection).await?;
+    Ok(Link { connection, quick, careful, turn: AtomicUsize::new(0), lost: CancellationToken::new() })
 }
 
 async fn confirming(connection: &Connection) -> Result<Channel, lapin::Error> {
@@ -174,22 +209,10 @@ async fn confirming(connection: &Connection) -> Result<Channel, lapin::Error> {
     Ok(channel)
 }
 
-/// lapin tells of a lost connection only to those who use it; its state is looked at four times a second. A channel that
-/// the broker has closed ends the connection, too.
-async fn until_closed(connection: &Connection, link: &Link) {
-    // A channel that is busy right now is looked at next time.
-    let fine = |channel: &Mutex<Channel>| channel.try_lock().map_or(true, |channel| channel.status().connected());
-    while connection.status().connected() && link.quick.status().connected() && link.careful.iter().all(fine) {
+/// lapin tells of a lost connection only to those who use it; its state is looked at four times a second. The channel for many
+/// at a time ends the connection with it.
+async fn until_closed(link: &Link) {
+    while link.connection.status().connected() && link.quick.status().connected() {
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
-}
-
-/// `properties` with more headers; one of the same name is replaced.
-#[must_use]
-pub fn with_headers<const N: usize>(properties: BasicProperties, more: [(&str, AMQPValue); N]) -> BasicProperties {
-    let mut headers = properties.headers().clone().unwrap_or_default();
-    for (name, value) in more {
-        headers.insert(name.into(), value);
-    }
-    properties.with_headers(headers)
 }

@@ -138,6 +138,80 @@ pub async fn declare(connection: &Connection, names: &Names, partitions: u16) ->
     Ok(())
 }
 
+/// Declares again what is missing of the dead letters and the ladder, and says so. A user without the permission to configure
+/// gets there by the permission to read: what is there is only looked at.
+pub async fn mend(connection: &Connection, names: &Names) {
+    mend_dead_letters(connection, names).await;
+    let levels = (0..delay::LEVELS).map(|level| names.delay(level));
+    let mut missing = None;
+    for name in levels {
+        if is_missing(connection, &name).await {
+            missing = Some(name);
+        }
+    }
+    let exchange = names.due_exchange();
+    if missing.is_none() && !is_exchange_missing(connection, &exchange).await {
+        return;
+    }
+    let name = missing.unwrap_or(exchange);
+    tracing::warn!(
+        name,
+        "a part of the delay ladder was gone from the broker, and is declared again; retries were late meanwhile"
+    );
+    if let Err(error) = declare_by(connection, names, async |declarer| declarer.ladder().await).await {
+        tracing::warn!(%error, "the delay ladder can't be declared again; retries are late");
+    }
+}
+
+/// Declares the dead-letter exchange and its queue again if they are missing, and says so.
+pub async fn mend_dead_letters(connection: &Connection, names: &Names) {
+    let name = names.dead_letter();
+    if !is_missing(connection, &name).await && !is_exchange_missing(connection, &name).await {
+        return;
+    }
+    tracing::warn!(name, "the dead-letter exchange or its queue was gone from the broker, and is declared again");
+    if let Err(error) = declare_by(connection, names, async |declarer| declarer.dead_letters().await).await {
+        tracing::warn!(%error, "dead letters can't be published");
+    }
+}
+
+async fn declare_by(
+    connection: &Connection,
+    names: &Names,
+    declare: impl AsyncFnOnce(&Declarer<'_>) -> Result<(), TopologyError>,
+) -> Result<(), TopologyError> {
+    let failed = |error| TopologyError::Broker { what: "a channel".into(), error };
+    let declarer = Declarer { channel: connection.create_channel().await.map_err(failed)?, names };
+    declare(&declarer).await?;
+    let _ = declarer.channel.close(200, "declared".into()).await;
+    Ok(())
+}
+
+const NOT_FOUND: u16 = 404;
+
+fn says_not_found(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == NOT_FOUND)
+}
+
+/// Each look has a channel of its own: the broker closes it if there is no such queue.
+async fn is_missing(connection: &Connection, queue: &str) -> bool {
+    let Ok(channel) = connection.create_channel().await else { return false };
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let looked = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+    let missing = looked.is_err_and(|error| says_not_found(&error));
+    let _ = channel.close(200, "looked".into()).await;
+    missing
+}
+
+async fn is_exchange_missing(connection: &Connection, exchange: &str) -> bool {
+    let Ok(channel) = connection.create_channel().await else { return false };
+    let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+    let looked = channel.exchange_declare(exchange.into(), ExchangeKind::Topic, options, FieldTable::default()).await;
+    let missing = looked.is_err_and(|error| says_not_found(&error));
+    let _ = channel.close(200, "looked".into()).await;
+    missing
+}
+
 struct Declarer<'a> {
     channel: Channel,
     names: &'a Names,

@@ -17,6 +17,7 @@ pub fn message(routing_key: &str, properties: &BasicProperties, body: Vec<u8>) -
         routing_key: routing_key.into(),
         message_id: properties.message_id().as_ref().map(ToString::to_string),
         content_type: properties.content_type().as_ref().map(ToString::to_string),
+        content_encoding: properties.content_encoding().as_ref().map(ToString::to_string),
         headers: properties.headers().as_ref().map(fields).unwrap_or_default(),
         properties: encode(properties),
         body: body.into(),

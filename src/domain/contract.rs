@@ -6,7 +6,7 @@ use url::Url;
 
 use super::event::{Entity, Event, Host, IdempotencyKey, Partition, Sequence};
 use super::poison::{MAX_DESTINATION_BYTES, MAX_HTTP_HEADERS, MAX_KEY_BYTES, Poison};
-use super::trace_context;
+use super::{redact, trace_context};
 
 /// A message header, as far as the contract looks into it.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,8 @@ pub struct Message {
     pub message_id: Option<String>,
     /// The property `content_type`.
     pub content_type: Option<String>,
+    /// The property `content_encoding`.
+    pub content_encoding: Option<String>,
     /// The headers in the order of the message.
     pub headers: Vec<(String, Field)>,
     /// All properties, encoded.
@@ -81,15 +83,16 @@ pub fn read(message: Message, partition: Partition, terms: &Terms) -> Result<Eve
     for (name, field) in message.headers {
         found.take(&name, field)?;
     }
-    let destination = match found.destination {
+    let destination = match found.destination.take() {
         Some(text) => read_destination(&text)?,
         None => terms.default_destination.clone().ok_or(Poison::MissingDestination)?,
     };
-    let content_type = message
-        .content_type
-        .map(|text| HeaderValue::from_str(&text).map_err(|_| Poison::BadHeader("content_type".into())))
-        .transpose()?;
-    let traceparent = found.traceparent.filter(|text| text.to_str().is_ok_and(trace_context::is_valid));
+    let property = |name: &str, value: Option<String>| {
+        value.map(|text| HeaderValue::from_str(&text).map_err(|_| Poison::BadHeader(name.into()))).transpose()
+    };
+    let content_type = property("content_type", message.content_type)?;
+    let content_encoding = property("content_encoding", message.content_encoding)?;
+    let (traceparent, tracestate) = found.trace();
     Ok(Event {
         key,
         entity,
@@ -98,14 +101,57 @@ pub fn read(message: Message, partition: Partition, terms: &Terms) -> Result<Eve
         host: host_of(&destination),
         destination,
         content_type,
+        content_encoding,
         headers: found.headers,
-        tracestate: found.tracestate.filter(|_| traceparent.is_some()),
+        tracestate,
         traceparent,
         trace: None,
         taken_in: 0,
         properties: message.properties,
         body: message.body,
     })
+}
+
+/// What the store keeps of an event beside its message: as it was judged when it came in.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Its key.
+    pub key: IdempotencyKey,
+    /// Its partition.
+    pub partition: Partition,
+    /// Its number in the entity's order.
+    pub sequence: Option<Sequence>,
+    /// Where it goes.
+    pub destination: Url,
+}
+
+/// Reads back a message that was accepted before. A rule that is stricter by now leaves out a header, and strands no event.
+#[must_use]
+pub fn read_back(message: Message, kept: Kept) -> Event {
+    let Kept { key, partition, sequence, destination } = kept;
+    let mut found = Found::default();
+    for (name, field) in message.headers {
+        let _ = found.take(&name, field);
+    }
+    let property = |value: Option<String>| value.and_then(|text| HeaderValue::from_str(&text).ok());
+    let (traceparent, tracestate) = found.trace();
+    Event {
+        key,
+        entity: message.routing_key.into(),
+        partition,
+        sequence,
+        host: host_of(&destination),
+        destination,
+        content_type: property(message.content_type),
+        content_encoding: property(message.content_encoding),
+        headers: found.headers,
+        tracestate,
+        traceparent,
+        trace: None,
+        taken_in: 0,
+        properties: message.properties,
+        body: message.body,
+    }
 }
 
 /// The `host:port` of a destination that [`read_destination`] accepted.
@@ -125,12 +171,21 @@ pub fn read_destination(text: &str) -> Result<Url, Poison> {
         let wrong = format!("it has {} bytes; the limit is {MAX_DESTINATION_BYTES}", text.len());
         return Err(Poison::BadDestination(wrong));
     }
-    let url = Url::parse(text).map_err(|error| Poison::BadDestination(format!("{text:?}: {error}")))?;
+    let shown = || redact::text(text);
+    let url = Url::parse(text).map_err(|error| Poison::BadDestination(format!("{:?}: {error}", shown())))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(Poison::BadDestination(format!("{text:?} is not http or https")));
+        return Err(Poison::BadDestination(format!("{:?} is not http or https", shown())));
+    }
+    let host = url.host_str().unwrap_or_default().len();
+    if host > MAX_HOST_BYTES {
+        let wrong = format!("its host has {host} bytes; names have {MAX_HOST_BYTES} at most (RFC 1035)");
+        return Err(Poison::BadDestination(wrong));
     }
     Ok(url)
 }
+
+/// RFC 1035 §2.3.4: 255 octets on the wire, which is 253 in text.
+const MAX_HOST_BYTES: usize = 253;
 
 fn read_entity(routing_key: &str) -> Result<Entity, Poison> {
     if routing_key.is_empty() {
@@ -166,19 +221,29 @@ struct Found {
 }
 
 impl Found {
+    /// Names are those of HTTP headers, which have no case; some clients write them as HTTP libraries do.
     fn take(&mut self, name: &str, field: Field) -> Result<(), Poison> {
-        match name {
-            "destination" => self.destination = Some(text(name, field)?),
-            "sequence" => self.sequence = Some(sequence(name, &field)?),
-            "traceparent" => self.traceparent = Some(header_value(name, field)?),
-            "tracestate" => self.tracestate = Some(header_value(name, field)?),
-            _ => {
-                if let Some(http_name) = name.strip_prefix("http-") {
+        match name.to_ascii_lowercase().as_str() {
+            "destination" => set_once(&mut self.destination, name, text(name, field)?)?,
+            "sequence" => set_once(&mut self.sequence, name, sequence(name, &field)?)?,
+            // A trace is never a reason to refuse an event.
+            "traceparent" => self.traceparent = header_value(name, field).ok(),
+            "tracestate" => self.tracestate = header_value(name, field).ok(),
+            lower => {
+                if let Some(http_name) = lower.strip_prefix("http-") {
                     self.take_http(name, http_name, field)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// `traceparent` and `tracestate`: the one only if it is valid, the other only with it (W3C Trace Context §3.3).
+    fn trace(&mut self) -> (Option<HeaderValue>, Option<HeaderValue>) {
+        let traceparent = self.traceparent.take();
+        let traceparent = traceparent.filter(|text| text.to_str().is_ok_and(trace_context::is_valid));
+        let tracestate = self.tracestate.take().filter(|_| traceparent.is_some());
+        (traceparent, tracestate)
     }
 
     fn take_http(&mut self, name: &str, http_name: &str, field: Field) -> Result<(), Poison> {
@@ -192,6 +257,13 @@ impl Found {
             return Err(Poison::TooManyHeaders(self.headers.len()));
         }
         Ok(())
+    }
+}
+
+fn set_once<T>(place: &mut Option<T>, name: &str, value: T) -> Result<(), Poison> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Poison::RepeatedHeader(name.into())),
     }
 }
 

@@ -121,6 +121,8 @@ pub struct Event {
     pub host: Host,
     /// The request's content type.
     pub content_type: Option<HeaderValue>,
+    /// The request's content encoding.
+    pub content_encoding: Option<HeaderValue>,
     /// The producer's own HTTP headers: the `http-*` headers of the message.
     pub headers: HeaderMap,
     /// W3C trace context, if the producer sent a valid one.
@@ -165,6 +167,7 @@ mod tests {
             destination: destination.parse().unwrap(),
             host: Host::from("a:80"),
             content_type: None,
+            content_encoding: None,
             headers: HeaderMap::new(),
             traceparent: None,
             trace: None,

@@ -12,6 +12,7 @@ pub mod lanes;
 pub mod lease;
 pub mod lifecycle;
 pub mod poison;
+pub mod redact;
 pub mod shares;
 pub mod signature;
 pub mod trace_context;

@@ -53,6 +53,12 @@ pub enum Poison {
     /// A header that is no valid HTTP header.
     #[error("the header `{0}` is not a valid HTTP header")]
     BadHeader(String),
+    /// A header of the contract that is there twice, in two spellings.
+    #[error("the header `{0}` is there twice, in different spellings: names have no case; set it once")]
+    RepeatedHeader(String),
+    /// The database refuses the event's content.
+    #[error("the event can't be recorded: {0}")]
+    Unstorable(String),
     /// More headers than the limit.
     #[error("the message has {0} `http-*` headers; {MAX_HTTP_HEADERS} are allowed")]
     TooManyHeaders(usize),
@@ -95,7 +101,7 @@ pub enum Poison {
 
 impl Poison {
     /// All codes.
-    pub const CODES: [&'static str; 16] = [
+    pub const CODES: [&'static str; 18] = [
         "missing_message_id",
         "bad_message_id",
         "missing_entity",
@@ -106,6 +112,8 @@ impl Poison {
         "bad_sequence",
         "forbidden_header",
         "bad_header",
+        "repeated_header",
+        "unstorable",
         "too_many_headers",
         "body_too_large",
         "key_conflict",
@@ -128,6 +136,8 @@ impl Poison {
             Self::BadSequence(_) => "bad_sequence",
             Self::ForbiddenHeader(_) => "forbidden_header",
             Self::BadHeader(_) => "bad_header",
+            Self::RepeatedHeader(_) => "repeated_header",
+            Self::Unstorable(_) => "unstorable",
             Self::TooManyHeaders(_) => "too_many_headers",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::Conflict { .. } => "key_conflict",
@@ -161,6 +171,8 @@ mod tests {
             Poison::BadSequence(0),
             Poison::ForbiddenHeader(String::new()),
             Poison::BadHeader(String::new()),
+            Poison::RepeatedHeader(String::new()),
+            Poison::Unstorable(String::new()),
             Poison::TooManyHeaders(0),
             Poison::BodyTooLarge { size: 0, limit: 0 },
             Poison::Conflict { earlier, now },

@@ -22,8 +22,27 @@ pub enum Outcome {
     NoResponse(String),
     /// The attempt was recorded, but its worker died or lost the lease: it may or may not have been sent.
     Unknown,
-    /// The attempt was recorded, and it is certain that it was not sent.
-    NotSent,
+    /// The attempt was recorded, and it is certain that nothing of it reached for the receiver.
+    NotSent(NotSent),
+}
+
+/// Why an attempt was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotSent {
+    /// The worker may not (any more): its lease or its share of the cap had ended.
+    NotAllowed,
+    /// The worker is short of something of its own, such as file descriptors or memory.
+    Shortage,
+}
+
+impl NotSent {
+    /// When it is tried again. A shortage needs a moment to pass.
+    fn wait(self) -> Duration {
+        match self {
+            Self::NotAllowed => Duration::ZERO,
+            Self::Shortage => Duration::from_secs(1),
+        }
+    }
 }
 
 /// What we do about an outcome.
@@ -35,8 +54,8 @@ pub enum Decision {
     Retry(Duration),
     /// No further attempt.
     Fail(Failure),
-    /// As if the attempt had not begun: its number is free again.
-    Withdraw,
+    /// As if the attempt had not begun: its number is free again. Another one after the delay.
+    Withdraw(Duration),
 }
 
 /// Why there is no further attempt.
@@ -58,7 +77,7 @@ impl Decision {
             Self::Deliver => Change::Deliver,
             Self::Retry(_) => Change::Retry,
             Self::Fail(_) => Change::Fail,
-            Self::Withdraw => Change::Withdraw,
+            Self::Withdraw(_) => Change::Withdraw,
         }
     }
 }
@@ -111,7 +130,7 @@ impl Policy {
                 Decision::Fail(Failure::FinalStatus(*status))
             }
             Outcome::Unknown => self.judge_unknown(attempts.unknown.saturating_add(1), seed),
-            Outcome::NotSent => Decision::Withdraw,
+            Outcome::NotSent(why) => Decision::Withdraw(why.wait()),
             _ if failures >= self.max_attempts => Decision::Fail(Failure::Exhausted),
             Outcome::Response { retry_after, .. } => {
                 let asked = retry_after.unwrap_or_default().min(self.backoff.max);
@@ -172,7 +191,8 @@ mod tests {
             (5, Outcome::NoResponse("timeout".into()), exhausted),
             (1, Outcome::Unknown, retry(0)),
             (5, Outcome::Unknown, retry(0)),
-            (5, Outcome::NotSent, Decision::Withdraw),
+            (5, Outcome::NotSent(NotSent::NotAllowed), Decision::Withdraw(Duration::ZERO)),
+            (5, Outcome::NotSent(NotSent::Shortage), Decision::Withdraw(Duration::from_secs(1))),
         ];
         for (begun, outcome, decision) in table {
             let attempts = Attempts { begun, unknown: 0 };
@@ -194,7 +214,7 @@ mod tests {
             (4, 3, &unknown, retry(4)),
             (9, 8, &unknown, retry(60)),
             (10, 9, &unknown, Decision::Fail(Failure::OutcomeUnknown)),
-            (14, 9, &Outcome::NotSent, Decision::Withdraw),
+            (14, 9, &Outcome::NotSent(NotSent::NotAllowed), Decision::Withdraw(Duration::ZERO)),
         ];
         for (begun, unknown, outcome, decision) in table {
             let decided = policy().judge(Attempts { begun, unknown }, outcome, 0);
@@ -205,7 +225,8 @@ mod tests {
     #[test]
     fn a_decision_is_always_legal_for_an_attempt_in_flight() {
         let failed = Decision::Fail(Failure::Exhausted);
-        for decision in [Decision::Deliver, Decision::Retry(Duration::ZERO), failed, Decision::Withdraw] {
+        for decision in [Decision::Deliver, Decision::Retry(Duration::ZERO), failed, Decision::Withdraw(Duration::ZERO)]
+        {
             assert!(super::super::lifecycle::State::InFlight.after(decision.change()).is_ok());
         }
     }

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
-use lapin::options::BasicAckOptions;
-use lapin::types::{AMQPValue, ShortString};
+use lapin::options::{BasicAckOptions, BasicRejectOptions};
+use lapin::types::ShortString;
 use lapin::{Acker, BasicProperties};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::Span;
 
-use crate::broker::publisher::{Publisher, with_headers};
-use crate::broker::topology::Names;
+use crate::broker::dead_letters::{About, DeadLetters};
 use crate::broker::wire;
 use crate::clock;
 use crate::domain::admission::Admission;
@@ -23,23 +22,20 @@ use crate::reconnect::Delays;
 use crate::store::admit::Admitted;
 use crate::telemetry::{metrics, trace};
 
-/// Dead letters that wait for their confirm at one time.
-const DEAD_LETTERING: usize = 64;
-
 /// How long a recorded message waits for others to be acknowledged with it. If the worker dies meanwhile, it comes again
 /// as a duplicate.
 const LINGER: Duration = Duration::from_millis(50);
+/// How long the end of a consumer waits for dead letters. Without them, messages come again, to the next owner.
+const DEAD_LETTERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Messages that were taken in together.
 pub struct Batch {
     /// Those that keep the contract, each with the span that ends with its acknowledgement.
-    pub events: Vec<(Arc<Event>, Span)>,
+    pub events: Vec<(Arc<Event>, Span, Acker)>,
     /// What became of them.
     pub admitted: oneshot::Receiver<Vec<Admitted>>,
     /// Those that break it.
     pub poisoned: Vec<Poisoned>,
-    /// Of the last message.
-    pub last: Acker,
 }
 
 /// A message that goes to the dead-letter exchange instead of its destination.
@@ -54,14 +50,17 @@ pub struct Poisoned {
     pub poison: Poison,
     /// Ends with its acknowledgement.
     pub span: Span,
+    /// Acknowledges it.
+    pub acker: Acker,
 }
 
 /// The acknowledging end of a consumer.
+///
+/// A message that is to be dead-lettered is acknowledged by itself, when its letter is confirmed, beside the others and never in
+/// front of them. As long as there is one, none can be acknowledged for several.
 pub struct Acks {
     /// To the dead-letter exchange.
-    pub publisher: Publisher,
-    /// Its name.
-    pub names: Names,
+    pub letters: DeadLetters,
     /// So many messages are acknowledged without waiting for more.
     pub at_once: usize,
 }
@@ -72,74 +71,106 @@ impl Acks {
     /// # Errors
     /// Why the session has to end: messages that are not acknowledged come again.
     pub async fn run(self, mut batches: mpsc::Receiver<Batch>) -> Result<(), String> {
+        // As many as the broker sends ahead, at most.
+        let mut under_way = JoinSet::new();
         while let Some(batch) = batches.recv().await {
             let until = clock::now() + LINGER;
-            let (mut last, mut messages) = self.finish(batch).await?;
+            let mut recorded = self.finish(batch, &mut under_way).await?;
             // One acknowledgement for many: each is a write for the broker.
-            while messages < self.at_once
+            while recorded.len() < self.at_once
                 && let Ok(Some(batch)) = timeout(until.saturating_sub(clock::now()), batches.recv()).await
             {
-                let more;
-                (last, more) = self.finish(batch).await?;
-                messages += more;
+                recorded.extend(self.finish(batch, &mut under_way).await?);
             }
-            last.ack(BasicAckOptions { multiple: true }).await.map_err(|error| error.to_string())?;
+            while let Some(ended) = under_way.try_join_next() {
+                ended.map_err(|error| error.to_string())??;
+            }
+            acknowledge(&recorded, under_way.is_empty()).await?;
         }
-        Ok(())
+        let ending = async {
+            while let Some(ended) = under_way.join_next().await {
+                ended.map_err(|error| error.to_string())??;
+            }
+            Ok(())
+        };
+        timeout(DEAD_LETTERS_WITHIN, ending).await.unwrap_or(Ok(()))
     }
 
-    /// Waits until a batch is recorded, and has its dead letters confirmed. Gives its last message, which may be
-    /// acknowledged, and how many there were.
-    async fn finish(&self, batch: Batch) -> Result<(Acker, usize), String> {
-        let Batch { events, admitted, mut poisoned, last } = batch;
+    /// Waits until a batch is recorded, and sends its dead letters on their way. Gives the messages that may be acknowledged.
+    async fn finish(&self, batch: Batch, under_way: &mut JoinSet<Result<(), String>>) -> Result<Vec<Acker>, String> {
+        let Batch { events, admitted, mut poisoned } = batch;
         let outcomes = admitted.await.map_err(|_| "a partition has another owner".to_owned())?;
-        let (mut all, mut duplicates) = (poisoned.len(), 0);
-        for ((event, span), outcome) in events.iter().zip(outcomes) {
-            all += 1;
+        let (mut recorded, mut duplicates) = (Vec::with_capacity(events.len()), 0);
+        let all = poisoned.len() + events.len();
+        for ((event, span, acker), outcome) in events.into_iter().zip(outcomes) {
             match outcome.admission {
-                Admission::Join { .. } => {}
-                Admission::Duplicate => duplicates += 1,
-                Admission::Reject(poison) => poisoned.push(rejected(event, poison, span.clone())),
+                Admission::Join { .. } => recorded.push(acker),
+                Admission::Duplicate => {
+                    duplicates += 1;
+                    recorded.push(acker);
+                }
+                Admission::Reject(poison) => poisoned.push(rejected(&event, poison, span, acker)),
             }
         }
         metrics::received(all, duplicates);
-        stream::iter(&poisoned).for_each_concurrent(DEAD_LETTERING, |poisoned| self.dead_letter(poisoned)).await;
-        Ok((last, all))
-    }
-
-    /// Tries until the broker has confirmed it: only then is the message acknowledged.
-    async fn dead_letter(&self, message: &Poisoned) {
-        let Poisoned { routing_key, properties, body, poison, span } = message;
-        trace::poisoned(span, poison.code());
-        let trace = trace::traceparent(span);
-        let (exchange, key) = (self.names.dead_letter(), properties.message_id().as_ref().map(ShortString::as_str));
-        let _sending = trace::dead_letter(&exchange, routing_key, key, poison.code(), trace.as_ref());
-        let headers = [
-            ("onceward-reason", AMQPValue::LongString(poison.code().into())),
-            ("onceward-detail", AMQPValue::LongString(poison.to_string().into())),
-        ];
-        let with_reason = with_headers(properties.clone(), headers);
-        let mut delays = Delays::default();
-        let mut told = false;
-        while let Err(error) = self.publisher.store(&exchange, routing_key, with_reason.clone(), body).await {
-            if !told {
-                tracing::warn!(%error, reason = poison.code(), "a dead letter could not be published; it is tried again");
-            }
-            told = true;
-            delays.wait().await;
+        for message in poisoned {
+            under_way.spawn(dead_letter(self.letters.clone(), message));
         }
-        metrics::dead_lettered(poison.code());
-        let trace_id = trace.as_ref().map(trace::trace_id);
-        tracing::info!(reason = poison.code(), entity = routing_key, trace_id, "dead letter: {poison}");
+        Ok(recorded)
     }
 }
 
-fn rejected(event: &Event, poison: Poison, span: Span) -> Poisoned {
+/// Acknowledges messages, in the order in which they came: all by the last of them, if nothing before it is still open.
+async fn acknowledge(recorded: &[Acker], all: bool) -> Result<(), String> {
+    let lost = |error: lapin::Error| error.to_string();
+    if all && let Some(last) = recorded.last() {
+        return last.ack(BasicAckOptions { multiple: true }).await.map(drop).map_err(lost);
+    }
+    for acker in recorded {
+        acker.ack(BasicAckOptions::default()).await.map_err(lost)?;
+    }
+    Ok(())
+}
+
+/// Tries until the broker has confirmed the letter: only then is the message acknowledged. One whose letter the broker refuses
+/// is rejected: its queue dead-letters it as it came.
+async fn dead_letter(letters: DeadLetters, message: Poisoned) -> Result<(), String> {
+    let Poisoned { routing_key, properties, body, poison, span, acker } = message;
+    trace::poisoned(&span, poison.code());
+    let trace = trace::traceparent(&span);
+    let key = properties.message_id().as_ref().map(ShortString::as_str);
+    let _sending = trace::dead_letter(&letters.exchange(), &routing_key, key, poison.code(), trace.as_ref());
+    let (reason, detail) = (poison.code(), poison.to_string());
+    let about = About { original: &properties, routing_key: &routing_key, body: &body, reason, detail: &detail };
+    let mut delays = Delays::default();
+    let mut told = false;
+    loop {
+        let Err(error) = letters.publish(about, []).await else { break };
+        if error.is_refusal() {
+            tracing::warn!(%error, reason, entity = routing_key, "a dead letter was refused in every form; the queue dead-letters the message as it came: {poison}");
+            metrics::dead_lettered(reason);
+            let options = BasicRejectOptions { requeue: false };
+            return acker.reject(options).await.map(drop).map_err(|error| error.to_string());
+        }
+        if !told {
+            tracing::warn!(%error, reason, "a dead letter could not be published; it is tried again");
+        }
+        told = true;
+        delays.wait().await;
+    }
+    metrics::dead_lettered(reason);
+    let trace_id = trace.as_ref().map(trace::trace_id);
+    tracing::info!(reason, entity = routing_key, trace_id, "dead letter: {poison}");
+    acker.ack(BasicAckOptions::default()).await.map(drop).map_err(|error| error.to_string())
+}
+
+fn rejected(event: &Event, poison: Poison, span: Span, acker: Acker) -> Poisoned {
     Poisoned {
         routing_key: event.entity.to_string(),
         properties: wire::decode(&event.properties),
         body: event.body.clone(),
         poison,
         span,
+        acker,
     }
 }

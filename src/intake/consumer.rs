@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::Intake;
 use super::acks::Acks;
 use super::reader::Reader;
+use crate::broker::dead_letters::DeadLetters;
 use crate::broker::delay::{Due, failed_at};
 use crate::broker::topology::Names;
 use crate::domain::event::Partition;
@@ -100,8 +101,7 @@ impl Consumer {
             reader,
             recorded,
             acks: Acks {
-                publisher: intake.publisher.clone(),
-                names: intake.names.clone(),
+                letters: DeadLetters { publisher: intake.publisher.clone(), names: intake.names.clone() },
                 at_once: usize::from(prefetch / 2),
             },
             names: intake.names.clone(),

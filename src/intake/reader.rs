@@ -51,9 +51,8 @@ pub struct Reader {
 struct Gathered {
     arrivals: Vec<Arrival>,
     /// Of the arrivals.
-    spans: Vec<Span>,
+    spans: Vec<(Span, Acker)>,
     poisoned: Vec<Poisoned>,
-    last: Option<Acker>,
     bytes: usize,
 }
 
@@ -92,16 +91,15 @@ impl Reader {
                 event.taken_in = clock::unix_millis();
                 let place = self.find_place(gathered, &event).await?;
                 let (digest, event) = (event.digest(), Arc::new(event));
-                let arrival = Arrival { number: 0, event, digest, held: self.held.clone(), place };
+                let arrival = Arrival { number: 0, event, digest, held: self.held.clone(), place, unstorable: None };
                 gathered.arrivals.push(arrival);
-                gathered.spans.push(span);
+                gathered.spans.push((span, acker));
             }
             Err(poison) => {
                 let routing_key = routing_key.to_string();
-                gathered.poisoned.push(Poisoned { routing_key, properties, body, poison, span });
+                gathered.poisoned.push(Poisoned { routing_key, properties, body, poison, span, acker });
             }
         }
-        gathered.last = Some(acker);
         gathered.bytes += size;
         Ok(())
     }
@@ -129,17 +127,20 @@ impl Reader {
     }
 
     async fn flush(&self, gathered: &mut Gathered) -> Result<(), String> {
-        let Gathered { arrivals, spans, poisoned, last, .. } = std::mem::take(gathered);
-        let Some(last) = last else { return Ok(()) };
+        let Gathered { arrivals, spans, poisoned, .. } = std::mem::take(gathered);
+        if arrivals.is_empty() && poisoned.is_empty() {
+            return Ok(());
+        }
         let stopped = || "the worker stops".to_owned();
-        let events = arrivals.iter().map(|arrival| arrival.event.clone()).zip(spans).collect();
+        let events = arrivals.iter().map(|arrival| arrival.event.clone());
+        let events = events.zip(spans).map(|(event, (span, acker))| (event, span, acker)).collect();
         let (reply, admitted) = oneshot::channel();
         if arrivals.is_empty() {
             let _ = reply.send(Vec::new());
         } else {
             self.commands.send(Command::Admit { arrivals, reply }).await.map_err(|_| stopped())?;
         }
-        let batch = Batch { events, admitted, poisoned, last };
+        let batch = Batch { events, admitted, poisoned };
         self.batches.send(batch).await.map_err(|_| stopped())
     }
 }

@@ -1,6 +1,6 @@
 //! The promises, held against what was seen. Every violation names the event, the two moments and the trace.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -224,14 +224,20 @@ impl<'a> Checker<'a> {
         let known: Vec<bool> = requests.iter().map(|request| is_known(request)).collect();
         let quiet = self.history.troubles.is_empty();
         let most = self.promises.max_attempts;
-        let counted = known.iter().filter(|known| **known).count();
-        if (quiet && last.attempt > most) || u32::try_from(counted).is_ok_and(|counted| counted > most) {
+        let counted: BTreeSet<u32> =
+            requests.iter().zip(&known).filter(|(_, known)| **known).map(|(request, _)| request.attempt).collect();
+        if (quiet && last.attempt > most) || u32::try_from(counted.len()).is_ok_and(|counted| counted > most) {
             let what = format!("attempt {} of {most}", last.attempt);
             self.found(Check::AttemptsAndBackoff, Some(index), what, [Some(last), None]);
         }
         let mut failures = 0;
         for (pair, known) in requests.windows(2).zip(known) {
             let (earlier, later) = (pair[0], pair[1]);
+            if later.attempt == earlier.attempt && earlier.answer == Some(Answer::Reset) {
+                // A connection that was closed without an answer had been kept, and may have been closed before: the request
+                // is sent once more, as the same attempt.
+                continue;
+            }
             if later.attempt <= earlier.attempt {
                 let what = format!("attempt {} follows attempt {}", later.attempt, earlier.attempt);
                 self.found(Check::AttemptsAndBackoff, Some(index), what, [Some(earlier), Some(later)]);

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 
 use super::floor::Floors;
 use super::lease::Held;
 use super::stray;
 use crate::domain::admission::{self, Admission, FirstSequence, Line};
 use crate::domain::event::{Digest, Entity, Event, EventId, IdempotencyKey, Partition, Sequence};
+use crate::domain::poison::Poison;
 use crate::host_limit::shared::Place;
 
 /// The position of events without a number in their entity's line: before all numbers.
@@ -30,6 +31,8 @@ pub struct Arrival {
     pub held: Held,
     /// Its place in memory. Without one it waits in the store, if it is the head of its line.
     pub place: Option<Place>,
+    /// Why the database can't hold it, once that is known.
+    pub unstorable: Option<String>,
 }
 
 impl Arrival {
@@ -73,6 +76,33 @@ pub enum Keys {
     TakeAsNew,
 }
 
+/// Tries each arrival by itself, and marks those that the database refuses for their content. True if there is any.
+///
+/// # Errors
+/// sqlx's, if the database can't be asked.
+pub async fn mark_unstorable(
+    connection: &mut PgConnection,
+    arrivals: impl Iterator<Item = &mut Arrival>,
+) -> Result<bool, sqlx::Error> {
+    let mut any = false;
+    for arrival in arrivals.filter(|arrival| arrival.unstorable.is_none()) {
+        let joins = Admission::Join { head: true, others_open: false, home: arrival.event.partition };
+        let decided = [Admitted { admission: joins, id: None }];
+        let mut trial = connection.begin().await?;
+        let tried = insert(&mut trial, &[&*arrival], &decided, &[0]).await;
+        trial.rollback().await?;
+        match tried {
+            Ok(_) => {}
+            Err(error) if super::is_transient(&error) => return Err(error),
+            Err(error) => {
+                arrival.unstorable = Some(super::explain(&error));
+                any = true;
+            }
+        }
+    }
+    Ok(any)
+}
+
 /// Decides on the arrivals, in their order, and records those that join. The transaction's opening has locked their entities.
 ///
 /// # Errors
@@ -94,13 +124,19 @@ pub async fn admit(
         let event = &arrival.event;
         let line = lines.entry(event.entity.clone()).or_default();
         let known = recorded.get(&event.key).copied();
-        let admission = admission::admit(line, known, event.sequence, arrival.digest, first, event.partition);
+        let admission = match &arrival.unstorable {
+            Some(why) => Admission::Reject(Poison::Unstorable(why.clone())),
+            None => admission::admit(line, known, event.sequence, arrival.digest, first, event.partition),
+        };
         if matches!(admission, Admission::Join { .. }) {
             recorded.insert(event.key.clone(), arrival.digest);
         }
         decided.push(Admitted { admission, id: None });
     }
-    if keys == Keys::TakeAsNew && decided.iter().any(|admitted| matches!(admitted.admission, Admission::Reject(_))) {
+    let is_by_rule = |(admitted, arrival): (&Admitted, &&Arrival)| {
+        matches!(admitted.admission, Admission::Reject(_)) && arrival.unstorable.is_none()
+    };
+    if keys == Keys::TakeAsNew && decided.iter().zip(arrivals).any(is_by_rule) {
         // A duplicate of something that is over is none of these.
         return Ok(Err(Collision));
     }

@@ -156,3 +156,39 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         _ => false,
     }
 }
+
+/// The encoding of the database's texts.
+///
+/// # Errors
+/// sqlx's.
+pub async fn encoding(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar("select current_setting('server_encoding')").fetch_one(connection).await
+}
+
+/// What the database refuses, and what a person can do about it.
+#[must_use]
+pub fn explain(error: &sqlx::Error) -> String {
+    let sqlx::Error::Database(refusal) = error else { return format!("the database: {error}") };
+    // PostgreSQL, Appendix A.
+    match refusal.code().as_deref() {
+        Some("28P01" | "28000") => format!(
+            "the database refuses the user of --database-url ({}): check its name and password; characters such as \
+             @, :, / and # have to be percent-encoded in a URL",
+            refusal.message()
+        ),
+        Some("3D000") => {
+            format!(
+                "the database of --database-url is not there ({}): create it, with encoding UTF8",
+                refusal.message()
+            )
+        }
+        Some("42501") => format!(
+            "the user of --database-url may not do what is needed ({}): it has to own the tables, or to set them up itself: \
+             `grant create on schema public to USER`",
+            refusal.message()
+        ),
+        code => {
+            format!("the database refused a statement ({}, SQLSTATE {})", refusal.message(), code.unwrap_or("unknown"))
+        }
+    }
+}

@@ -35,7 +35,7 @@ impl Settlement {
     pub(super) fn state(&self) -> State {
         match self.decision {
             Decision::Deliver => State::Delivered,
-            Decision::Retry(_) | Decision::Withdraw => State::RetryWait,
+            Decision::Retry(_) | Decision::Withdraw(_) => State::RetryWait,
             Decision::Fail(_) => State::Failed,
         }
     }
@@ -56,7 +56,7 @@ pub async fn settle(connection: &mut PgConnection, settled: &[&Settlement]) -> R
     let waiting: Vec<&Settlement> = settled.iter().copied().filter(|s| !s.frees_the_line()).collect();
     let waits = keep_waiting(connection, &waiting).await?;
     let failures: Vec<&Settlement> =
-        settled.iter().copied().filter(|s| !matches!(s.decision, Decision::Deliver | Decision::Withdraw)).collect();
+        settled.iter().copied().filter(|s| !matches!(s.decision, Decision::Deliver | Decision::Withdraw(_))).collect();
     record_failures(connection, &failures).await?;
     Ok(waits)
 }
@@ -71,13 +71,15 @@ async fn keep_waiting(connection: &mut PgConnection, waiting: &[&Settlement]) ->
     let delays: Vec<Option<i64>> = waiting
         .iter()
         .map(|settlement| match settlement.decision {
-            Decision::Retry(delay) => Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)),
-            Decision::Withdraw => Some(0),
+            Decision::Retry(delay) | Decision::Withdraw(delay) => {
+                Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX))
+            }
             Decision::Deliver | Decision::Fail(_) => None,
         })
         .collect();
     let unknown: Vec<bool> = waiting.iter().map(|settlement| settlement.outcome == Outcome::Unknown).collect();
-    let withdrawn: Vec<bool> = waiting.iter().map(|settlement| settlement.decision == Decision::Withdraw).collect();
+    let withdrawn: Vec<bool> =
+        waiting.iter().map(|settlement| matches!(settlement.decision, Decision::Withdraw(_))).collect();
     let rows: Vec<(i64,)> = sqlx::query_as(
         "update open_event o set state = d.state, changed_at = clock_timestamp(), \
          due_at = clock_timestamp() + d.delay_ms * interval '1 ms', \
@@ -134,7 +136,7 @@ async fn enter_outbox(connection: &mut PgConnection, failures: &[&Settlement]) -
                 let candidate = &settlement.candidate;
                 Some((candidate.id.0, candidate.event.partition.0, failure.code()))
             }
-            Decision::Deliver | Decision::Retry(_) | Decision::Withdraw => None,
+            Decision::Deliver | Decision::Retry(_) | Decision::Withdraw(_) => None,
         })
         .collect();
     if dead.is_empty() {
@@ -178,7 +180,7 @@ fn describe(outcome: &Outcome) -> Described {
             Described { error: Some(error.into()), ..Described::default() }
         }
         // It is withdrawn, and leaves nothing.
-        Outcome::NotSent => Described::default(),
+        Outcome::NotSent(_) => Described::default(),
     }
 }
 

@@ -27,7 +27,7 @@ use super::members::Member;
 use super::operator;
 use super::progress::{self, Settlement};
 use super::stray;
-use super::{Database, is_transient};
+use super::{Database, explain, is_transient};
 use crate::clock;
 use crate::domain::admission::FirstSequence;
 use crate::domain::event::{Entity, EventId, Host, Partition};
@@ -191,9 +191,24 @@ impl Session {
                     }
                     self.delays.wait().await;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.link = None;
+                    if self.doubt.is_some() || !self.set_aside(&mut batch).await {
+                        tracing::error!(error = explain(&error), "the database refuses a commit; it is tried again");
+                        self.delays.wait().await;
+                    }
+                }
             }
         }
+    }
+
+    /// Looks which arrivals the database can't hold, each by itself, and marks them. True if there is any.
+    async fn set_aside(&mut self, batch: &mut Batch) -> bool {
+        let probing = async {
+            let mut connection = self.writer.database.connect().await?;
+            admit::mark_unstorable(&mut connection, batch.arrived_mut()).await
+        };
+        matches!(tokio::time::timeout(COMMIT_WITHIN, probing).await, Ok(Ok(true)))
     }
 
     /// One transaction.

@@ -18,7 +18,7 @@ pub use self::gauges::{Backlog, Connections, HostLoad, Ownership, watch};
 use super::{Teller, collector, hosts, trace};
 use crate::domain::event::Host;
 use crate::domain::poison::Poison;
-use crate::domain::verdict::{Failure, Outcome};
+use crate::domain::verdict::{Failure, NotSent, Outcome};
 
 /// Of what takes milliseconds to minutes, in seconds.
 const SECONDS: [f64; 15] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0];
@@ -167,7 +167,8 @@ pub fn attempted(host: &Host, outcome: &Outcome, took: Option<Duration>) {
         Outcome::Response { .. } => "status",
         Outcome::NoResponse(_) => "no_response",
         Outcome::Unknown => "unknown",
-        Outcome::NotSent => "not_sent",
+        Outcome::NotSent(NotSent::NotAllowed) => "not_sent",
+        Outcome::NotSent(NotSent::Shortage) => "shortage",
     };
     METRICS.attempts.add(1, &[KeyValue::new("onceward.outcome", code)]);
     let Some(took) = took else { return };

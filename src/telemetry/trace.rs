@@ -23,9 +23,10 @@ use tracing::Span;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use super::{hosts, redact};
+use super::hosts;
 use crate::domain::contract::{Field, Message};
 use crate::domain::event::{Event, Partition};
+use crate::domain::redact;
 use crate::domain::trace_context;
 use crate::domain::verdict::Outcome;
 
@@ -174,7 +175,7 @@ pub(super) fn error_type(outcome: &Outcome) -> Option<String> {
         Outcome::NoResponse(why) if why.starts_with("no connection") => Some("no_connection".into()),
         Outcome::NoResponse(_) => Some("no_response".into()),
         Outcome::Unknown => Some("unknown".into()),
-        Outcome::NotSent => Some("not_sent".into()),
+        Outcome::NotSent(_) => Some("not_sent".into()),
     }
 }
 

@@ -94,7 +94,7 @@ fn cases(url: &str) -> Vec<Case> {
             "wrong_header_type",
             "`http-x-list`",
         ),
-        (typed("trace-type", "traceparent", AMQPValue::Boolean(true)), "wrong_header_type", "`traceparent`"),
+        (good("twice").text("Destination", "http://elsewhere/"), "repeated_header", "twice"),
         (good("host").text("http-host", "elsewhere"), "forbidden_header", "http-host"),
         (good("length").text("http-content-length", "3"), "forbidden_header", "http-content-length"),
         (good("connection").text("http-connection", "close"), "forbidden_header", "http-connection"),

@@ -9,6 +9,7 @@ mod support;
 
 mod adrift;
 mod alerts;
+mod answers;
 mod backoff;
 mod clocks;
 mod cluster;
@@ -22,6 +23,7 @@ mod hosts;
 mod jaeger;
 mod kills;
 mod kubernetes;
+mod letters;
 mod memory;
 mod metrics;
 mod once;

@@ -88,6 +88,7 @@ impl Outgoing {
             routing_key: self.entity.clone(),
             message_id: Some(self.key.clone()),
             content_type: Some(self.content_type.clone()),
+            content_encoding: None,
             headers: texts.chain(sequence).collect(),
             properties: Bytes::new(),
             body: self.body.clone(),

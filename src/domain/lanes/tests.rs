@@ -21,6 +21,7 @@ fn candidate(entity: &str, id: i64, sequence: Option<i64>, bytes: usize) -> Cand
         destination: destination(),
         host: Host::from("host:80"),
         content_type: None,
+        content_encoding: None,
         headers: HeaderMap::new(),
         traceparent: None,
         trace: None,

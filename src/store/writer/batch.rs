@@ -305,6 +305,10 @@ impl Batch {
         self.admissions.iter().flat_map(|(arrivals, _)| arrivals)
     }
 
+    pub(super) fn arrived_mut(&mut self) -> impl Iterator<Item = &mut Arrival> {
+        self.admissions.iter_mut().flat_map(|(arrivals, _)| arrivals)
+    }
+
     /// How much there is to do: each arrival counts.
     pub(super) fn commands(&self) -> usize {
         let changes = self.arrivals() + self.settlements.len() + self.starts.len() + self.parks.len();

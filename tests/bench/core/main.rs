@@ -41,6 +41,7 @@ fn message(entity: u32) -> Message {
         routing_key: format!("entity-{entity}"),
         message_id: Some("0191e7c6-rename-42".into()),
         content_type: Some("application/json".into()),
+        content_encoding: None,
         headers: vec![
             header("destination", "https://example.com:8443/hooks/renamed"),
             header("http-x-tenant", "ada"),

@@ -19,6 +19,8 @@ pub struct Message {
     pub entity: String,
     pub key: Option<String>,
     pub content_type: Option<String>,
+    pub user_id: Option<String>,
+    pub expiration: Option<String>,
     pub headers: FieldTable,
     pub body: Vec<u8>,
 }
@@ -30,6 +32,8 @@ impl Message {
             entity: entity.into(),
             key: Some(key.into()),
             content_type: Some("application/json".into()),
+            user_id: None,
+            expiration: None,
             headers: FieldTable::default(),
             body: format!(r#"{{"key":"{key}"}}"#).into_bytes(),
         };
@@ -53,6 +57,15 @@ impl Message {
         Self { body: body.into(), ..self }
     }
 
+    pub fn user_id(self, user: &str) -> Self {
+        Self { user_id: Some(user.into()), ..self }
+    }
+
+    /// In milliseconds.
+    pub fn expiration(self, time: &str) -> Self {
+        Self { expiration: Some(time.into()), ..self }
+    }
+
     pub fn name(&self) -> &str {
         self.key.as_deref().unwrap_or_default()
     }
@@ -64,6 +77,12 @@ impl Message {
         }
         if let Some(content_type) = &self.content_type {
             properties = properties.with_content_type(content_type.as_str().into());
+        }
+        if let Some(user) = &self.user_id {
+            properties = properties.with_user_id(user.as_str().into());
+        }
+        if let Some(time) = &self.expiration {
+            properties = properties.with_expiration(time.as_str().into());
         }
         properties
     }

@@ -39,6 +39,21 @@ impl World {
         world
     }
 
+    /// Another user of the broker, who may do everything here: the worker's URL. The server keeps it.
+    pub async fn amqp_url_of(&self, user: &str) -> String {
+        self.manage(Method::PUT, &format!("api/users/{user}"), r#"{"password":"secret","tags":""}"#).await;
+        let permissions = format!("api/permissions/{}/{user}", self.name);
+        self.manage(Method::PUT, &permissions, r#"{"configure":".*","write":".*","read":".*"}"#).await;
+        let mut url = Url::parse(&self.amqp_url).expect("one URL");
+        url.set_username(user).and_then(|()| url.set_password(Some("secret"))).expect("a URL with a host");
+        url.into()
+    }
+
+    /// Deletes an exchange, as an administrator may.
+    pub async fn delete_exchange(&self, name: &str) {
+        self.manage(Method::DELETE, &format!("api/exchanges/{}/{name}", self.name), "").await;
+    }
+
     /// After a success: a failed test leaves its world to be looked at.
     pub async fn remove(self) {
         self.manage(Method::DELETE, &format!("api/vhosts/{}", self.name), "").await;

@@ -1,0 +1,71 @@
+//! What the receiver said.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::HeaderValue;
+use http::header::{LOCATION, RETRY_AFTER};
+
+use crate::clock;
+use crate::domain::verdict::Outcome;
+
+/// The most of an answer's body that is read, so that its connection can be used again; more closes the connection.
+const ANSWER_LIMIT: usize = 64 * 1024;
+/// The most of an answer's body that is kept for the history.
+const EXCERPT_LIMIT: usize = 512;
+/// How long the body of a 2xx is waited for, so that its connection can be used again.
+const BODY_OF_SUCCESS_WITHIN: Duration = Duration::from_millis(500);
+
+/// The status decides; the body is read only to use the connection again, and for the history.
+pub(super) async fn answer(mut response: reqwest::Response, deadline: Duration) -> Outcome {
+    let status = response.status().as_u16();
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(retry_after);
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let mut excerpt = Vec::new();
+    let mut read = 0;
+    let mut left = deadline.saturating_sub(clock::now());
+    if (200..300).contains(&status) {
+        // It is delivered: what its body does may cost the connection, and holds up nothing.
+        left = left.min(BODY_OF_SUCCESS_WITHIN);
+    }
+    let _ = tokio::time::timeout(left, async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            read += chunk.len();
+            let room = EXCERPT_LIMIT.saturating_sub(excerpt.len());
+            excerpt.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if read > ANSWER_LIMIT {
+                break;
+            }
+        }
+    })
+    .await;
+    let excerpt = match location {
+        Some(location) if (300..400).contains(&status) => format!("redirect to {location}, not followed"),
+        _ => String::from_utf8_lossy(&excerpt).into_owned(),
+    };
+    Outcome::Response { status, retry_after, excerpt }
+}
+
+/// RFC 9110 §10.2.3: a number of seconds, or a date.
+fn retry_after(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More than the type holds is the most.
+        return Some(Duration::from_secs(text.parse::<u32>().unwrap_or(u32::MAX).into()));
+    }
+    let until = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(until.saturating_sub(Duration::from_secs(clock::unix_seconds())))
+}
+
+/// The error with its causes, without the URL, which may hold a password.
+pub(super) fn explain(error: &reqwest::Error) -> String {
+    let mut text = if error.is_connect() { "no connection".to_owned() } else { "no answer".to_owned() };
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}

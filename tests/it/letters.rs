@@ -1,0 +1,76 @@
+//! Messages that were made to break their dead letter: each has one, and holds up nobody.
+
+use lapin::types::{AMQPValue, LongString};
+
+use crate::support::{DeadLetter, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, Worker, test};
+
+/// Healthy events, of the same partition.
+const HEALTHY: usize = 100;
+
+async fn publish_healthy(producer: &Producer, receiver: &Receiver, from: usize) {
+    let message = |n: usize| Message::new(&format!("user-{n}"), &format!("healthy-{n}"), &receiver.url());
+    producer.publish_all(&(from..from + HEALTHY).map(message).collect::<Vec<_>>()).await;
+}
+
+fn bad(key: &str) -> Message {
+    Message::new("bad", key, "ftp://host/")
+}
+
+fn says(letter: &DeadLetter, name: &str, text: &str) {
+    assert!(letter.text(name).contains(text), "{name}: {letter:?}");
+}
+
+#[test]
+fn what_would_make_the_broker_act_on_a_letter_is_kept_as_a_header() {
+    test(Load::Shared, async |world| {
+        let receiver = Receiver::new(|request| Reply::status(if request.key == "exhausted" { 500 } else { 200 })).await;
+        // The producer's user is not the worker's.
+        let url = world.amqp_url_of("letters-worker").await;
+        let settings = ["--partitions=1", "--max-attempts=1", "--amqp-url", &url];
+        let worker = Worker::start(world, &settings).await;
+        let (producer, dead_letters) = (Producer::connect(world).await, DeadLetters::open(world).await);
+        let acting = |message: Message| message.user_id("guest").expiration("60000");
+        producer.publish(&acting(bad("poison"))).await;
+        producer.publish(&acting(Message::new("user", "exhausted", &receiver.url()))).await;
+        publish_healthy(&producer, &receiver, 0).await;
+        receiver.wait_for(SOON, "the healthy ones", |log| log.delivered.len() >= HEALTHY).await;
+        for (key, reason) in [("poison", "bad_destination"), ("exhausted", "exhausted")] {
+            let letter = dead_letters.wait_for_key(SOON, key).await;
+            assert_eq!(letter.reason(), reason);
+            says(&letter, "onceward-original-user-id", "guest");
+            says(&letter, "onceward-original-expiration", "60000");
+        }
+        worker.stop().await;
+    });
+}
+
+#[test]
+fn a_letter_fits_its_frame_and_says_what_was_cut() {
+    test(Load::Shared, async |world| {
+        let receiver = Receiver::healthy().await;
+        let worker = Worker::start(world, &["--partitions=1"]).await;
+        let (producer, dead_letters) = (Producer::connect(world).await, DeadLetters::open(world).await);
+        let filler = AMQPValue::LongString(LongString::from("f".repeat(130_500)));
+        producer.publish(&bad("full").header("filler", filler)).await;
+        publish_healthy(&producer, &receiver, 0).await;
+        receiver.wait_for(SOON, "the healthy ones", |log| log.delivered.len() >= HEALTHY).await;
+        says(&dead_letters.wait_for_key(SOON, "full").await, "onceward-cut", "headers: filler");
+        worker.stop().await;
+    });
+}
+
+#[test]
+fn a_dead_letter_exchange_that_was_deleted_is_declared_again_and_holds_up_nobody() {
+    test(Load::Shared, async |world| {
+        let receiver = Receiver::healthy().await;
+        let worker = Worker::start(world, &["--partitions=1"]).await;
+        let (producer, dead_letters) = (Producer::connect(world).await, DeadLetters::open(world).await);
+        world.delete_exchange("events.dead-letter").await;
+        producer.publish(&bad("poison")).await;
+        publish_healthy(&producer, &receiver, 0).await;
+        receiver.wait_for(SOON, "the healthy ones", |log| log.delivered.len() >= HEALTHY).await;
+        dead_letters.wait_for_key(SOON, "poison").await;
+        worker.wait_for_line(SOON, "is declared again").await;
+        worker.stop().await;
+    });
+}
