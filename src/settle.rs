@@ -82,7 +82,9 @@ struct UnderWay<'a>(&'a Mutex<HashSet<EventId>>, EventId);
 impl<'a> UnderWay<'a> {
     /// None if it is under way already.
     fn enter(all: &'a Mutex<HashSet<EventId>>, id: EventId) -> Option<Self> {
-        all.lock().unwrap_or_else(PoisonError::into_inner).insert(id).then_some(Self(all, id))
+        let is_new = all.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        // Only then: one that is dropped takes the entry away, and locks.
+        is_new.then(|| Self(all, id))
     }
 }
 
@@ -184,5 +186,20 @@ fn detail(letter: &DeadLetter) -> String {
         "outcome_unknown" => "its worker stopped during the attempt, again and again".to_owned(),
         "final_status" => format!("attempt {} was answered with a status that is not retried", letter.attempts),
         reason => reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_letter_is_under_way_once_at_a_time() {
+        let all = Mutex::default();
+        let first = UnderWay::enter(&all, EventId(7));
+        assert!(first.is_some() && UnderWay::enter(&all, EventId(7)).is_none());
+        assert!(UnderWay::enter(&all, EventId(8)).is_some());
+        drop(first);
+        assert!(UnderWay::enter(&all, EventId(7)).is_some());
     }
 }

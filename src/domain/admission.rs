@@ -28,6 +28,15 @@ pub struct Line {
     pub taken: HashSet<Sequence>,
 }
 
+/// What is recorded under an arrival's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Of its content.
+    pub digest: Digest,
+    /// It ended FAILED.
+    pub has_failed: bool,
+}
+
 /// What becomes of an arrival.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -42,24 +51,35 @@ pub enum Admission {
     },
     /// It is recorded already: nothing to do.
     Duplicate,
+    /// It is recorded and has failed, and its dead letter was sent back: it is redriven.
+    Redrive,
     /// It is dead-lettered.
     Reject(Poison),
 }
 
+/// What the rules ask of an arrival.
+#[derive(Clone, Copy, Debug)]
+pub struct Newcomer {
+    /// Its number, if it has one.
+    pub sequence: Option<Sequence>,
+    /// Of its content.
+    pub digest: Digest,
+    /// The partition that it came by.
+    pub came_by: Partition,
+    /// It is a dead letter of ours that somebody has sent back.
+    pub is_sent_back: bool,
+}
+
 /// Decides on one arrival, and notes in `line` what follows for the next.
-pub fn admit(
-    line: &mut Line,
-    recorded: Option<Digest>,
-    sequence: Option<Sequence>,
-    digest: Digest,
-    first: FirstSequence,
-    came_by: Partition,
-) -> Admission {
-    if let Some(earlier) = recorded {
-        return if earlier == digest {
-            Admission::Duplicate
-        } else {
-            Admission::Reject(Poison::Conflict { earlier, now: digest })
+pub fn admit(line: &mut Line, recorded: Option<Recorded>, newcomer: Newcomer, first: FirstSequence) -> Admission {
+    let Newcomer { sequence, digest, came_by, is_sent_back } = newcomer;
+    if let Some(Recorded { digest: earlier, has_failed }) = recorded {
+        return match (earlier == digest, has_failed) {
+            (false, _) => Admission::Reject(Poison::Conflict { earlier, now: digest }),
+            (true, false) => Admission::Duplicate,
+            (true, true) if is_sent_back => Admission::Redrive,
+            // To drop it would be to say that it was delivered.
+            (true, true) => Admission::Reject(Poison::AlreadyFailed),
         };
     }
     match sequence {
@@ -110,24 +130,41 @@ mod tests {
         Admission::Join { head, others_open, home: HERE }
     }
 
+    const NEW: Newcomer = Newcomer { sequence: None, digest: A, came_by: HERE, is_sent_back: false };
+
     fn numbered(line: &mut Line, sequence: i64, first: FirstSequence) -> Admission {
-        admit(line, None, Some(Sequence(sequence)), A, first, HERE)
+        admit(line, None, Newcomer { sequence: Some(Sequence(sequence)), ..NEW }, first)
     }
 
     #[test]
     fn the_same_key_is_a_duplicate_only_with_the_same_content() {
         let line = &mut Line::default();
-        assert_eq!(admit(line, Some(A), None, A, FirstSequence::One, HERE), Admission::Duplicate);
+        let known = Some(Recorded { digest: A, has_failed: false });
+        assert_eq!(admit(line, known, NEW, FirstSequence::One), Admission::Duplicate);
         let conflict = Admission::Reject(Poison::Conflict { earlier: A, now: B });
-        assert_eq!(admit(line, Some(A), None, B, FirstSequence::One, HERE), conflict);
+        assert_eq!(admit(line, known, Newcomer { digest: B, ..NEW }, FirstSequence::One), conflict);
         assert!(line.home.is_none(), "neither joins the line");
+    }
+
+    #[test]
+    fn one_that_has_failed_and_comes_again_is_told_or_redriven_and_never_dropped() {
+        let line = &mut Line::default();
+        let failed = Some(Recorded { digest: A, has_failed: true });
+        assert_eq!(admit(line, failed, NEW, FirstSequence::One), Admission::Reject(Poison::AlreadyFailed));
+        let sent_back = Newcomer { is_sent_back: true, ..NEW };
+        assert_eq!(admit(line, failed, sent_back, FirstSequence::One), Admission::Redrive);
+        let conflict = Admission::Reject(Poison::Conflict { earlier: A, now: B });
+        assert_eq!(admit(line, failed, Newcomer { digest: B, ..sent_back }, FirstSequence::One), conflict);
+        let delivered = Some(Recorded { digest: A, has_failed: false });
+        assert_eq!(admit(line, delivered, sent_back, FirstSequence::One), Admission::Duplicate);
+        assert!(line.home.is_none(), "none joins the line");
     }
 
     #[test]
     fn without_numbers_the_first_arrival_is_the_head() {
         let line = &mut Line::default();
-        assert_eq!(admit(line, None, None, A, FirstSequence::One, HERE), join(true, false));
-        assert_eq!(admit(line, None, None, A, FirstSequence::One, HERE), join(false, true));
+        assert_eq!(admit(line, None, NEW, FirstSequence::One), join(true, false));
+        assert_eq!(admit(line, None, NEW, FirstSequence::One), join(false, true));
     }
 
     #[test]
@@ -162,7 +199,7 @@ mod tests {
     #[test]
     fn an_entity_that_uses_numbers_refuses_events_without() {
         let line = &mut Line { next: Some(Sequence(2)), ..Line::default() };
-        assert_eq!(admit(line, None, None, A, FirstSequence::One, HERE), Admission::Reject(Poison::Unnumbered));
+        assert_eq!(admit(line, None, NEW, FirstSequence::One), Admission::Reject(Poison::Unnumbered));
     }
 
     #[test]
@@ -175,8 +212,8 @@ mod tests {
     fn an_event_joins_its_entitys_line_wherever_that_is() {
         let elsewhere = Partition(8);
         let line = &mut Line::default();
-        assert_eq!(admit(line, None, None, A, FirstSequence::One, HERE), join(true, false));
-        assert_eq!(admit(line, None, None, A, FirstSequence::One, elsewhere), join(false, true));
+        assert_eq!(admit(line, None, NEW, FirstSequence::One), join(true, false));
+        assert_eq!(admit(line, None, Newcomer { came_by: elsewhere, ..NEW }, FirstSequence::One), join(false, true));
         let line = &mut Line { home: Some(elsewhere), next: Some(Sequence(4)), ..Line::default() };
         let fills_the_gap = Admission::Join { head: true, others_open: true, home: elsewhere };
         assert_eq!(numbered(line, 4, FirstSequence::One), fills_the_gap);

@@ -106,6 +106,7 @@ pub fn read(message: Message, partition: Partition, terms: &Terms) -> Result<Eve
         tracestate,
         traceparent,
         trace: None,
+        is_sent_back: found.is_sent_back,
         taken_in: 0,
         properties: message.properties,
         body: message.body,
@@ -148,6 +149,7 @@ pub fn read_back(message: Message, kept: Kept) -> Event {
         tracestate,
         traceparent,
         trace: None,
+        is_sent_back: found.is_sent_back,
         taken_in: 0,
         properties: message.properties,
         body: message.body,
@@ -210,6 +212,9 @@ fn read_key(message_id: Option<String>) -> Result<IdempotencyKey, Poison> {
     }
 }
 
+/// The beginning of names of headers that are sent on.
+const HTTP: &str = "http-";
+
 /// The headers of the contract, gathered one by one.
 #[derive(Default)]
 struct Found {
@@ -218,6 +223,7 @@ struct Found {
     headers: HeaderMap,
     traceparent: Option<HeaderValue>,
     tracestate: Option<HeaderValue>,
+    is_sent_back: bool,
 }
 
 impl Found {
@@ -229,9 +235,10 @@ impl Found {
             // A trace is never a reason to refuse an event.
             "traceparent" => self.traceparent = header_value(name, field).ok(),
             "tracestate" => self.tracestate = header_value(name, field).ok(),
+            "onceward-reason" => self.is_sent_back = true,
             lower => {
-                if let Some(http_name) = lower.strip_prefix("http-") {
-                    self.take_http(name, http_name, field)?;
+                if lower.starts_with(HTTP) {
+                    self.take_http(name, &name[HTTP.len()..], field)?;
                 }
             }
         }

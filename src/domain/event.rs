@@ -131,6 +131,8 @@ pub struct Event {
     pub tracestate: Option<HeaderValue>,
     /// The `traceparent` of the span under which the event was taken in, if its trace is sampled.
     pub trace: Option<HeaderValue>,
+    /// Its message is a dead letter of ours that somebody has sent back.
+    pub is_sent_back: bool,
     /// When it was taken in: milliseconds since 1970-01-01 UTC. For figures only.
     pub taken_in: u64,
     /// The message's properties as they came, in the broker's own encoding; given back on dead-lettering.
@@ -171,6 +173,7 @@ mod tests {
             headers: HeaderMap::new(),
             traceparent: None,
             trace: None,
+            is_sent_back: false,
             taken_in: 0,
             tracestate: None,
             properties: Bytes::new(),

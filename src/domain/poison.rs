@@ -83,6 +83,12 @@ pub enum Poison {
         /// The content of this message.
         now: Digest,
     },
+    /// The event is recorded, and has failed.
+    #[error(
+        "an event with this key has failed before: redrive that one (`onceward redrive`), or send its dead letter back to the \
+         exchange as it is"
+    )]
+    AlreadyFailed,
     /// The entity has gone past this number.
     #[error("sequence {sequence} was already passed: the entity's next number is {next}")]
     SequencePassed {
@@ -101,7 +107,7 @@ pub enum Poison {
 
 impl Poison {
     /// All codes.
-    pub const CODES: [&'static str; 18] = [
+    pub const CODES: [&'static str; 19] = [
         "missing_message_id",
         "bad_message_id",
         "missing_entity",
@@ -117,6 +123,7 @@ impl Poison {
         "too_many_headers",
         "body_too_large",
         "key_conflict",
+        "already_failed",
         "sequence_passed",
         "sequence_taken",
         "missing_sequence",
@@ -141,6 +148,7 @@ impl Poison {
             Self::TooManyHeaders(_) => "too_many_headers",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::Conflict { .. } => "key_conflict",
+            Self::AlreadyFailed => "already_failed",
             Self::SequencePassed { .. } => "sequence_passed",
             Self::SequenceTaken(_) => "sequence_taken",
             Self::Unnumbered => "missing_sequence",
@@ -176,6 +184,7 @@ mod tests {
             Poison::TooManyHeaders(0),
             Poison::BodyTooLarge { size: 0, limit: 0 },
             Poison::Conflict { earlier, now },
+            Poison::AlreadyFailed,
             Poison::SequencePassed { sequence: number, next: number },
             Poison::SequenceTaken(number),
             Poison::Unnumbered,

@@ -104,7 +104,7 @@ impl Acks {
         let all = poisoned.len() + events.len();
         for ((event, span, acker), outcome) in events.into_iter().zip(outcomes) {
             match outcome.admission {
-                Admission::Join { .. } => recorded.push(acker),
+                Admission::Join { .. } | Admission::Redrive => recorded.push(acker),
                 Admission::Duplicate => {
                     duplicates += 1;
                     recorded.push(acker);

@@ -7,8 +7,9 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::floor::Floors;
 use super::lease::Held;
+use super::operator;
 use super::stray;
-use crate::domain::admission::{self, Admission, FirstSequence, Line};
+use crate::domain::admission::{self, Admission, FirstSequence, Line, Newcomer, Recorded};
 use crate::domain::event::{Digest, Entity, Event, EventId, IdempotencyKey, Partition, Sequence};
 use crate::domain::poison::Poison;
 use crate::host_limit::shared::Place;
@@ -115,21 +116,28 @@ pub async fn admit(
     floors: &Floors,
 ) -> Result<Result<Vec<Admitted>, Collision>, sqlx::Error> {
     let mut recorded = match keys {
-        Keys::LookUp => recorded_digests(connection, arrivals).await?,
+        Keys::LookUp => recorded_events(connection, arrivals).await?,
         Keys::TakeAsNew => HashMap::new(),
     };
     let mut lines = lines(connection, arrivals, floors).await?;
     let mut decided: Vec<Admitted> = Vec::with_capacity(arrivals.len());
+    let mut redriven = Vec::new();
     for arrival in arrivals {
         let event = &arrival.event;
         let line = lines.entry(event.entity.clone()).or_default();
         let known = recorded.get(&event.key).copied();
         let admission = match &arrival.unstorable {
             Some(why) => Admission::Reject(Poison::Unstorable(why.clone())),
-            None => admission::admit(line, known, event.sequence, arrival.digest, first, event.partition),
+            None => admission::admit(line, known.map(|(_, recorded)| recorded), newcomer(arrival), first),
         };
         if matches!(admission, Admission::Join { .. }) {
-            recorded.insert(event.key.clone(), arrival.digest);
+            let joined = Recorded { digest: arrival.digest, has_failed: false };
+            recorded.insert(event.key.clone(), (None, joined));
+        }
+        if let (Admission::Redrive, Some((Some(id), _))) = (&admission, known) {
+            redriven.push(id);
+            // Another one in the same transaction finds it open.
+            recorded.insert(event.key.clone(), (Some(id), Recorded { digest: arrival.digest, has_failed: false }));
         }
         decided.push(Admitted { admission, id: None });
     }
@@ -139,6 +147,9 @@ pub async fn admit(
     if keys == Keys::TakeAsNew && decided.iter().zip(arrivals).any(is_by_rule) {
         // A duplicate of something that is over is none of these.
         return Ok(Err(Collision));
+    }
+    for id in redriven {
+        operator::redrive(connection, id).await?;
     }
     let joining: Vec<usize> =
         (0..decided.len()).filter(|&i| matches!(decided[i].admission, Admission::Join { .. })).collect();
@@ -161,7 +172,7 @@ pub async fn admit(
 fn home_of(arrival: &Arrival, decided: &Admitted) -> Partition {
     match decided.admission {
         Admission::Join { home, .. } => home,
-        Admission::Duplicate | Admission::Reject(_) => arrival.event.partition,
+        Admission::Duplicate | Admission::Redrive | Admission::Reject(_) => arrival.event.partition,
     }
 }
 
@@ -177,17 +188,36 @@ async fn note_strays(
     stray::note(connection, &strays.collect::<Vec<_>>()).await
 }
 
-async fn recorded_digests(
+fn newcomer(arrival: &Arrival) -> Newcomer {
+    let event = &arrival.event;
+    Newcomer {
+        sequence: event.sequence,
+        digest: arrival.digest,
+        came_by: event.partition,
+        is_sent_back: event.is_sent_back,
+    }
+}
+
+/// What is recorded under the arrivals' keys, and its number if that was so before this transaction.
+async fn recorded_events(
     connection: &mut PgConnection,
     arrivals: &[&Arrival],
-) -> Result<HashMap<IdempotencyKey, Digest>, sqlx::Error> {
+) -> Result<HashMap<IdempotencyKey, (Option<EventId>, Recorded)>, sqlx::Error> {
     let keys: Vec<&str> = arrivals.iter().map(|arrival| arrival.event.key.as_str()).collect();
-    let rows: Vec<(String, Vec<u8>)> =
-        sqlx::query_as("select idempotency_key, digest from event where idempotency_key = any($1)")
-            .bind(keys)
-            .fetch_all(connection)
-            .await?;
-    Ok(rows.into_iter().map(|(key, digest)| (key.into(), Digest(digest.try_into().unwrap_or_default()))).collect())
+    let rows: Vec<(i64, String, Vec<u8>, bool)> = sqlx::query_as(
+        "select e.id, e.idempotency_key, e.digest, \
+         exists (select from final_event where event_id = e.id and state = 'FAILED' offset 0) \
+         or exists (select from open_event where event_id = e.id and state = 'FAILED' offset 0) \
+         from event e where e.idempotency_key = any($1)",
+    )
+    .bind(keys)
+    .fetch_all(connection)
+    .await?;
+    let recorded = rows.into_iter().map(|(id, key, digest, has_failed)| {
+        let digest = Digest(digest.try_into().unwrap_or_default());
+        (key.into(), (Some(EventId(id)), Recorded { digest, has_failed }))
+    });
+    Ok(recorded.collect())
 }
 
 type Lines = HashMap<Entity, Line>;

@@ -49,6 +49,8 @@ struct RenewedRow {
 
 /// Renews the member's lease, which is that on all of its partitions; joins, if it is not a member (any more).
 ///
+/// Others see by `expires_at` that there was a renewal, so that it changes with each, whatever the database's clock does.
+///
 /// Partitions are not locked, or every transaction of the writer could hold up the renewal. A member that was found to be gone
 /// gets none of them back: others may be taking them.
 ///
@@ -58,7 +60,8 @@ pub async fn renew(connection: &mut PgConnection, member: &Member, lease: Durati
     let RenewedRow { host_share, revived, partitions, epochs } = sqlx::query_as(
         "with me as (insert into member as m (id, name, host_cap, lease_ms, expires_at) \
          values ($1, $2, $3, $4, clock_timestamp() + $4 * interval '1 ms') \
-         on conflict (id) do update set expires_at = excluded.expires_at, lease_ms = excluded.lease_ms, \
+         on conflict (id) do update set lease_ms = excluded.lease_ms, expires_at = excluded.expires_at + \
+         case when m.expires_at = excluded.expires_at then interval '1 microsecond' else interval '0' end, \
          revived = m.gone is not distinct from m.expires_at, \
          host_share = case when m.gone is not distinct from m.expires_at then 0 else m.host_share end \
          returning host_share, revived), \

@@ -50,10 +50,16 @@ pub async fn carry_out(connection: &mut PgConnection, decided: &Decided) -> Resu
 
 /// A held event goes on where it stands. One that its entity has gone past comes before all that is still open; it has
 /// no place among the numbers any more.
-async fn redrive(connection: &mut PgConnection, id: EventId) -> Result<(), sqlx::Error> {
+///
+/// # Errors
+/// sqlx's.
+pub async fn redrive(connection: &mut PgConnection, id: EventId) -> Result<(), sqlx::Error> {
     let held = sqlx::query(
-        "update open_event set state = 'PENDING', attempts = 0, unknown = 0, changed_at = clock_timestamp() \
-         where event_id = $1 and state = 'FAILED'",
+        "with again as (update open_event set state = 'PENDING', attempts = 0, unknown = 0, \
+         changed_at = clock_timestamp() where event_id = $1 and state = 'FAILED' \
+         returning event_id, partition, entity) \
+         insert into stray (event_id, partition, entity) select event_id, partition, entity from again \
+         on conflict do nothing",
     )
     .bind(id.0)
     .execute(&mut *connection)
@@ -90,7 +96,8 @@ async fn open_again(connection: &mut PgConnection, id: EventId, host: &Host) -> 
          select e.id, coalesce((select o.partition from open_event o where o.entity = e.entity limit 1), e.partition), \
          e.entity, $2, $3, octet_length(e.body) from again a join event e on e.id = a.event_id \
          returning event_id, partition, entity) \
-         insert into stray (event_id, partition, entity) select event_id, partition, entity from opened",
+         insert into stray (event_id, partition, entity) select event_id, partition, entity from opened \
+         on conflict do nothing",
     )
     .bind(id.0)
     .bind(REDRIVEN)

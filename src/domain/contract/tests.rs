@@ -14,6 +14,7 @@ fn text(value: &str) -> Field {
 /// The good message with these headers after its own.
 fn with(headers: &[(&str, Field)]) -> Message {
     let mut message = good();
+    message.headers.retain(|(name, _)| headers.iter().all(|(other, _)| name != other));
     message.headers.extend(headers.iter().map(|(name, field)| ((*name).into(), field.clone())));
     message
 }

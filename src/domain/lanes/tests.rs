@@ -25,6 +25,7 @@ fn candidate(entity: &str, id: i64, sequence: Option<i64>, bytes: usize) -> Cand
         headers: HeaderMap::new(),
         traceparent: None,
         trace: None,
+        is_sent_back: false,
         taken_in: 0,
         tracestate: None,
         properties: Bytes::new(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion};
-use onceward::domain::admission::{FirstSequence, Line, admit};
+use onceward::domain::admission::{FirstSequence, Line, Newcomer, admit};
 use onceward::domain::backoff::Backoff;
 use onceward::domain::contract::{Field, Message, Terms, read};
 use onceward::domain::event::{Digest, Entity, Event, EventId, Host, Partition, Sequence};
@@ -77,7 +77,8 @@ fn admission(criterion: &mut Criterion) {
                 |line| {
                     for number in 1..=100 {
                         let sequence = numbered.then_some(Sequence(number));
-                        black_box(admit(line, None, sequence, digest, FirstSequence::One, Partition(3)));
+                        let newcomer = Newcomer { sequence, digest, came_by: Partition(3), is_sent_back: false };
+                        black_box(admit(line, None, newcomer, FirstSequence::One));
                     }
                 },
                 BatchSize::SmallInput,

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::admission::{Admission, FirstSequence, admit};
+use crate::domain::admission::{Admission, FirstSequence, Newcomer, Recorded, admit};
 use crate::domain::event::Digest;
 use crate::domain::lifecycle::{Change, State};
 use crate::domain::poison::Poison;
@@ -197,7 +197,8 @@ impl World {
             let candidate = candidate(entity.as_str(), id.0, *sequence, *bytes);
             let sequence = sequence.map(Sequence);
             let expected = self.expected(entity, sequence, id);
-            let admission = admit(&mut facts, None, sequence, digest, self.first, partition_of(entity));
+            let newcomer = Newcomer { sequence, digest, came_by: partition_of(entity), is_sent_back: false };
+            let admission = admit(&mut facts, None, newcomer, self.first);
             assert_eq!(admission, expected, "{entity} {sequence:?}");
             let Admission::Join { head, others_open, home: _ } = admission else { continue };
             self.store.keys.push((entity.clone(), sequence, digest));
@@ -257,7 +258,9 @@ impl World {
         let (entity, sequence, earlier) = self.store.keys[number].clone();
         let now = digest(number, same);
         let mut facts = self.store.facts(&entity, &[]);
-        let admission = admit(&mut facts, Some(earlier), sequence, now, self.first, partition_of(&entity));
+        let newcomer = Newcomer { sequence, digest: now, came_by: partition_of(&entity), is_sent_back: false };
+        let recorded = Recorded { digest: earlier, has_failed: false };
+        let admission = admit(&mut facts, Some(recorded), newcomer, self.first);
         let expected = if same { Admission::Duplicate } else { Admission::Reject(Poison::Conflict { earlier, now }) };
         assert_eq!(admission, expected);
     }
