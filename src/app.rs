@@ -1,6 +1,7 @@
 //! Wires the worker together, and takes it apart: wiring only.
 
 use std::future::poll_fn;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -224,12 +225,13 @@ impl Worker {
         let (dead_letters, to_dead_letter) = mpsc::channel(ANNOUNCEMENTS);
         let (owned, ours) = watch::channel(Vec::new());
 
-        let health = Arc::new(Health::new(args.lease));
+        let refused = Arc::new(AtomicBool::new(false));
+        let health = Arc::new(Health::new(args.lease, refused.clone()));
         let counted = watch_gauges(args, &hosts, &ours, &health);
         let reached = CancellationToken::new();
         let first_sequence = args.first_sequence();
         let target = (args.lease / 8).min(LONGEST_TARGET);
-        let writer = Writer { database: database.by_index(), member: member.clone(), first_sequence, target };
+        let writer = Writer { database: database.by_index(), member: member.clone(), first_sequence, target, refused };
         let writer = writer.run(to_write, written);
         let ownership =
             Ownership { database, member, lease: args.lease, hosts: hosts.clone(), health: health.clone(), owned };

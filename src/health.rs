@@ -1,5 +1,6 @@
 //! Whether this worker can do its work: what its parts report, in one place.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,16 +15,18 @@ pub struct Health {
     lease: Duration,
     broker: AtomicBool,
     stopping: AtomicBool,
-    /// Milliseconds of the monotonic clock.
+    /// Milliseconds of [`clock::now`].
     renewed: AtomicU64,
+    /// Set by the writer, as long as the database refuses a commit of it.
+    refused: Arc<AtomicBool>,
 }
 
 impl Health {
-    /// Of a worker whose leases last so long.
+    /// Of a worker whose leases last so long, and whose writer says whether it is refused.
     #[must_use]
-    pub fn new(lease: Duration) -> Self {
+    pub fn new(lease: Duration, refused: Arc<AtomicBool>) -> Self {
         let renewed = AtomicU64::new(NEVER);
-        Self { lease, broker: AtomicBool::new(false), stopping: AtomicBool::new(false), renewed }
+        Self { lease, broker: AtomicBool::new(false), stopping: AtomicBool::new(false), renewed, refused }
     }
 
     /// The consuming connection is there, or not.
@@ -71,6 +74,7 @@ impl Health {
             (stopping, "the worker is stopping"),
             (!self.has_broker(), "the broker is away"),
             (!self.has_database(), "the database is away, or has not taken this worker in as a member"),
+            (self.refused.load(Ordering::Relaxed), "the database refuses what the worker writes; the log says why"),
         ];
         parts.into_iter().filter_map(|(is_so, what)| is_so.then_some(what)).collect()
     }

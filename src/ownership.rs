@@ -24,6 +24,8 @@ use crate::store::members::{self, Claimed, Member, Released, View};
 
 /// How often a worker looks at the others, whether or not it was told of a change.
 const LOOK: Duration = Duration::from_millis(500);
+/// Or so often within a lease, if that is short: the others are watched without a gap.
+const LOOKS_IN_A_LEASE: u32 = 10;
 /// How often a worker that has to give back a part of its share looks whether that is free.
 const LOOK_AT_SHARE: Duration = Duration::from_millis(10);
 /// How often older programs are kept from this worker's partitions: well within the time that these wait.
@@ -142,19 +144,23 @@ impl<'a> Keeper<'a> {
             None => tokio::time::timeout(within, self.us.database.connect()).await.ok().and_then(Result::ok),
         };
         let pause = match connection.as_mut() {
-            None => LOOK.min(self.us.lease / 10),
+            None => self.until_next_look(),
             Some(open) => match tokio::time::timeout(within, self.step(open)).await {
                 Ok(Ok(pause)) => pause,
                 failed => {
                     tracing::debug!(?failed, "the leases could not be looked after; it is tried again");
                     connection = None;
-                    LOOK.min(self.us.lease / 10)
+                    self.until_next_look()
                 }
             },
         };
         self.connection = connection;
         self.tell_owned();
         pause
+    }
+
+    fn until_next_look(&self) -> Duration {
+        LOOK.min(self.us.lease / LOOKS_IN_A_LEASE)
     }
 
     /// Once it has come to rest: partitions come and go one by one.
@@ -179,7 +185,7 @@ impl<'a> Keeper<'a> {
                 members::begin_to_leave(connection, &self.us.member).await?;
                 self.told_leaving = true;
             }
-            return Ok(LOOK);
+            return Ok(self.until_next_look());
         }
         let asked = clock::now();
         let view = members::view(connection, &self.us.member).await?;
@@ -282,7 +288,7 @@ impl<'a> Keeper<'a> {
                 return Ok(Duration::ZERO);
             }
         }
-        Ok(LOOK)
+        Ok(self.until_next_look())
     }
 
     fn owned(&self) -> watch::Ref<'_, Vec<Arc<Lease>>> {

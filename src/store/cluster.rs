@@ -83,9 +83,13 @@ pub async fn join(connection: &mut PgConnection, fixed: Fixed<'_>) -> Result<(),
         .fetch_one(&mut *connection)
         .await?;
     compare(&recorded, &fixed)?;
-    sqlx::query("delete from writer_commit where at < clock_timestamp() - interval '1 day'")
-        .execute(&mut *connection)
-        .await?;
+    // Of those that are gone, however long ago the database's clock says they last wrote.
+    sqlx::query(
+        "delete from writer_commit w where at < clock_timestamp() - interval '1 day' \
+         and not exists (select from member where id = w.member)",
+    )
+    .execute(&mut *connection)
+    .await?;
     sqlx::query("insert into partition (id) select generate_series(0, $1 - 1) on conflict do nothing")
         .bind(i32::from(fixed.partitions))
         .execute(connection)

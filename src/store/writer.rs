@@ -9,6 +9,8 @@ mod opening;
 
 use std::collections::HashMap;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::PgConnection;
@@ -55,6 +57,8 @@ pub struct Writer {
     /// How long the bodies of one transaction may take on their way: a part of the time after which the server gives up a
     /// session that says nothing.
     pub target: Duration,
+    /// Set as long as the database refuses a commit.
+    pub refused: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -168,6 +172,7 @@ impl Session {
             match tried.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
                 Ok(Attempted::Done(found)) => {
                     self.delays.reset();
+                    self.writer.refused.store(false, Ordering::Relaxed);
                     self.look_ups = self.look_ups.saturating_sub(1);
                     let took = clock::now().saturating_sub(began);
                     self.volume.committed(batch.bytes(), batch.largest().max(found.largest()), took);
@@ -195,6 +200,7 @@ impl Session {
                     self.link = None;
                     if self.doubt.is_some() || !self.set_aside(&mut batch).await {
                         tracing::error!(error = explain(&error), "the database refuses a commit; it is tried again");
+                        self.writer.refused.store(true, Ordering::Relaxed);
                         self.delays.wait().await;
                     }
                 }

@@ -2,7 +2,7 @@
 
 use lapin::types::{AMQPValue, LongString};
 
-use crate::support::{DeadLetter, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, Worker, test};
+use crate::support::{Database, DeadLetter, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, Worker, test};
 
 /// Healthy events, of the same partition.
 const HEALTHY: usize = 100;
@@ -72,5 +72,51 @@ fn a_dead_letter_exchange_that_was_deleted_is_declared_again_and_holds_up_nobody
         dead_letters.wait_for_key(SOON, "poison").await;
         worker.wait_for_line(SOON, "is declared again").await;
         worker.stop().await;
+    });
+}
+
+#[test]
+fn a_dead_letter_that_is_sent_back_redrives_its_event_and_the_event_anew_does_not() {
+    test(Load::Shared, async |world| {
+        let receiver = Receiver::new(|_| Reply::status(500)).await;
+        let worker = Worker::start(world, &["--max-attempts=1"]).await;
+        let (producer, dead_letters) = (Producer::connect(world).await, DeadLetters::open(world).await);
+        let event = Message::new("user", "event", &receiver.url());
+        producer.publish(&event).await;
+        let letter = dead_letters.wait_for_key(SOON, "event").await;
+        receiver.behave(|_| Reply::ok());
+
+        producer.publish(&event).await;
+        let letters = dead_letters.wait_for(SOON, 2).await;
+        assert_eq!(letters[1].reason(), "already_failed");
+        assert_eq!(receiver.attempts().len(), 1, "it was not sent again");
+
+        // As a shovel does it: body, key and headers as they are.
+        let back = Message { headers: letter.headers.clone(), body: letter.body.clone(), ..event };
+        producer.publish(&back).await;
+        receiver.wait_for_key(SOON, "event").await;
+        worker.stop().await;
+        let state = Database::connect(world).await.state_of("event").await;
+        assert_eq!(state, ("DELIVERED".to_owned(), 1));
+    });
+}
+
+#[test]
+fn an_event_that_waits_on_hold_is_redriven_by_its_dead_letter_too() {
+    test(Load::Shared, async |world| {
+        let receiver = Receiver::new(|_| Reply::status(500)).await;
+        let worker = Worker::start(world, &["--max-attempts=1", "--on-exhausted=hold"]).await;
+        let (producer, dead_letters) = (Producer::connect(world).await, DeadLetters::open(world).await);
+        let event = Message::new("user", "first", &receiver.url());
+        producer.publish(&event).await;
+        producer.publish(&Message::new("user", "second", &receiver.url())).await;
+        let letter = dead_letters.wait_for_key(SOON, "first").await;
+        receiver.behave(|_| Reply::ok());
+        let back = Message { headers: letter.headers.clone(), body: letter.body.clone(), ..event };
+        producer.publish(&back).await;
+        receiver.wait_for_key(SOON, "second").await;
+        worker.stop().await;
+        let keys: Vec<_> = receiver.attempts().into_iter().map(|attempt| attempt.key).collect();
+        assert_eq!(keys, ["first", "first", "second"]);
     });
 }

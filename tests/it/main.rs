@@ -35,6 +35,7 @@ mod plans;
 mod producers;
 mod receivers;
 mod redrive;
+mod refused;
 mod replicas;
 mod request;
 mod sequence;

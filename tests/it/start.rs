@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use url::Url;
+
 use crate::support::{Load, Message, Producer, Receiver, SOON, Worker, run_to_end, test};
 
 #[test]
@@ -80,5 +84,59 @@ fn a_worker_waits_for_a_database_that_is_not_there_yet() {
         worker.wait_for_line(SOON, "127.0.0.1:1").await;
         worker.signal("TERM");
         worker.exit_code(Duration::from_secs(10)).await;
+    });
+}
+
+/// Another database or user on the same server.
+fn with(url: &str, change: impl Fn(&mut Url)) -> String {
+    let mut url = Url::parse(url).expect("a URL");
+    change(&mut url);
+    url.into()
+}
+
+#[test]
+fn a_database_that_is_not_as_it_has_to_be_stops_the_start_with_one_line_that_says_what_to_change() {
+    test(Load::Shared, async |world| {
+        let mut connection = PgConnection::connect(&world.database_url).await.expect("the database answers");
+        let latin = format!("{}_latin", world.name);
+        let user = format!("{}_user", world.name);
+        for sql in [
+            format!("create database \"{latin}\" encoding 'LATIN1' template template0 locale 'C'"),
+            format!("create role \"{user}\" login"),
+            "revoke create on schema public from public".to_owned(),
+        ] {
+            connection.execute(AssertSqlSafe(sql.clone())).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
+        let cases = [
+            (with(&world.database_url, |url| url.set_path(&latin)), "encoding is LATIN1; Onceward needs UTF8"),
+            (with(&world.database_url, |url| url.set_path("nowhere")), "create it, with encoding UTF8"),
+            (with(&world.database_url, |url| url.set_username("nobody").expect("a host")), "refuses the user"),
+            (
+                with(&world.database_url, |url| url.set_username(&user).expect("a host")),
+                "grant create on schema public",
+            ),
+        ];
+        for (url, told) in cases {
+            let (code, text) = run_to_end(world, &["worker", "--database-url", &url]).await;
+            let lines: Vec<_> = text.lines().filter(|line| line.starts_with("onceward: ")).collect();
+            assert!(code != 0 && lines.len() == 1 && lines[0].contains(told), "{told}: {text}");
+        }
+        for sql in [format!("drop database \"{latin}\""), format!("drop role \"{user}\"")] {
+            connection.execute(AssertSqlSafe(sql.clone())).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
+    });
+}
+
+#[test]
+fn signals_that_would_kill_a_program_do_nothing_or_drain_it() {
+    test(Load::Shared, async |world| {
+        let worker = Worker::start(world, &[]).await;
+        for (signal, told) in [("HUP", "SIGHUP: there is nothing"), ("USR1", "SIGUSR1: there is nothing")] {
+            worker.signal(signal);
+            worker.wait_for_line(SOON, told).await;
+        }
+        worker.signal("QUIT");
+        assert_eq!(worker.exit_code(SOON).await, 0);
+        assert!(worker.log().contains("stopped"), "{}", worker.log());
     });
 }

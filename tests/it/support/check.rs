@@ -9,16 +9,22 @@ pub struct Check {
     /// By key, in the order of their beginning.
     by_key: HashMap<String, Vec<Attempt>>,
     max_attempts: u32,
+    max_unknown: u32,
 }
 
 impl Check {
-    pub fn new(mut attempts: Vec<Attempt>, max_attempts: u32) -> Self {
+    pub fn new(attempts: Vec<Attempt>, max_attempts: u32) -> Self {
+        Self::with_unknown(attempts, max_attempts, 0)
+    }
+
+    /// After crashes: so many attempts of an event may have an outcome that nobody knows, and don't count.
+    pub fn with_unknown(mut attempts: Vec<Attempt>, max_attempts: u32, max_unknown: u32) -> Self {
         attempts.sort_by_key(|attempt| attempt.started);
         let mut by_key: HashMap<String, Vec<Attempt>> = HashMap::new();
         for attempt in attempts {
             by_key.entry(attempt.key.clone()).or_default().push(attempt);
         }
-        let check = Self { by_key, max_attempts };
+        let check = Self { by_key, max_attempts, max_unknown };
         check.attempts_of_a_key_follow_each_other();
         check
     }
@@ -79,12 +85,13 @@ impl Check {
                 assert!(ended_before(earlier, later), "{key}: attempts overlap: {pair:#?}");
             }
             let last = attempts.last().map_or(0, |attempt| attempt.number);
-            assert!(last <= self.max_attempts, "{key}: {last} attempts; {} are allowed", self.max_attempts);
+            let most = self.max_attempts + self.max_unknown;
+            assert!(last <= most, "{key}: {last} attempts; {most} are allowed");
         }
     }
 
     fn in_order(&self, entity: &str, last: &Attempt, next: &Attempt) {
-        let finished = last.succeeded() || last.number == self.max_attempts;
+        let finished = last.succeeded() || last.number >= self.max_attempts;
         let in_order = finished && last.started < next.started && ended_before(last, next);
         assert!(in_order, "{entity}: {} began before {} was final: {last:#?} {next:#?}", next.key, last.key);
     }

@@ -10,11 +10,11 @@ use std::rc::Rc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::admission::{Admission, FirstSequence, Newcomer, Recorded, admit};
+use crate::domain::admission::{Admission, FirstSequence, Recorded, admit};
 use crate::domain::event::Digest;
 use crate::domain::lifecycle::{Change, State};
 use crate::domain::poison::Poison;
-use store::{Row, Store, place};
+use store::{Row, Store, newcomer, place};
 
 /// The entities: two of partition 0, two of partition 1.
 const ENTITIES: [&str; 4] = ["a0", "a1", "b2", "b3"];
@@ -197,8 +197,7 @@ impl World {
             let candidate = candidate(entity.as_str(), id.0, *sequence, *bytes);
             let sequence = sequence.map(Sequence);
             let expected = self.expected(entity, sequence, id);
-            let newcomer = Newcomer { sequence, digest, came_by: partition_of(entity), is_sent_back: false };
-            let admission = admit(&mut facts, None, newcomer, self.first);
+            let admission = admit(&mut facts, None, newcomer(entity, sequence, digest), self.first);
             assert_eq!(admission, expected, "{entity} {sequence:?}");
             let Admission::Join { head, others_open, home: _ } = admission else { continue };
             self.store.keys.push((entity.clone(), sequence, digest));
@@ -258,9 +257,8 @@ impl World {
         let (entity, sequence, earlier) = self.store.keys[number].clone();
         let now = digest(number, same);
         let mut facts = self.store.facts(&entity, &[]);
-        let newcomer = Newcomer { sequence, digest: now, came_by: partition_of(&entity), is_sent_back: false };
-        let recorded = Recorded { digest: earlier, has_failed: false };
-        let admission = admit(&mut facts, Some(recorded), newcomer, self.first);
+        let recorded = Some(Recorded { digest: earlier, has_failed: false });
+        let admission = admit(&mut facts, recorded, newcomer(&entity, sequence, now), self.first);
         let expected = if same { Admission::Duplicate } else { Admission::Reject(Poison::Conflict { earlier, now }) };
         assert_eq!(admission, expected);
     }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::*;
-use crate::domain::admission::Line;
+use super::partition_of;
+use crate::domain::admission::{Line, Newcomer};
 use crate::domain::event::Digest;
 use crate::domain::lifecycle::{Change, State};
 
@@ -86,4 +87,9 @@ impl Store {
         let more = line.len() > front.len();
         (front, more)
     }
+}
+
+/// An arrival of an entity, by its partition's queue.
+pub(super) fn newcomer(entity: &Entity, sequence: Option<Sequence>, digest: Digest) -> Newcomer {
+    Newcomer { sequence, digest, came_by: partition_of(entity), is_sent_back: false }
 }
