@@ -232,7 +232,6 @@ impl Worker {
         let first_sequence = args.first_sequence();
         let target = (args.lease / 8).min(LONGEST_TARGET);
         let writer = Writer { database: database.by_index(), member: member.clone(), first_sequence, target, refused };
-        let writer = writer.run(to_write, written);
         let ownership =
             Ownership { database, member, lease: args.lease, hosts: hosts.clone(), health: health.clone(), owned };
         let feeds = (commands.clone(), notices.clone(), publisher.clone());
@@ -266,7 +265,7 @@ impl Worker {
             dispatch: tokio::spawn(dispatch::run(ports, hosts, stop.clone())),
             deliver: tokio::spawn(deliver::run(to_deliver, ended, sender)),
             settle: tokio::spawn(settle::run(to_settle, settlements, judge(args))),
-            writer: on_a_thread(writer),
+            writer: on_a_thread(writer.run(to_write, written)),
             announcer: tokio::spawn(announcer.run(to_wake, to_dead_letter)),
             publisher: tokio::spawn(keep_publishing),
             mending: AbortOnDropHandle::new(tokio::spawn(mending)),

@@ -254,8 +254,7 @@ impl World {
             return;
         }
         let number = which % self.store.keys.len();
-        let (entity, sequence, earlier) = self.store.keys[number].clone();
-        let now = digest(number, same);
+        let ((entity, sequence, earlier), now) = (self.store.keys[number].clone(), digest(number, same));
         let mut facts = self.store.facts(&entity, &[]);
         let recorded = Some(Recorded { digest: earlier, has_failed: false });
         let admission = admit(&mut facts, recorded, newcomer(&entity, sequence, now), self.first);
