@@ -1,7 +1,7 @@
 //! Open events that somebody should have in hand: are they?
 
 use super::Dispatch;
-use crate::domain::event::Partition;
+use crate::domain::event::{EventId, Partition};
 use crate::store::audit::{Confirmed, Ready, Suspect, Suspicion};
 use crate::store::lease::Held;
 use crate::store::line::StoredEvent;
@@ -46,7 +46,7 @@ impl Dispatch {
     }
 
     fn adopt_if_not_in_hand(&mut self, event: &StoredEvent) {
-        let id = crate::domain::event::EventId(event.event_id);
+        let id = EventId(event.event_id);
         let ours: Option<Held> = self.hold(Partition(event.partition));
         let Some(held) = ours.filter(|_| !self.in_hand.contains_key(&id)) else { return };
         tracing::warn!(event = %id, entity = event.entity, attempt = event.attempts, "an attempt was recorded, and nobody had it in hand: its outcome is unknown, and it is made again");

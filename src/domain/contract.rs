@@ -92,12 +92,25 @@ pub fn read(message: Message, partition: Partition, terms: &Terms) -> Result<Eve
     };
     let content_type = property("content_type", message.content_type)?;
     let content_encoding = property("content_encoding", message.content_encoding)?;
+    let kept = Kept { key, partition, sequence: found.sequence, destination };
+    Ok(put_together(kept, entity, [content_type, content_encoding], found, (message.properties, message.body)))
+}
+
+/// The event of a message whose parts are read.
+fn put_together(
+    kept: Kept,
+    entity: Entity,
+    [content_type, content_encoding]: [Option<HeaderValue>; 2],
+    mut found: Found,
+    (properties, body): (Bytes, Bytes),
+) -> Event {
+    let Kept { key, partition, sequence, destination } = kept;
     let (traceparent, tracestate) = found.trace();
-    Ok(Event {
+    Event {
         key,
         entity,
         partition,
-        sequence: found.sequence,
+        sequence,
         host: host_of(&destination),
         destination,
         content_type,
@@ -108,9 +121,9 @@ pub fn read(message: Message, partition: Partition, terms: &Terms) -> Result<Eve
         trace: None,
         is_sent_back: found.is_sent_back,
         taken_in: 0,
-        properties: message.properties,
-        body: message.body,
-    })
+        properties,
+        body,
+    }
 }
 
 /// What the store keeps of an event beside its message: as it was judged when it came in.
@@ -129,31 +142,13 @@ pub struct Kept {
 /// Reads back a message that was accepted before. A rule that is stricter by now leaves out a header, and strands no event.
 #[must_use]
 pub fn read_back(message: Message, kept: Kept) -> Event {
-    let Kept { key, partition, sequence, destination } = kept;
     let mut found = Found::default();
     for (name, field) in message.headers {
         let _ = found.take(&name, field);
     }
     let property = |value: Option<String>| value.and_then(|text| HeaderValue::from_str(&text).ok());
-    let (traceparent, tracestate) = found.trace();
-    Event {
-        key,
-        entity: message.routing_key.into(),
-        partition,
-        sequence,
-        host: host_of(&destination),
-        destination,
-        content_type: property(message.content_type),
-        content_encoding: property(message.content_encoding),
-        headers: found.headers,
-        tracestate,
-        traceparent,
-        trace: None,
-        is_sent_back: found.is_sent_back,
-        taken_in: 0,
-        properties: message.properties,
-        body: message.body,
-    }
+    let properties = [property(message.content_type), property(message.content_encoding)];
+    put_together(kept, message.routing_key.into(), properties, found, (message.properties, message.body))
 }
 
 /// The `host:port` of a destination that [`read_destination`] accepted.
