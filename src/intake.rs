@@ -13,6 +13,7 @@ use lapin::Connection;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::gatekeeper::ahead::Ahead;
 use crate::broker::publisher::Publisher;
 use crate::broker::topology::{Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes};
@@ -30,6 +31,14 @@ const BODIES_KIB: usize = 64 * 1024;
 
 /// How long a connection may take to be opened, with everything declared: 1,000 partitions take about ten seconds.
 const OPEN_WITHIN: Duration = Duration::from_mins(1);
+
+/// What bounds the memory of messages on their way in.
+pub struct Memory {
+    /// For bodies that wait for their host, in KiB.
+    pub bodies: Arc<Semaphore>,
+    /// Those that are not recorded yet.
+    pub ahead: Arc<Ahead>,
+}
 
 /// What intake needs.
 pub struct Intake {
@@ -74,12 +83,13 @@ impl Intake {
         while !stop.is_cancelled() {
             let ended = match stop.run_until_cancelled(self.open_within(&mut declared)).await {
                 None => break,
-                Some(Ok(connection)) => {
+                Some(Ok((connection, ahead))) => {
                     delays.reset();
                     away = false;
                     self.reached.cancel();
                     self.health.set_broker(true);
-                    let ended = session::run(&connection, &mut self, &bodies, &stop).await;
+                    let ended =
+                        session::run(&connection, &mut self, &Memory { bodies: bodies.clone(), ahead }, &stop).await;
                     self.health.set_broker(false);
                     crate::broker::close(&connection, "stopped").await;
                     // A queue may be gone: declare everything again, for it may be the whole broker that is new.
@@ -100,7 +110,7 @@ impl Intake {
         Ok(())
     }
 
-    async fn open_within(&mut self, declared: &mut bool) -> Result<Connection, TopologyError> {
+    async fn open_within(&mut self, declared: &mut bool) -> Result<(Connection, Arc<Ahead>), TopologyError> {
         let late = || TopologyError::Broker {
             what: "a connection".into(),
             error: std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
@@ -108,13 +118,14 @@ impl Intake {
         tokio::time::timeout(OPEN_WITHIN, self.open(declared)).await.unwrap_or_else(|_| Err(late()))
     }
 
-    async fn open(&mut self, declared: &mut bool) -> Result<Connection, TopologyError> {
-        let opened = self.nodes.connect("onceward consumer", self.heartbeat).await;
+    async fn open(&mut self, declared: &mut bool) -> Result<(Connection, Arc<Ahead>), TopologyError> {
+        let ahead = Arc::default();
+        let opened = self.nodes.connect_counting("onceward consumer", self.heartbeat, &ahead).await;
         let connection = opened.map_err(|error| TopologyError::Broker { what: "a connection".into(), error })?;
         if !*declared {
             crate::broker::topology::declare(&connection, &self.names, self.partitions).await?;
             *declared = true;
         }
-        Ok(connection)
+        Ok((connection, ahead))
     }
 }

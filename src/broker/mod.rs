@@ -2,17 +2,20 @@
 
 pub mod dead_letters;
 pub mod delay;
+pub mod gatekeeper;
 pub mod letter;
 pub mod probe;
 pub mod publisher;
 pub mod topology;
 pub mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 
+use self::gatekeeper::ahead::Ahead;
 use crate::config::SecretUrl;
 use crate::config::nodes::BrokerUrls;
 
@@ -42,12 +45,25 @@ impl Nodes {
     /// # Errors
     /// lapin's about the last node, if none can be reached or all refuse.
     pub async fn connect(&mut self, name: &str, heartbeat: Heartbeat) -> Result<Connection, lapin::Error> {
+        self.connect_counting(name, heartbeat, &Arc::default()).await
+    }
+
+    /// The same, and says through `ahead` what messages the broker sends ahead over the new connection.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_counting(
+        &mut self,
+        name: &str,
+        heartbeat: Heartbeat,
+        ahead: &Arc<Ahead>,
+    ) -> Result<Connection, lapin::Error> {
         let count = self.urls.all().len();
         let mut failed = None;
         for _ in 0..count {
             let url = &self.urls.all()[self.turn % count];
             self.turn = (self.turn + 1) % count;
-            let connecting = connect(url, name, heartbeat);
+            let connecting = connect_counting(url, name, heartbeat, ahead);
             let connected = match count {
                 1 => connecting.await,
                 _ => tokio::time::timeout(NODE_WITHIN, connecting).await.unwrap_or_else(|_| Err(timed_out())),
@@ -76,11 +92,20 @@ fn timed_out() -> lapin::Error {
 /// # Errors
 /// lapin's, if the node can't be reached or refuses.
 pub async fn connect(url: &SecretUrl, name: &str, heartbeat: Heartbeat) -> Result<Connection, lapin::Error> {
+    connect_counting(url, name, heartbeat, &Arc::default()).await
+}
+
+async fn connect_counting(
+    url: &SecretUrl,
+    name: &str,
+    heartbeat: Heartbeat,
+    ahead: &Arc<Ahead>,
+) -> Result<Connection, lapin::Error> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let invalid = |error: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, error);
     let mut uri: AMQPUri = url.reveal().parse().map_err(invalid)?;
     uri.query.heartbeat.get_or_insert(heartbeat.0);
-    Connection::connect_uri(uri, properties).await
+    gatekeeper::connect(uri, properties, ahead.clone()).await
 }
 
 /// How long a connection may take to be closed in peace.

@@ -12,6 +12,9 @@ pub const MAX_HTTP_HEADERS: usize = 64;
 /// A message that breaks the contract, or that its entity's order leaves no place for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Poison {
+    /// What the AMQP library can't read, or should not.
+    #[error("the message can't be read: {0}")]
+    Unreadable(#[from] Unreadable),
     /// No `message_id`.
     #[error("the message has no message_id: set this property to the event's idempotency key")]
     MissingKey,
@@ -105,9 +108,27 @@ pub enum Poison {
     Unnumbered,
 }
 
+/// What can't be read in a message as it comes over the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// AMQP's short strings are bytes to the broker, and text to those who read them.
+    #[error("{0} is not UTF-8")]
+    NotText(&'static str),
+    /// Readers call themselves for each level.
+    #[error("its headers hold tables or arrays nested more than {deepest} deep")]
+    TooDeep {
+        /// The deepest that is read, the headers themselves counted in.
+        deepest: usize,
+    },
+    /// Lengths that don't fit, types that nobody knows.
+    #[error("its properties are not encoded as AMQP 0-9-1 has it")]
+    Malformed,
+}
+
 impl Poison {
     /// All codes.
-    pub const CODES: [&'static str; 19] = [
+    pub const CODES: [&'static str; 20] = [
+        "unreadable",
         "missing_message_id",
         "bad_message_id",
         "missing_entity",
@@ -133,6 +154,7 @@ impl Poison {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
+            Self::Unreadable(_) => "unreadable",
             Self::MissingKey => "missing_message_id",
             Self::BadKey(_) => "bad_message_id",
             Self::MissingEntity => "missing_entity",
@@ -169,6 +191,7 @@ mod tests {
     fn every_code_is_in_the_list_of_all() {
         let (earlier, now, number) = (Digest([0; 32]), Digest([1; 32]), Sequence(1));
         let of_each_kind = [
+            Poison::Unreadable(Unreadable::Malformed),
             Poison::MissingKey,
             Poison::BadKey(String::new()),
             Poison::MissingEntity,

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tracing::Span;
 
 use crate::broker::dead_letters::{About, DeadLetters};
+use crate::broker::gatekeeper::ahead::Share;
 use crate::broker::wire;
 use crate::clock;
 use crate::domain::admission::Admission;
@@ -30,12 +31,31 @@ const DEAD_LETTERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Messages that were taken in together.
 pub struct Batch {
-    /// Those that keep the contract, each with the span that ends with its acknowledgement.
-    pub events: Vec<(Arc<Event>, Span, Acker)>,
+    /// Those that keep the contract.
+    pub events: Vec<(Arc<Event>, Open)>,
     /// What became of them.
     pub admitted: oneshot::Receiver<Vec<Admitted>>,
     /// Those that break it.
     pub poisoned: Vec<Poisoned>,
+}
+
+/// What is open of a message that was taken in.
+pub struct Open {
+    /// Ends with its acknowledgement.
+    pub span: Span,
+    /// Acknowledges it.
+    pub acker: Acker,
+    /// Of the memory for messages that are not recorded.
+    pub share: Share,
+}
+
+/// Who writes a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Letter {
+    /// We do, with the reason.
+    Ours,
+    /// The message's queue, which has it as it came; we have only seen that it can't be read. The reason is in the log.
+    TheQueues,
 }
 
 /// A message that goes to the dead-letter exchange instead of its destination.
@@ -48,10 +68,10 @@ pub struct Poisoned {
     pub body: Bytes,
     /// Why.
     pub poison: Poison,
-    /// Ends with its acknowledgement.
-    pub span: Span,
-    /// Acknowledges it.
-    pub acker: Acker,
+    /// Who writes its letter.
+    pub letter: Letter,
+    /// What ends with its acknowledgement.
+    pub open: Open,
 }
 
 /// The acknowledging end of a consumer.
@@ -102,14 +122,14 @@ impl Acks {
         let outcomes = admitted.await.map_err(|_| "a partition has another owner".to_owned())?;
         let (mut recorded, mut duplicates) = (Vec::with_capacity(events.len()), 0);
         let all = poisoned.len() + events.len();
-        for ((event, span, acker), outcome) in events.into_iter().zip(outcomes) {
+        for ((event, open), outcome) in events.into_iter().zip(outcomes) {
             match outcome.admission {
-                Admission::Join { .. } | Admission::Redrive => recorded.push(acker),
+                Admission::Join { .. } | Admission::Redrive => recorded.push(open.acker),
                 Admission::Duplicate => {
                     duplicates += 1;
-                    recorded.push(acker);
+                    recorded.push(open.acker);
                 }
-                Admission::Reject(poison) => poisoned.push(rejected(&event, poison, span, acker)),
+                Admission::Reject(poison) => poisoned.push(rejected(&event, poison, open)),
             }
         }
         metrics::received(all, duplicates);
@@ -135,8 +155,17 @@ async fn acknowledge(recorded: &[Acker], all: bool) -> Result<(), String> {
 /// Tries until the broker has confirmed the letter: only then is the message acknowledged. One whose letter the broker refuses
 /// is rejected: its queue dead-letters it as it came.
 async fn dead_letter(letters: DeadLetters, message: Poisoned) -> Result<(), String> {
-    let Poisoned { routing_key, properties, body, poison, span, acker } = message;
+    let Poisoned { routing_key, properties, body, poison, letter, open } = message;
+    let Open { span, acker, share: _share } = open;
     trace::poisoned(&span, poison.code());
+    if letter == Letter::TheQueues {
+        tracing::warn!(
+            reason = poison.code(),
+            entity = routing_key,
+            "dead letter, as it came and without its reason: {poison}"
+        );
+        return reject(&acker, poison.code()).await;
+    }
     let trace = trace::traceparent(&span);
     let key = properties.message_id().as_ref().map(ShortString::as_str);
     let _sending = trace::dead_letter(&letters.exchange(), &routing_key, key, poison.code(), trace.as_ref());
@@ -148,9 +177,7 @@ async fn dead_letter(letters: DeadLetters, message: Poisoned) -> Result<(), Stri
         let Err(error) = letters.publish(about, []).await else { break };
         if error.is_refusal() {
             tracing::warn!(%error, reason, entity = routing_key, "a dead letter was refused in every form; the queue dead-letters the message as it came: {poison}");
-            metrics::dead_lettered(reason);
-            let options = BasicRejectOptions { requeue: false };
-            return acker.reject(options).await.map(drop).map_err(|error| error.to_string());
+            return reject(&acker, reason).await;
         }
         if !told {
             tracing::warn!(%error, reason, "a dead letter could not be published; it is tried again");
@@ -164,13 +191,20 @@ async fn dead_letter(letters: DeadLetters, message: Poisoned) -> Result<(), Stri
     acker.ack(BasicAckOptions::default()).await.map(drop).map_err(|error| error.to_string())
 }
 
-fn rejected(event: &Event, poison: Poison, span: Span, acker: Acker) -> Poisoned {
+/// Leaves a message to its queue, which dead-letters it.
+async fn reject(acker: &Acker, reason: &'static str) -> Result<(), String> {
+    metrics::dead_lettered(reason);
+    let options = BasicRejectOptions { requeue: false };
+    acker.reject(options).await.map(drop).map_err(|error| error.to_string())
+}
+
+fn rejected(event: &Event, poison: Poison, open: Open) -> Poisoned {
     Poisoned {
         routing_key: event.entity.to_string(),
         properties: wire::decode(&event.properties),
         body: event.body.clone(),
         poison,
-        span,
-        acker,
+        letter: Letter::Ours,
+        open,
     }
 }

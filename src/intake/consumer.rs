@@ -1,6 +1,5 @@
 //! The consumers of one partition: its events, and its due queue.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
@@ -9,13 +8,14 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Acker, Channel, Connection};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
-use super::Intake;
 use super::acks::Acks;
 use super::reader::Reader;
+use super::{Intake, Memory};
 use crate::broker::dead_letters::DeadLetters;
 use crate::broker::delay::{Due, failed_at};
+use crate::broker::gatekeeper::ahead::Watched;
 use crate::broker::topology::Names;
 use crate::domain::event::Partition;
 use crate::handoff::Notice;
@@ -26,6 +26,8 @@ use crate::store::operator::{Decided, Verb};
 const PREFETCH_IN_ALL: u16 = 2_048;
 /// Tokens of a due queue that the broker sends ahead.
 const DUE_PREFETCH: u16 = 64;
+/// The largest message in a due queue, in bytes: all of ours are smaller.
+const DUE_BYTES: usize = 64 * 1024;
 /// Batches of a partition that are being recorded or acknowledged at one time.
 const BATCHES: usize = 4;
 /// A broker that is alive answers within milliseconds.
@@ -65,6 +67,7 @@ pub struct Consumer {
     names: Names,
     events: Channel,
     due: Channel,
+    tokens: Watched,
     reader: Reader,
     recorded: mpsc::Receiver<super::acks::Batch>,
     acks: Acks,
@@ -76,28 +79,27 @@ impl Consumer {
     ///
     /// # Errors
     /// Why the connection can't be used.
-    pub async fn open(
-        connection: &Connection,
-        intake: &Intake,
-        held: Held,
-        bodies: &Arc<Semaphore>,
-    ) -> Result<Self, String> {
+    pub async fn open(connection: &Connection, intake: &Intake, held: Held, memory: &Memory) -> Result<Self, String> {
         // The same for every worker at every time: so whoever comes next takes all that a former one gave back in one
         // piece, and the queue keeps its order.
         let prefetch = (PREFETCH_IN_ALL / intake.partitions).clamp(8, 256);
         let (batches, recorded) = mpsc::channel(BATCHES);
+        let events = answer(channel(connection, prefetch)).await?;
+        let due = answer(channel(connection, DUE_PREFETCH)).await?;
         let reader = Reader {
+            ahead: memory.ahead.watch(events.id(), intake.terms.body_limit),
             terms: intake.terms.clone(),
             commands: intake.commands.clone(),
             hosts: intake.hosts.clone(),
             origin: intake.origin.clone(),
-            bodies: bodies.clone(),
+            bodies: memory.bodies.clone(),
             held: held.clone(),
             batches,
         };
         Ok(Self {
-            events: answer(channel(connection, prefetch)).await?,
-            due: answer(channel(connection, DUE_PREFETCH)).await?,
+            tokens: memory.ahead.watch(due.id(), DUE_BYTES),
+            events,
+            due,
             reader,
             recorded,
             acks: Acks {
@@ -116,7 +118,7 @@ impl Consumer {
     /// # Errors
     /// Why the connection can't be used any more.
     pub async fn run(self) -> Result<(), String> {
-        let Self { held, names, events, due, reader, recorded, acks, notices } = self;
+        let Self { held, names, events, due, tokens: ahead, reader, recorded, acks, notices } = self;
         let (lease, partition) = (held.lease(), held.partition());
         let (queue, due_queue) = (names.partition(partition), names.due(partition));
         let consuming = async {
@@ -124,7 +126,7 @@ impl Consumer {
             lease.note_alone();
             let deliveries = consume(&events, &queue).await?;
             let tokens = consume(&due, &due_queue).await?;
-            tokio::try_join!(reader.run(deliveries), pass_on(tokens, partition, notices)).map(drop)
+            tokio::try_join!(reader.run(deliveries), pass_on(tokens, ahead, partition, notices)).map(drop)
         };
         let until_closed = async {
             tokio::select! {
@@ -172,7 +174,12 @@ async fn until_alone(channel: &Channel, queue: &str, graceful: bool) -> Result<(
 
 /// Passes tokens and operators' decisions on to dispatch. A lost token is found by a sweep; a decision is acknowledged when it is
 /// recorded, so that a worker that dies before leaves it to the next owner. As many are under way as the prefetch allows.
-async fn pass_on(mut due: Deliveries, partition: Partition, notices: mpsc::Sender<Notice>) -> Result<(), String> {
+async fn pass_on(
+    mut due: Deliveries,
+    ahead: Watched,
+    partition: Partition,
+    notices: mpsc::Sender<Notice>,
+) -> Result<(), String> {
     let mut carried_out = FuturesUnordered::new();
     loop {
         let delivery = tokio::select! {
@@ -184,6 +191,8 @@ async fn pass_on(mut due: Deliveries, partition: Partition, notices: mpsc::Sende
             }
             delivery = due.next() => delivery?,
         };
+        // One that can't be read has come empty, and is none of ours either.
+        drop(ahead.take(delivery.delivery_tag));
         let failed_us = failed_at(&delivery.properties);
         let decided = |id, verb| {
             let (done, recorded) = oneshot::channel();

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::Acker;
 use lapin::message::Delivery;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tracing::Span;
 
-use super::acks::{Batch, Poisoned};
+use super::acks::{Batch, Letter, Open, Poisoned};
 use super::consumer::Deliveries;
+use crate::broker::gatekeeper::ahead::Watched;
 use crate::broker::wire;
 use crate::clock;
 use crate::domain::contract::{self, Terms};
@@ -39,6 +38,8 @@ pub struct Reader {
     pub hosts: Arc<HostLimit>,
     /// Where the messages come from, for traces.
     pub origin: trace::Broker,
+    /// What the broker has sent ahead on the partition's channel.
+    pub ahead: Watched,
     /// Memory for bodies, in KiB.
     pub bodies: Arc<Semaphore>,
     /// On the partition that is consumed.
@@ -51,7 +52,7 @@ pub struct Reader {
 struct Gathered {
     arrivals: Vec<Arrival>,
     /// Of the arrivals.
-    spans: Vec<(Span, Acker)>,
+    open: Vec<Open>,
     poisoned: Vec<Poisoned>,
     bytes: usize,
 }
@@ -80,24 +81,31 @@ impl Reader {
     }
 
     async fn take(&self, gathered: &mut Gathered, delivery: Delivery) -> Result<(), String> {
-        let Delivery { routing_key, properties, data, acker, .. } = delivery;
+        let Delivery { delivery_tag, routing_key, properties, data, acker, .. } = delivery;
+        let (share, refused) = self.ahead.take(delivery_tag);
         let size = data.len();
         let message = wire::message(routing_key.as_str(), &properties, data);
         let body = message.body.clone();
         let span = trace::process(&self.origin, self.held.partition(), &message);
-        match contract::read(message, self.held.partition(), &self.terms) {
+        let letter = if refused.is_none() { Letter::Ours } else { Letter::TheQueues };
+        let read = match refused {
+            Some(poison) => Err(poison),
+            None => contract::read(message, self.held.partition(), &self.terms),
+        };
+        let open = Open { span, acker, share };
+        match read {
             Ok(mut event) => {
-                event.trace = trace::traceparent(&span);
+                event.trace = trace::traceparent(&open.span);
                 event.taken_in = clock::unix_millis();
                 let place = self.find_place(gathered, &event).await?;
                 let (digest, event) = (event.digest(), Arc::new(event));
                 let arrival = Arrival { number: 0, event, digest, held: self.held.clone(), place, unstorable: None };
                 gathered.arrivals.push(arrival);
-                gathered.spans.push((span, acker));
+                gathered.open.push(open);
             }
             Err(poison) => {
                 let routing_key = routing_key.to_string();
-                gathered.poisoned.push(Poisoned { routing_key, properties, body, poison, span, acker });
+                gathered.poisoned.push(Poisoned { routing_key, properties, body, poison, letter, open });
             }
         }
         gathered.bytes += size;
@@ -127,13 +135,13 @@ impl Reader {
     }
 
     async fn flush(&self, gathered: &mut Gathered) -> Result<(), String> {
-        let Gathered { arrivals, spans, poisoned, .. } = std::mem::take(gathered);
+        let Gathered { arrivals, open, poisoned, .. } = std::mem::take(gathered);
         if arrivals.is_empty() && poisoned.is_empty() {
             return Ok(());
         }
         let stopped = || "the worker stops".to_owned();
         let events = arrivals.iter().map(|arrival| arrival.event.clone());
-        let events = events.zip(spans).map(|(event, (span, acker))| (event, span, acker)).collect();
+        let events = events.zip(open).collect();
         let (reply, admitted) = oneshot::channel();
         if arrivals.is_empty() {
             let _ = reply.send(Vec::new());

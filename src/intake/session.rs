@@ -1,16 +1,14 @@
 //! One connection's worth of consuming: a consumer for each partition that is ours.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::Connection;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Intake;
 use super::consumer::Consumer;
+use super::{Intake, Memory};
 use crate::broker::until_lost;
 use crate::domain::event::Partition;
 
@@ -25,11 +23,11 @@ const ACK_WITHIN: Duration = Duration::from_secs(5);
 pub async fn run(
     connection: &Connection,
     intake: &mut Intake,
-    bodies: &Arc<Semaphore>,
+    memory: &Memory,
     stop: &CancellationToken,
 ) -> Result<(), String> {
     tokio::select! {
-        ended = consume(connection, intake, bodies, stop) => ended,
+        ended = consume(connection, intake, memory, stop) => ended,
         () = until_lost(connection) => Err("the connection was lost".into()),
     }
 }
@@ -37,7 +35,7 @@ pub async fn run(
 async fn consume(
     connection: &Connection,
     intake: &mut Intake,
-    bodies: &Arc<Semaphore>,
+    memory: &Memory,
     stop: &CancellationToken,
 ) -> Result<(), String> {
     let mut consumers = JoinSet::new();
@@ -50,7 +48,7 @@ async fn consume(
             if consumed.get(&lease.partition) == Some(&lease.epoch) {
                 continue;
             }
-            let consumer = Consumer::open(connection, intake, held, bodies).await?;
+            let consumer = Consumer::open(connection, intake, held, memory).await?;
             consumers.spawn(consumer.run());
             consumed.insert(lease.partition, lease.epoch);
         }
