@@ -30,7 +30,7 @@ use crate::host_limit::shared::HostLimit;
 use crate::intake::Intake;
 use crate::ownership::Ownership;
 use crate::reconnect::Delays;
-use crate::rescue::{Rescue, Round};
+use crate::rescue::Rescue;
 use crate::settle::{Announcer, Judge};
 use crate::store::cluster::{self, ClusterError, Fixed};
 use crate::store::lease::Lease;
@@ -107,18 +107,19 @@ pub async fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
     args.validate().map_err(WorkerError::Setting)?;
     raise_file_limit();
     let mut signals = Signals::new().map_err(WorkerError::Signal)?;
-    let database = Database::new(&args.database.database_url, "onceward worker")?.give_up_within(args.lease);
-    tokio::select! {
+    let database = Database::new(&args.database.database_url, &format!("onceward worker {}", args.name()))?
+        .give_up_within(args.lease);
+    let names = tokio::select! {
         prepared = prepare(args, &database) => prepared?,
         () = signals.next() => return Ok(()),
-    }
+    };
     let admin = admin::listen(args.admin_listen).await.map_err(WorkerError::Setting)?;
-    let worker = Worker::start(args, database, admin)?;
+    let worker = Worker::start(args, database, names, admin)?;
     worker.until_stopped(&mut signals, args.drain_time).await
 }
 
-/// Waits for the servers, looks at the broker, and brings the schema up to date.
-async fn prepare(args: &WorkerArgs, database: &Database) -> Result<(), WorkerError> {
+/// Waits for the servers, looks at the broker, and brings the schema up to date; gives the names of exchanges and queues.
+async fn prepare(args: &WorkerArgs, database: &Database) -> Result<Names, WorkerError> {
     let show = humantime::format_duration;
     tracing::info!(
         amqp = %args.broker.amqp_url,
@@ -146,14 +147,19 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<(), WorkerErr
         "onceward {} starts",
         env!("CARGO_PKG_VERSION")
     );
-    if let Some(info) = probe::ask(&args.broker.amqp_url).await.filter(|info| !info.is_supported()) {
+    let broker = probe::ask(&args.broker.amqp_url).await;
+    if let Some(info) = broker.as_ref().filter(|info| !info.is_supported()) {
         return Err(WorkerError::Broker(format!("{} {}", info.product, info.version)));
     }
     let mut delays = Delays::default();
     let mut told = false;
     loop {
         let error = match set_up(args, database).await {
-            Ok(()) => return Ok(()),
+            Ok(topology) => {
+                let names = Names::new(&args.broker.exchange).declared_as(topology);
+                broker.iter().for_each(|broker| topology::advise(&names, broker));
+                return Ok(names);
+            }
             Err(
                 WorkerError::Cluster(ClusterError::Database(error))
                 | WorkerError::Database(error)
@@ -172,7 +178,7 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<(), WorkerErr
     }
 }
 
-async fn set_up(args: &WorkerArgs, database: &Database) -> Result<(), WorkerError> {
+async fn set_up(args: &WorkerArgs, database: &Database) -> Result<i32, WorkerError> {
     let mut connection = database.connect().await?;
     let encoding = store::encoding(&mut connection).await?;
     if encoding != "UTF8" {
@@ -180,8 +186,7 @@ async fn set_up(args: &WorkerArgs, database: &Database) -> Result<(), WorkerErro
     }
     store::migrate(&mut connection).await?;
     let (partitions, exchange) = (args.partitions, args.broker.exchange.as_str());
-    cluster::join(&mut connection, Fixed { partitions, exchange, topology: topology::VERSION }).await?;
-    Ok(())
+    Ok(cluster::join(&mut connection, Fixed { partitions, exchange, topology: topology::VERSION }).await?)
 }
 
 /// All running parts, in the order in which they end.
@@ -207,14 +212,19 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(args: &WorkerArgs, database: Database, admin: Option<TcpListener>) -> Result<Self, WorkerError> {
+    fn start(
+        args: &WorkerArgs,
+        database: Database,
+        names: Names,
+        admin: Option<TcpListener>,
+    ) -> Result<Self, WorkerError> {
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
-        let (names, pool) = (Names::new(&args.broker.exchange), database.pool());
+        let pool = database.pool();
         let member = Member { id: Uuid::new_v4(), name: args.name(), host_cap: args.host_connections };
         // None before this worker has its share of the cap.
         let hosts = HostLimit::new(0, args.max_in_flight.into());
         let sender = sender(args)?;
-        let (publisher, keep_publishing) = Publisher::new(&args.broker.amqp_url, end.clone());
+        let (publisher, keep_publishing) = Publisher::new(nodes(args), end.clone());
         let (commands, to_write) = mpsc::channel(COMMANDS);
         let (written, from_writer) = mpsc::channel(WRITTEN);
         let (notices, noticed) = mpsc::channel(NOTICES);
@@ -235,16 +245,9 @@ impl Worker {
         let ownership =
             Ownership { database, member, lease: args.lease, hosts: hosts.clone(), health: health.clone(), owned };
         let feeds = (commands.clone(), notices.clone(), publisher.clone());
-        let intake = intake(args, feeds, &hosts, ours.clone(), &health, &reached);
+        let intake = intake(args, names.clone(), feeds, &hosts, ours.clone(), &health, &reached);
         let census = census::run(pool.clone(), ours.clone(), counted, stop.clone());
-        let rescue = Rescue {
-            pool: pool.clone(),
-            owned: ours.clone(),
-            notices,
-            dead_letters: dead_letters.clone(),
-            retention: args.retention,
-            round: Round::default(),
-        };
+        let rescue = Rescue::new(pool.clone(), ours.clone(), notices, dead_letters.clone(), args.retention);
         let ports = Ports {
             written: from_writer,
             owned: ours,
@@ -361,6 +364,7 @@ fn watch_gauges(
 
 fn intake(
     args: &WorkerArgs,
+    names: Names,
     (commands, notices, publisher): (mpsc::Sender<Command>, mpsc::Sender<Notice>, Publisher),
     hosts: &Arc<HostLimit>,
     owned: watch::Receiver<Vec<Arc<Lease>>>,
@@ -369,8 +373,8 @@ fn intake(
 ) -> Intake {
     let BrokerArgs { amqp_url, exchange } = &args.broker;
     Intake {
-        nodes: Nodes::new(amqp_url),
-        names: Names::new(exchange),
+        nodes: nodes(args),
+        names,
         partitions: args.partitions,
         terms: args.terms(),
         commands,
@@ -383,6 +387,10 @@ fn intake(
         heartbeat: Heartbeat::under(args.lease),
         reached: reached.clone(),
     }
+}
+
+fn nodes(args: &WorkerArgs) -> Nodes {
+    Nodes::new(&args.broker.amqp_url).for_worker(&args.name())
 }
 
 fn sender(args: &WorkerArgs) -> Result<Sender, reqwest::Error> {

@@ -21,7 +21,7 @@ use crate::store::{outbox, retention, stray};
 const EVERY: Duration = Duration::from_secs(1);
 /// A retry or dead letter that is late by this much has lost its message.
 const LATE_MS: i64 = 2_000;
-/// What one sweep picks up of each kind at most; the rest is found by the next.
+/// What one sweep picks up of each kind at most; the next one goes on behind it, so that what can't be helped hides nothing.
 const AT_MOST: i64 = 1_000;
 /// Hosts that one sweep names at most.
 const HOSTS: i64 = 1_000;
@@ -30,23 +30,26 @@ const RETENTION_EVERY: Duration = Duration::from_secs(10);
 
 /// The sweeps.
 pub struct Rescue {
-    /// For reading.
-    pub pool: PgPool,
-    /// The partitions that are ours.
-    pub owned: watch::Receiver<Vec<Arc<Lease>>>,
-    /// To dispatch.
-    pub notices: mpsc::Sender<Notice>,
-    /// To settle.
-    pub dead_letters: mpsc::Sender<DeadLettered>,
-    /// How long finished events are kept.
-    pub retention: Duration,
+    pool: PgPool,
+    owned: watch::Receiver<Vec<Arc<Lease>>>,
+    notices: mpsc::Sender<Notice>,
+    dead_letters: mpsc::Sender<DeadLettered>,
+    retention: Duration,
     /// Where the look through all open events is.
-    pub round: Round,
+    round: Round,
+    late: Late,
+}
+
+/// Behind which overdue retry, and behind which dead letter, the next sweep looks.
+#[derive(Debug, Default)]
+struct Late {
+    retry: (i64, i64),
+    letter: Option<EventId>,
 }
 
 /// Rounds through the open events, a few at a time.
 #[derive(Debug)]
-pub struct Round {
+struct Round {
     /// A round begins behind this one: below it, nothing was open in the round before.
     from: EventId,
     /// The next look begins behind this one.
@@ -80,6 +83,19 @@ impl Round {
 }
 
 impl Rescue {
+    /// Reads from the pool, for the partitions that are ours; what it finds goes to dispatch, and to those who publish dead
+    /// letters. Finished events are kept for the retention time.
+    #[must_use]
+    pub fn new(
+        pool: PgPool,
+        owned: watch::Receiver<Vec<Arc<Lease>>>,
+        notices: mpsc::Sender<Notice>,
+        dead_letters: mpsc::Sender<DeadLettered>,
+        retention: Duration,
+    ) -> Self {
+        Self { pool, owned, notices, dead_letters, retention, round: Round::default(), late: Late::default() }
+    }
+
     /// Sweeps until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let retain = expire(self.pool.clone(), self.owned.clone(), self.retention);
@@ -109,13 +125,16 @@ impl Rescue {
             return Ok(());
         }
         let mut connection = self.pool.acquire().await?;
-        let overdue = line::overdue(&mut connection, &partitions, LATE_MS, AT_MOST).await?;
+        let overdue = line::overdue(&mut connection, &partitions, LATE_MS, self.late.retry, AT_MOST).await?;
+        self.late.retry = full(&overdue).map(Overdue::place).unwrap_or_default();
         let hosts = line::parked_hosts(&mut connection, &partitions, HOSTS).await?;
         let strays = stray::any(&mut connection, &partitions).await?;
         let Looked { suspects, span, more } = audit::look(&mut connection, &partitions, self.round.at).await?;
         self.round.note(span, more);
         drop(connection);
-        let left = outbox::left_behind(&self.pool, &partitions, LATE_MS, AT_MOST).await?;
+        let behind = self.late.letter.unwrap_or(EventId(0));
+        let left = outbox::left_behind(&self.pool, &partitions, LATE_MS, behind, AT_MOST).await?;
+        self.late.letter = full(&left).map(|(id, _)| *id);
         for (id, partition) in left {
             // What finds no room is found again.
             if let Some(held) = held.get(&partition) {
@@ -124,7 +143,7 @@ impl Rescue {
         }
         // Waiting for dispatch must not hold up a handover.
         drop(held);
-        for Overdue { event_id, attempts, partition, entity } in overdue {
+        for Overdue { event_id, attempts, partition, entity, .. } in overdue {
             let token = Token { id: EventId(event_id), attempts: u16::try_from(attempts).unwrap_or_default() };
             let notice = Notice::Overdue(Partition(partition), entity.into(), token);
             let _ = self.notices.send(notice).await;
@@ -140,6 +159,11 @@ impl Rescue {
         }
         Ok(())
     }
+}
+
+/// The last of a look that found as many as it takes; after one that found fewer, the next begins anew.
+fn full<T>(found: &[T]) -> Option<&T> {
+    found.last().filter(|_| i64::try_from(found.len()).is_ok_and(|count| count >= AT_MOST))
 }
 
 /// Deletes what has expired. The owner of the first partition does so for all.

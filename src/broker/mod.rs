@@ -28,13 +28,21 @@ pub struct Nodes {
     urls: BrokerUrls,
     /// Where the next round begins.
     turn: usize,
+    /// Whose connections they are, for the broker's own tools.
+    worker: Option<String>,
 }
 
 impl Nodes {
     /// Begins with the first.
     #[must_use]
     pub fn new(urls: &BrokerUrls) -> Self {
-        Self { urls: urls.clone(), turn: 0 }
+        Self { urls: urls.clone(), turn: 0, worker: None }
+    }
+
+    /// Its connections carry the worker's name.
+    #[must_use]
+    pub fn for_worker(self, name: &str) -> Self {
+        Self { worker: Some(name.into()), ..self }
     }
 
     /// Connects to the first node that answers, under a name that the broker's own tools show. The next time begins with
@@ -58,6 +66,10 @@ impl Nodes {
         heartbeat: Heartbeat,
         ahead: &Arc<Ahead>,
     ) -> Result<Connection, lapin::Error> {
+        let name = match &self.worker {
+            Some(worker) => &format!("{name} {worker}"),
+            None => name,
+        };
         let count = self.urls.all().len();
         let mut failed = None;
         for _ in 0..count {

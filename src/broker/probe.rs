@@ -28,6 +28,12 @@ pub struct BrokerInfo {
 }
 
 impl BrokerInfo {
+    /// The first number of the version.
+    #[must_use]
+    pub fn major(&self) -> u32 {
+        self.version.split(['.', '-', '+']).next().and_then(|major| major.parse().ok()).unwrap_or(0)
+    }
+
     /// Whether the broker has what the topology needs: at-least-once dead-lettering came with RabbitMQ 3.10.
     #[must_use]
     pub fn is_supported(&self) -> bool {

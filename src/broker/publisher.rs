@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::topology::{self, Names};
 use super::{Heartbeat, Nodes};
-use crate::config::nodes::BrokerUrls;
 use crate::reconnect::Delays;
 
 /// The longest wait for a confirm of what may get lost; a broker that is alive answers within milliseconds.
@@ -84,9 +83,9 @@ impl PublishError {
 
 impl Publisher {
     /// A publisher, and the task that keeps it connected until `stop`.
-    pub fn new(urls: &BrokerUrls, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send + use<>) {
+    pub fn new(nodes: Nodes, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (sender, link) = watch::channel(None);
-        (Self { link }, stay_connected(Nodes::new(urls), sender, stop))
+        (Self { link }, stay_connected(nodes, sender, stop))
     }
 
     /// Declares again what somebody has deleted of the exchanges and queues that we alone publish to, as long as it runs.

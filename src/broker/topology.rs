@@ -7,27 +7,42 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
 use super::delay;
+use super::probe::BrokerInfo;
 use crate::domain::event::Partition;
 
 /// The version of what is declared here, recorded in the database at the first start. The broker refuses a queue's
 /// declaration with other arguments, so that a change to them needs a next version and a way to get there.
-pub const VERSION: i32 = 1;
+///
+/// Version 2 says of each queue how often a message may come back to it. What an earlier program has declared stays as it is.
+pub const VERSION: i32 = 2;
+/// The first version whose due queues and dead-letter queue have a limit of their own.
+const LIMITED: i32 = 2;
 
 /// Returns of a message to its queue before the broker itself dead-letters it. Every lost connection returns what was
 /// not acknowledged, so the limit is far above the 20 of RabbitMQ 4; it is there for a message that kills its worker.
 const DELIVERY_LIMIT: i64 = 1_000;
+/// The same where nothing may be dropped: dead letters, which people and shovels put back as often as they like, and what
+/// operators have decided. RabbitMQ 4 drops at 20 returns where a queue says nothing; 3.10 knows no "never".
+const NEVER: i64 = i32::MAX as i64;
 
 /// The names of one Onceward's exchanges and queues, all derived from the events exchange.
 #[derive(Clone, Debug)]
 pub struct Names {
     events: String,
+    version: i32,
 }
 
 impl Names {
     /// For the exchange that producers publish to.
     #[must_use]
     pub fn new(events: &str) -> Self {
-        Self { events: events.into() }
+        Self { events: events.into(), version: VERSION }
+    }
+
+    /// As they were declared first, by a program that knew this version.
+    #[must_use]
+    pub fn declared_as(self, version: i32) -> Self {
+        Self { version, ..self }
     }
 
     /// The exchange that producers publish to.
@@ -111,6 +126,20 @@ pub enum TopologyError {
         /// lapin's error.
         error: lapin::Error,
     },
+}
+
+/// Tells whoever has set up an earlier version on a broker that drops what came back 20 times what to do about it.
+pub fn advise(names: &Names, broker: &BrokerInfo) {
+    if names.version < LIMITED && broker.major() >= 4 {
+        let events = &names.events;
+        tracing::warn!(
+            "the queues `{events}.dead-letter` and `{events}.due.*` were declared without a delivery limit, and {} {} drops a \
+             message that came back 20 times: set one by a policy, `rabbitmqctl set_policy onceward \
+             '^{events}\\.(dead-letter|due\\.[0-9]+)$' '{{\"delivery-limit\":{NEVER}}}' --apply-to queues`",
+            broker.product,
+            broker.version
+        );
+    }
 }
 
 impl TopologyError {
@@ -221,7 +250,7 @@ impl Declarer<'_> {
     async fn dead_letters(&self) -> Result<(), TopologyError> {
         let name = self.names.dead_letter();
         self.exchange(&name, ExchangeKind::Topic, FieldTable::default()).await?;
-        self.queue(&name, table([])).await?;
+        self.queue(&name, self.limited(table([]))).await?;
         self.bind(&name, &name, "#").await
     }
 
@@ -255,7 +284,8 @@ impl Declarer<'_> {
     /// One binding of weight 1 for each partition, in order: the exchange numbers its buckets by the order of binding.
     async fn partition(&self, partition: Partition) -> Result<(), TopologyError> {
         let due = self.names.due(partition);
-        self.queue(&due, table([("x-single-active-consumer", AMQPValue::Boolean(true))])).await?;
+        let arguments = table([("x-single-active-consumer", AMQPValue::Boolean(true))]);
+        self.queue(&due, self.limited(arguments)).await?;
         self.bind(&due, &self.names.due_exchange(), &delay::due_pattern(partition)).await?;
         let queue = self.names.partition(partition);
         let arguments = [
@@ -267,6 +297,14 @@ impl Declarer<'_> {
         ];
         self.queue(&queue, table(arguments)).await?;
         self.bind(&queue, self.names.events(), "1").await
+    }
+
+    /// The arguments of a queue that drops nothing, as far as its version says so.
+    fn limited(&self, mut arguments: FieldTable) -> FieldTable {
+        if self.names.version >= LIMITED {
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(NEVER));
+        }
+        arguments
     }
 
     async fn exchange(&self, name: &str, kind: ExchangeKind, arguments: FieldTable) -> Result<(), TopologyError> {

@@ -4,6 +4,7 @@ use clap::Args;
 use sqlx::Connection as _;
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::Nodes;
 use crate::broker::delay::{self, Due};
 use crate::broker::publisher::{PublishError, Publisher};
 use crate::broker::topology::Names;
@@ -59,7 +60,7 @@ pub enum RedriveError {
 pub async fn run(args: &RedriveArgs) -> Result<(), RedriveError> {
     let mut connection = Database::new(&args.database.database_url, "onceward redrive")?.connect().await?;
     let stop = CancellationToken::new();
-    let (publisher, keep) = Publisher::new(&args.broker.amqp_url, stop.clone());
+    let (publisher, keep) = Publisher::new(Nodes::new(&args.broker.amqp_url), stop.clone());
     let keeper = tokio::spawn(keep);
     if tokio::time::timeout(CONNECT_WITHIN, publisher.connected()).await.is_err() {
         return Err(RedriveError::NoBroker(args.broker.amqp_url.to_string()));

@@ -68,11 +68,12 @@ pub struct Fixed<'a> {
     pub topology: i32,
 }
 
-/// Records the settings, or compares them with those recorded.
+/// Records the settings, or compares them with those recorded; gives the version of exchanges and queues as it was when they were
+/// first declared.
 ///
 /// # Errors
 /// What differs, in words.
-pub async fn join(connection: &mut PgConnection, fixed: Fixed<'_>) -> Result<(), ClusterError> {
+pub async fn join(connection: &mut PgConnection, fixed: Fixed<'_>) -> Result<i32, ClusterError> {
     sqlx::query("insert into cluster (partitions, exchange, topology) values ($1, $2, $3) on conflict do nothing")
         .bind(i32::from(fixed.partitions))
         .bind(fixed.exchange)
@@ -94,7 +95,7 @@ pub async fn join(connection: &mut PgConnection, fixed: Fixed<'_>) -> Result<(),
         .bind(i32::from(fixed.partitions))
         .execute(connection)
         .await?;
-    Ok(())
+    Ok(recorded.topology)
 }
 
 #[derive(sqlx::FromRow)]

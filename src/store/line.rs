@@ -360,9 +360,19 @@ pub struct Overdue {
     pub partition: i32,
     /// Its entity.
     pub entity: String,
+    /// When it was due, in microseconds since 1970.
+    pub due_us: i64,
 }
 
-/// Retries that are overdue by more than `late_ms`: their token was lost, or is on its way.
+impl Overdue {
+    /// Where the next look goes on, so that retries that can't begin yet don't hide those behind them.
+    #[must_use]
+    pub fn place(&self) -> (i64, i64) {
+        (self.due_us, self.event_id)
+    }
+}
+
+/// Retries that are overdue by more than `late_ms`, behind a place in their order: their token was lost, or is on its way.
 ///
 /// # Errors
 /// sqlx's.
@@ -370,15 +380,21 @@ pub async fn overdue(
     connection: &mut PgConnection,
     partitions: &[i32],
     late_ms: i64,
+    (due_us, event_id): (i64, i64),
     limit: i64,
 ) -> Result<Vec<Overdue>, sqlx::Error> {
     sqlx::query_as(
-        "select event_id, attempts, partition, entity from open_event where partition = any($1) and not parked \
-         and due_at < clock_timestamp() - $2 * interval '1 ms' and state = 'RETRY_WAIT' order by due_at limit $3",
+        "select event_id, attempts, partition, entity, (extract(epoch from due_at) * 1000000)::int8 as due_us \
+         from open_event where partition = any($1) and not parked and state = 'RETRY_WAIT' \
+         and due_at < clock_timestamp() - $2 * interval '1 ms' \
+         and (due_at, event_id) > (timestamptz 'epoch' + $4 * interval '1 microsecond', $5) \
+         order by due_at, event_id limit $3",
     )
     .bind(partitions)
     .bind(late_ms)
     .bind(limit)
+    .bind(due_us)
+    .bind(event_id)
     .fetch_all(connection)
     .await
 }

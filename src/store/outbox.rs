@@ -52,7 +52,7 @@ pub async fn unpublished_one(pool: &PgPool, id: EventId) -> Result<Option<DeadLe
     .await
 }
 
-/// Dead letters that have waited for more than `late_ms`: a crash or a lost connection left them. With the
+/// Dead letters behind a place that have waited for more than `late_ms`: a crash or a lost connection left them. With the
 /// partition of each.
 ///
 /// # Errors
@@ -61,15 +61,17 @@ pub async fn left_behind(
     pool: &PgPool,
     partitions: &[i32],
     late_ms: i64,
+    behind: EventId,
     limit: i64,
 ) -> Result<Vec<(EventId, i32)>, sqlx::Error> {
     let rows: Vec<(i64, i32)> = sqlx::query_as(
         "select event_id, partition from dead_letter where published_at is null and partition = any($1) \
-         and failed_at < clock_timestamp() - $2 * interval '1 ms' order by event_id limit $3",
+         and failed_at < clock_timestamp() - $2 * interval '1 ms' and event_id > $4 order by event_id limit $3",
     )
     .bind(partitions)
     .bind(late_ms)
     .bind(limit)
+    .bind(behind.0)
     .fetch_all(pool)
     .await?;
     Ok(rows.into_iter().map(|(id, partition)| (EventId(id), partition)).collect())

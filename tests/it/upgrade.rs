@@ -80,6 +80,7 @@ fn what_a_worker_of_the_schema_before_has_left_open_is_delivered_in_order() {
         let worker = Worker::start(world, &["--on-exhausted", "hold"]).await;
         let dead_letters = DeadLetters::open(world).await;
         receiver.wait_for_delivered(SOON, LEFT.len() - 2).await;
+        assert_eq!(limit_of_returns(world, "events.due.0").await, None, "as the earlier program has declared it");
         assert_eq!(dead_letters.wait_for_key(SOON, "held-1").await.reason(), "exhausted");
         let (code, text) = run_to_end(world, &["redrive", "held-1"]).await;
         assert_eq!(code, 0, "{text}");
@@ -149,6 +150,25 @@ fn a_worker_works_on_and_can_be_restarted_next_to_a_newer_schema() {
     });
 }
 
+/// How often a message may come back to a queue.
+async fn limit_of_returns(world: &World, queue: &str) -> Option<i64> {
+    let declared = world.ask(&format!("api/queues/{}/{queue}", world.name)).await;
+    declared["arguments"]["x-delivery-limit"].as_i64()
+}
+
+#[test]
+fn no_queue_of_a_new_topology_drops_what_comes_back_often() {
+    test(Load::Shared, async |world| {
+        Worker::start(world, &["--partitions", "1"]).await.stop().await;
+        for (queue, least) in
+            [("events.partition.0", 1_000), ("events.due.0", 1 << 30), ("events.dead-letter", 1 << 30)]
+        {
+            let limit = limit_of_returns(world, queue).await;
+            assert!(limit.is_some_and(|limit| limit >= least), "{queue}: {limit:?}");
+        }
+    });
+}
+
 #[test]
 fn what_is_too_new_stops_the_start_with_one_clear_line() {
     test(Load::Shared, async |world| {
@@ -157,7 +177,7 @@ fn what_is_too_new_stops_the_start_with_one_clear_line() {
         let known = migrator().await.iter().map(|migration| migration.version).max().expect("a migration");
         let table = [
             ("least_schema = 9000", format!("migration 9000, and onceward {VERSION} knows them up to {known}")),
-            ("least_schema = 0, topology = 9", format!("version 9 of them, and onceward {VERSION} knows 1")),
+            ("least_schema = 0, topology = 9", format!("version 9 of them, and onceward {VERSION} knows 2")),
         ];
         for (newer, told) in table {
             execute(&mut connection, &format!("update cluster set {newer}")).await;
@@ -165,7 +185,7 @@ fn what_is_too_new_stops_the_start_with_one_clear_line() {
             let lines: Vec<_> = text.lines().filter(|line| line.contains("newer onceward")).collect();
             assert!(code != 0 && lines.len() == 1 && lines[0].contains(&told), "{told}: {text}");
         }
-        execute(&mut connection, "update cluster set topology = 1").await;
+        execute(&mut connection, "update cluster set topology = 2").await;
         Worker::start(world, &[]).await.stop().await;
     });
 }
