@@ -1,7 +1,6 @@
 //! Wires the worker together, and takes it apart: wiring only.
 
 use std::future::poll_fn;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -32,6 +31,7 @@ use crate::ownership::Ownership;
 use crate::reconnect::Delays;
 use crate::rescue::Rescue;
 use crate::settle::{Announcer, Judge};
+use crate::standstill::Standstill;
 use crate::store::cluster::{self, ClusterError, Fixed};
 use crate::store::lease::Lease;
 use crate::store::members::Member;
@@ -171,7 +171,7 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<Names, Worker
             return Err(error.into());
         }
         if !told {
-            tracing::warn!(%error, "the database is away; the worker starts when it is there");
+            tracing::warn!("the worker does not start yet: {}; it is tried again", store::cause(&error));
         }
         told = true;
         delays.wait().await;
@@ -235,13 +235,14 @@ impl Worker {
         let (dead_letters, to_dead_letter) = mpsc::channel(ANNOUNCEMENTS);
         let (owned, ours) = watch::channel(Vec::new());
 
-        let refused = Arc::new(AtomicBool::new(false));
-        let health = Arc::new(Health::new(args.lease, refused.clone()));
+        let health = Arc::new(Health::new(args.lease));
         let counted = watch_gauges(args, &hosts, &ours, &health);
         let reached = CancellationToken::new();
         let first_sequence = args.first_sequence();
         let target = (args.lease / 8).min(LONGEST_TARGET);
-        let writer = Writer { database: database.by_index(), member: member.clone(), first_sequence, target, refused };
+        let recording = health.recording.clone();
+        let writer =
+            Writer { database: database.by_index(), member: member.clone(), first_sequence, target, recording };
         let ownership =
             Ownership { database, member, lease: args.lease, hosts: hosts.clone(), health: health.clone(), owned };
         let feeds = (commands.clone(), notices.clone(), publisher.clone());
@@ -355,10 +356,16 @@ fn watch_gauges(
     let ownership =
         move || metrics::Ownership { owned: owned.borrow().len(), partitions, lease_age: standing.lease_age() };
     let health = health.clone();
+    let standing = health.clone();
     let connections = move || Connections { broker: health.has_broker(), database: health.has_database() };
+    let age = |part: &Standstill| part.cause().map(|cause| cause.age());
+    let still = move || {
+        [("consuming", &standing.consuming), ("renewing", &standing.renewing), ("recording", &*standing.recording)]
+            .map(|(part, standstill)| (part, age(standstill)))
+    };
     let counted = Counted::default();
     let last = counted.clone();
-    metrics::watch(Box::new(loads), ownership, connections, move || last.last());
+    metrics::watch(Box::new(loads), ownership, connections, still, move || last.last());
     counted
 }
 

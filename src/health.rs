@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock;
+use crate::standstill::Standstill;
 
+/// A commit that is tried again so long is an ordinary thing.
+const BRIEF: Duration = Duration::from_secs(1);
 /// Before the first renewal.
 const NEVER: u64 = u64::MAX;
 
@@ -13,31 +16,33 @@ const NEVER: u64 = u64::MAX;
 #[derive(Debug)]
 pub struct Health {
     lease: Duration,
-    broker: AtomicBool,
     stopping: AtomicBool,
     /// Milliseconds of [`clock::now`].
     renewed: AtomicU64,
-    /// Set by the writer, as long as the database refuses a commit of it.
-    refused: Arc<AtomicBool>,
+    /// Consuming from the broker.
+    pub consuming: Standstill,
+    /// Renewing this worker's leases.
+    pub renewing: Standstill,
+    /// Recording what comes in and what came of it.
+    pub recording: Arc<Standstill>,
 }
 
 impl Health {
-    /// Of a worker whose leases last so long, and whose writer says whether it is refused.
+    /// Of a worker whose leases last so long.
     #[must_use]
-    pub fn new(lease: Duration, refused: Arc<AtomicBool>) -> Self {
-        let renewed = AtomicU64::new(NEVER);
-        Self { lease, broker: AtomicBool::new(false), stopping: AtomicBool::new(false), renewed, refused }
-    }
-
-    /// The consuming connection is there, or not.
-    pub fn set_broker(&self, is_reached: bool) {
-        self.broker.store(is_reached, Ordering::Relaxed);
+    pub fn new(lease: Duration) -> Self {
+        let (consuming, renewing) = (Standstill::default(), Standstill::default());
+        consuming.begin("the broker was not reached yet".into());
+        renewing.begin("the database was not reached yet".into());
+        let (stopping, renewed) = (AtomicBool::new(false), AtomicU64::new(NEVER));
+        Self { lease, stopping, renewed, consuming, renewing, recording: Arc::default() }
     }
 
     /// The worker's place in the cluster was renewed, with its leases.
     pub fn renewed(&self) {
         let now = u64::try_from(clock::now().as_millis()).unwrap_or(NEVER);
         self.renewed.store(now, Ordering::Relaxed);
+        self.renewing.end();
     }
 
     /// The worker takes nothing new any more.
@@ -48,7 +53,7 @@ impl Health {
     /// Whether the broker is reached.
     #[must_use]
     pub fn has_broker(&self) -> bool {
-        self.broker.load(Ordering::Relaxed)
+        self.consuming.cause().is_none()
     }
 
     /// Whether the database is reached, and has this worker as a member: its leases have not ended.
@@ -66,16 +71,19 @@ impl Health {
         }
     }
 
-    /// What keeps this worker from its work; nothing if it is ready.
+    /// What keeps this worker from its work, and for how long; nothing if it is ready.
+    ///
+    /// Leases that could not be renewed keep it from nothing before they end.
     #[must_use]
-    pub fn missing(&self) -> Vec<&'static str> {
-        let stopping = self.stopping.load(Ordering::Relaxed);
-        let parts = [
-            (stopping, "the worker is stopping"),
-            (!self.has_broker(), "the broker is away"),
-            (!self.has_database(), "the database is away, or has not taken this worker in as a member"),
-            (self.refused.load(Ordering::Relaxed), "the database refuses what the worker writes; the log says why"),
-        ];
-        parts.into_iter().filter_map(|(is_so, what)| is_so.then_some(what)).collect()
+    pub fn missing(&self) -> Vec<String> {
+        let stopping = self.stopping.load(Ordering::Relaxed).then(|| "the worker is stopping".to_owned());
+        let renewing = if self.has_database() { None } else { self.renewing.cause() };
+        let recording = self.recording.cause().filter(|cause| cause.age() >= BRIEF);
+        let causes = [self.consuming.cause(), renewing, recording];
+        let told = causes.into_iter().flatten().map(|cause| {
+            let age = Duration::from_secs(cause.age().as_secs());
+            format!("{}; for {}", cause.why, humantime::format_duration(age))
+        });
+        stopping.into_iter().chain(told).collect()
     }
 }

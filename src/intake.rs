@@ -79,18 +79,22 @@ impl Intake {
         let bodies = Arc::new(Semaphore::new(BODIES_KIB));
         let mut delays = Delays::default();
         let mut declared = false;
-        let mut away = false;
+        let mut told = false;
         while !stop.is_cancelled() {
             let ended = match stop.run_until_cancelled(self.open_within(&mut declared)).await {
                 None => break,
                 Some(Ok((connection, ahead))) => {
                     delays.reset();
-                    away = false;
                     self.reached.cancel();
-                    self.health.set_broker(true);
+                    if let Some(lasted) = self.health.consuming.end() {
+                        tracing::debug!(seconds = lasted.as_secs_f64(), "the broker is reached");
+                    }
+                    told = false;
                     let ended =
                         session::run(&connection, &mut self, &Memory { bodies: bodies.clone(), ahead }, &stop).await;
-                    self.health.set_broker(false);
+                    if let Err(why) = &ended {
+                        self.health.consuming.begin(format!("consuming broke off: {why}"));
+                    }
                     crate::broker::close(&connection, "stopped").await;
                     // A queue may be gone: declare everything again, for it may be the whole broker that is new.
                     declared = false;
@@ -99,11 +103,12 @@ impl Intake {
                 Some(Err(error)) if error.is_permanent() => return Err(error),
                 Some(Err(error)) => Err(error.to_string()),
             };
-            if let Err(error) = ended {
-                if !away {
-                    tracing::warn!(error, "the broker is away; consuming goes on when it is back");
+            if let Err(why) = ended {
+                self.health.consuming.begin(why.clone());
+                if !told {
+                    tracing::warn!("nothing is consumed: {why}; it is tried again");
                 }
-                away = true;
+                told = true;
                 let _ = stop.run_until_cancelled(delays.wait()).await;
             }
         }
@@ -111,17 +116,14 @@ impl Intake {
     }
 
     async fn open_within(&mut self, declared: &mut bool) -> Result<(Connection, Arc<Ahead>), TopologyError> {
-        let late = || TopologyError::Broker {
-            what: "a connection".into(),
-            error: std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
-        };
+        let late = || TopologyError::Connection(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
         tokio::time::timeout(OPEN_WITHIN, self.open(declared)).await.unwrap_or_else(|_| Err(late()))
     }
 
     async fn open(&mut self, declared: &mut bool) -> Result<(Connection, Arc<Ahead>), TopologyError> {
         let ahead = Arc::default();
         let opened = self.nodes.connect_counting("onceward consumer", self.heartbeat, &ahead).await;
-        let connection = opened.map_err(|error| TopologyError::Broker { what: "a connection".into(), error })?;
+        let connection = opened.map_err(|error| TopologyError::Connection(error))?;
         if !*declared {
             crate::broker::topology::declare(&connection, &self.names, self.partitions).await?;
             *declared = true;

@@ -42,5 +42,6 @@ pub mod proof;
 pub mod reconnect;
 pub mod rescue;
 pub mod settle;
+pub mod standstill;
 pub mod store;
 pub mod telemetry;

@@ -18,9 +18,9 @@ use crate::domain::shares::{self, Plan};
 use crate::health::Health;
 use crate::host_limit::shared::HostLimit;
 use crate::reconnect::Delays;
-use crate::store::Database;
 use crate::store::lease::{Lease, Standing};
 use crate::store::members::{self, Claimed, Member, Released, View};
+use crate::store::{self, Database};
 
 /// How often a worker looks at the others, whether or not it was told of a change.
 const LOOK: Duration = Duration::from_millis(500);
@@ -138,25 +138,26 @@ impl<'a> Keeper<'a> {
 
     /// One look at the others, and what follows from it. Gives the time until the next one.
     async fn turn(&mut self) -> Duration {
-        let within = self.us.lease / RENEW_PART;
-        let mut connection = match self.connection.take() {
-            Some(connection) => Some(connection),
-            None => tokio::time::timeout(within, self.us.database.connect()).await.ok().and_then(Result::ok),
-        };
-        let pause = match connection.as_mut() {
-            None => self.until_next_look(),
-            Some(open) => match tokio::time::timeout(within, self.step(open)).await {
-                Ok(Ok(pause)) => pause,
-                failed => {
-                    tracing::debug!(?failed, "the leases could not be looked after; it is tried again");
-                    connection = None;
-                    self.until_next_look()
-                }
-            },
-        };
-        self.connection = connection;
+        let pause = self.look().await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the leases could not be looked after; it is tried again");
+            self.us.health.renewing.begin(store::cause(&error));
+            self.until_next_look()
+        });
         self.tell_owned();
         pause
+    }
+
+    /// A connection that fails is left.
+    async fn look(&mut self) -> Result<Duration, sqlx::Error> {
+        let within = self.us.lease / RENEW_PART;
+        let late = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => tokio::time::timeout(within, self.us.database.connect()).await.map_err(late)??,
+        };
+        let pause = tokio::time::timeout(within, self.step(&mut connection)).await.map_err(late)??;
+        self.connection = Some(connection);
+        Ok(pause)
     }
 
     fn until_next_look(&self) -> Duration {
@@ -362,7 +363,7 @@ impl<'a> Keeper<'a> {
         self.close(|_| true);
     }
 
-    /// Everything is given back; or nothing is at work any more, and the database is away.
+    /// Everything is given back; or nothing is at work any more, and the database is unreachable.
     fn has_nothing_left(&self) -> bool {
         self.owned().is_empty() || (self.connection.is_none() && self.closing.is_empty())
     }
@@ -371,7 +372,7 @@ impl<'a> Keeper<'a> {
         let within = self.us.lease / RENEW_PART;
         let left = match self.connection.as_mut() {
             Some(connection) => tokio::time::timeout(within, members::leave(connection, &self.us.member)).await,
-            None => return tracing::warn!("the database is away: what is left of the leases ends by itself"),
+            None => return tracing::warn!("the database is unreachable: what is left of the leases ends by itself"),
         };
         if let Ok(Err(error)) = left {
             tracing::warn!(%error, "the worker could not sign off; the others see it when its lease has ended");

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::uri::AMQPUri;
-use lapin::{Connection, ConnectionProperties};
+use lapin::{Connection, ConnectionProperties, ErrorKind};
 
 use self::gatekeeper::ahead::Ahead;
 use crate::config::SecretUrl;
@@ -120,7 +120,18 @@ async fn connect_counting(
     gatekeeper::connect(uri, properties, ahead.clone()).await
 }
 
-/// How long a connection may take to be closed in peace.
+/// What keeps the broker from answering, for people: "the broker …".
+#[must_use]
+pub fn cause(error: &lapin::Error) -> String {
+    match error.kind() {
+        ErrorKind::IOError(error) => format!("the broker is unreachable ({error})"),
+        ErrorKind::MissingHeartbeatError => "the broker is unreachable (it gave no sign of life)".into(),
+        ErrorKind::ProtocolError(told) => format!("the broker refuses: {}", told.get_message()),
+        _ => format!("the broker is unreachable ({error})"),
+    }
+}
+
+/// How long a connection may take to be closed gracefully.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 

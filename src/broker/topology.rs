@@ -118,8 +118,11 @@ pub enum TopologyError {
         /// The common beginning of all names.
         prefix: String,
     },
+    /// No connection.
+    #[error("{}", super::cause(.0))]
+    Connection(lapin::Error),
     /// Anything else, such as a lost connection.
-    #[error("declaring {what}: {error}")]
+    #[error("declaring {what}: {}", super::cause(error))]
     Broker {
         /// Which one.
         what: String,
@@ -146,7 +149,7 @@ impl TopologyError {
     /// Whether trying again can't help: somebody has to change the broker or the settings.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
-        !matches!(self, Self::Broker { .. })
+        !matches!(self, Self::Connection(_) | Self::Broker { .. })
     }
 }
 

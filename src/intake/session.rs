@@ -28,7 +28,7 @@ pub async fn run(
 ) -> Result<(), String> {
     tokio::select! {
         ended = consume(connection, intake, memory, stop) => ended,
-        () = until_lost(connection) => Err("the connection was lost".into()),
+        () = until_lost(connection) => Err("the broker is unreachable (the connection was lost)".into()),
     }
 }
 
@@ -59,7 +59,7 @@ async fn consume(
         tokio::select! {
             () = stop.cancelled() => break,
             Ok(()) = intake.owned.changed() => {}
-            // A consumer ends in peace when its lease is closed.
+            // A consumer ends gracefully when its lease is closed.
             Some(ended) = consumers.join_next() => ended.map_err(|error| error.to_string())??,
         }
     }

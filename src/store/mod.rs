@@ -138,7 +138,34 @@ pub async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::migrate:
     migrations().run(connection).await
 }
 
-/// Whether an error says that the server is away, restarting or short of something: worth trying again. Other errors
+/// What keeps the database from answering, for people: "the database …".
+#[must_use]
+pub fn cause(error: &sqlx::Error) -> String {
+    let sqlx::Error::Database(told) = error else {
+        return match error {
+            sqlx::Error::PoolTimedOut => "the database is unreachable (no connection in time)".into(),
+            _ => format!("the database is unreachable ({error})"),
+        };
+    };
+    // PostgreSQL, Appendix A.
+    let code = told.code().unwrap_or_default();
+    let what = match &*code {
+        "25006" => "is read-only",
+        "25P03" => "ends transactions that pause (idle_in_transaction_session_timeout)",
+        "53100" => "has no room left on its disk",
+        "53200" => "is short of memory",
+        "53300" => "has no connections left",
+        "55P03" | "57014" => "gave a statement less time than it took (lock_timeout or statement_timeout)",
+        "57P01" | "57P02" | "57P03" => "is stopping or starting",
+        code if code.starts_with("08") => "is unreachable",
+        code if code.starts_with("40") => "asks for a transaction to be run again",
+        code if code.starts_with("53") || code.starts_with("58") => "is short of something, or its system fails",
+        _ => "refuses a statement",
+    };
+    format!("the database {what} ({}, SQLSTATE {code})", told.message())
+}
+
+/// Whether an error says that the server is unreachable, restarting or short of something: worth trying again. Other errors
 /// are mistakes of this program.
 #[must_use]
 pub fn is_transient(error: &sqlx::Error) -> bool {

@@ -10,7 +10,6 @@ mod opening;
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::PgConnection;
@@ -29,12 +28,13 @@ use super::members::Member;
 use super::operator;
 use super::progress::{self, Settlement};
 use super::stray;
-use super::{Database, explain, is_transient};
+use super::{Database, cause, explain, is_transient};
 use crate::clock;
 use crate::domain::admission::FirstSequence;
 use crate::domain::event::{Entity, EventId, Host, Partition};
 use crate::domain::volume::Volume;
 use crate::reconnect::Delays;
+use crate::standstill::Standstill;
 use crate::telemetry::metrics;
 
 /// Commands that one transaction takes at most.
@@ -57,8 +57,8 @@ pub struct Writer {
     /// How long the bodies of one transaction may take on their way: a part of the time after which the server gives up a
     /// session that says nothing.
     pub target: Duration,
-    /// Set as long as the database refuses a commit.
-    pub refused: Arc<AtomicBool>,
+    /// Why nothing can be recorded, as long as it is so.
+    pub recording: Arc<Standstill>,
 }
 
 impl Writer {
@@ -154,7 +154,7 @@ impl Session {
         work.await
     }
 
-    /// Commits a batch, however long the database is away. Gives what turned out to be too much for one transaction.
+    /// Commits a batch, however long that takes. Gives what turned out to be too much for one transaction.
     async fn commit(&mut self, mut batch: Batch) -> Result<(Vec<Written>, Vec<Command>), sqlx::Error> {
         let (mut results, mut beyond) = (Vec::new(), Vec::new());
         let mut failed = false;
@@ -172,7 +172,9 @@ impl Session {
             match tried.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
                 Ok(Attempted::Done(found)) => {
                     self.delays.reset();
-                    self.writer.refused.store(false, Ordering::Relaxed);
+                    if let Some(lasted) = self.writer.recording.end() {
+                        tracing::info!(seconds = lasted.as_secs_f64(), "recording goes on");
+                    }
                     self.look_ups = self.look_ups.saturating_sub(1);
                     let took = clock::now().saturating_sub(began);
                     self.volume.committed(batch.bytes(), batch.largest().max(found.largest()), took);
@@ -191,8 +193,9 @@ impl Session {
                 Err(error) if is_transient(&error) => {
                     self.volume.failed(batch.bytes());
                     failed = true;
-                    if self.link.take().is_some() {
-                        tracing::warn!(%error, "the database is away; writing goes on when it is back");
+                    self.link = None;
+                    if self.writer.recording.begin(cause(&error)) {
+                        tracing::warn!("nothing is recorded: {}; it is tried again", cause(&error));
                     }
                     self.delays.wait().await;
                 }
@@ -200,7 +203,7 @@ impl Session {
                     self.link = None;
                     if self.doubt.is_some() || !self.set_aside(&mut batch).await {
                         tracing::error!(error = explain(&error), "the database refuses a commit; it is tried again");
-                        self.writer.refused.store(true, Ordering::Relaxed);
+                        self.writer.recording.begin(cause(&error));
                         self.delays.wait().await;
                     }
                 }

@@ -65,7 +65,7 @@ fn wrong(signal: &str, error: &opentelemetry_otlp::ExporterBuildError) -> String
     )
 }
 
-/// An exporter that says once that the collector is away, and once that it is back.
+/// An exporter that says once that the collector is unreachable, and once that it is back.
 #[derive(Debug)]
 pub(super) struct TellOnce<E> {
     exporter: E,
@@ -82,7 +82,7 @@ impl<E> TellOnce<E> {
         let what = self.what;
         match (&exported, self.is_away.swap(exported.is_err(), Ordering::Relaxed)) {
             (Err(error), false) => {
-                tracing::warn!(%error, "the collector of {what} is away; they are dropped meanwhile");
+                tracing::warn!(%error, "the collector of {what} is unreachable; they are dropped meanwhile");
             }
             (Ok(()), true) => tracing::info!("the collector of {what} is back"),
             _ => {}

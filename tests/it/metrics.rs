@@ -119,7 +119,9 @@ fn readiness_follows_the_servers() {
         let worker = Worker::start(world, &[]).await;
         let admin = Admin::of(&worker).await;
         admin.wait_for_ready(true, "ready").await;
-        for (which, missing) in [(Which::Broker, "the broker is away"), (Which::Database, "the database is away")] {
+        for (which, missing) in
+            [(Which::Broker, "the broker is unreachable"), (Which::Database, "the database is unreachable")]
+        {
             servers.stop(which, Stop::Gently).await;
             admin.wait_for_ready(false, missing).await;
             assert_eq!(admin.get("/livez").await, (200, "ok\n".into()), "it lives");

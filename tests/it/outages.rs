@@ -164,7 +164,7 @@ async fn produce(amqp_url: String, url: String, stopping: watch::Receiver<bool>)
         if publish_through(&mut producer, &amqp_url, &message).await {
             keys.push(key);
         } else {
-            // The broker is away: there is no signal of its return but an answer.
+            // The broker is unreachable: there is no signal of its return but an answer.
             producer = None;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -44,7 +44,7 @@ fn a_database_that_refuses_every_commit_is_waited_for_and_told() {
         execute(world, refuse).await;
         let producer = Producer::connect(world).await;
         producer.publish(&Message::new("user", "waits", &receiver.url())).await;
-        admin.wait_for_ready(false, "the database refuses what the worker writes").await;
+        admin.wait_for_ready(false, "the database refuses a statement").await;
         execute(world, "drop trigger refuse on writer_commit").await;
         receiver.wait_for_key(SOON, "waits").await;
         admin.wait_for_ready(true, "ready").await;

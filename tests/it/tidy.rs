@@ -18,7 +18,8 @@ fn may_import(room: &str) -> Option<&'static [&'static str]> {
         "main" => &["app", "commands", "config", "telemetry"],
         "admin" => &["config", "health", "telemetry"],
         "census" => &["clock", "domain", "store", "telemetry"],
-        "health" => &["clock"],
+        "health" => &["clock", "standstill"],
+        "standstill" => &["clock"],
         "lib" | "domain" | "clock" => &[],
         "telemetry" => &["config", "domain"],
         "reconnect" => &["clock", "domain"],
@@ -26,7 +27,7 @@ fn may_import(room: &str) -> Option<&'static [&'static str]> {
         "host_limit" | "proof" => &["domain"],
         "broker" => &["clock", "config", "domain", "reconnect", "telemetry"],
         // An event on its way through the writer keeps its place at its host.
-        "store" => &["clock", "config", "domain", "host_limit", "reconnect", "telemetry"],
+        "store" => &["clock", "config", "domain", "host_limit", "reconnect", "standstill", "telemetry"],
         "handoff" => &["broker", "domain", "host_limit", "store"],
         "commands" => &["broker", "clock", "config", "domain", "proof", "reconnect", "store", "telemetry"],
         stage if STAGES.contains(&stage) => &[
@@ -38,6 +39,7 @@ fn may_import(room: &str) -> Option<&'static [&'static str]> {
             "health",
             "host_limit",
             "reconnect",
+            "standstill",
             "store",
             "telemetry",
         ],

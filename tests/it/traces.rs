@@ -200,11 +200,11 @@ fn a_collector_that_is_away_costs_nothing_but_spans_and_is_told_once() {
             producer.publish(&Message::new("user-1", &format!("k{number}"), &receiver.url())).await;
         }
         receiver.wait_for_delivered(SOON, 200).await;
-        worker.wait_for_line(SOON, "the collector of traces is away").await;
+        worker.wait_for_line(SOON, "the collector of traces is unreachable").await;
         producer.publish(&Message::new("user-1", "last", &receiver.url())).await;
         receiver.wait_for_key(SOON, "last").await;
         worker.stop().await;
-        assert_eq!(worker.log().matches("the collector of traces is away").count(), 1, "{}", worker.log());
+        assert_eq!(worker.log().matches("the collector of traces is unreachable").count(), 1, "{}", worker.log());
         let wrong = [("OTEL_EXPORTER_OTLP_ENDPOINT", "not a URL".into())];
         let (code, text) = run_to_end_with(world, &["worker"], &wrong).await;
         assert!(code == 2 && text.contains("write it like http://localhost:4318"), "{code} {text}");

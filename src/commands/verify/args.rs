@@ -81,7 +81,7 @@ pub struct VerifyArgs {
     pub seed: u64,
     /// Harm to do meanwhile, in this order: kill, pause=TIME, suspend=TIME (a worker of this run's; suspended, its clock
     /// stands still), cut=broker:TIME, slow=database:TIME, commit-lost=TIME (the first worker's link to a server; commits
-    /// and their answers are lost at random), receiver=TIME (the first host is away), run=COMMAND (a shell command, such as
+    /// and their answers are lost at random), receiver=TIME (the first host is unreachable), run=COMMAND (a shell command, such as
     /// one that stops the broker)
     #[arg(long, value_name = "WHAT")]
     pub trouble: Vec<Trouble>,

@@ -29,7 +29,7 @@ const SLOW: Duration = Duration::from_millis(500);
 /// The hosts of a run.
 pub(super) struct Receivers {
     urls: Vec<String>,
-    /// The first host is away.
+    /// The first host is unreachable.
     away: Arc<AtomicBool>,
 }
 

@@ -57,12 +57,14 @@ pub fn watch(
     hosts: Read<Vec<HostLoad>>,
     ownership: impl Fn() -> Ownership + Clone + Send + Sync + 'static,
     connections: impl Fn() -> Connections + Clone + Send + Sync + 'static,
+    still: impl Fn() -> [(&'static str, Option<Duration>); 3] + Send + Sync + 'static,
     backlog: impl Fn() -> Backlog + Clone + Send + Sync + 'static,
 ) {
     let meter = super::meter();
     watch_hosts(&meter, hosts);
     watch_ownership(&meter, ownership);
     watch_connections(&meter, connections);
+    watch_standstills(&meter, still);
     watch_backlog(&meter, backlog);
 }
 
@@ -131,6 +133,22 @@ fn watch_connections(meter: &Meter, read: impl Fn() -> Connections + Clone + Sen
     count(meter, "onceward.database.connected", "{connection}", "1 if the database is reached.", move |observer| {
         observer.observe(database().database.into(), &[]);
     });
+}
+
+/// Parts of the worker that can stand still: 0 for one that goes on.
+fn watch_standstills(meter: &Meter, read: impl Fn() -> [(&'static str, Option<Duration>); 3] + Send + Sync + 'static) {
+    let observe = move |observer: &dyn AsyncInstrument<f64>| {
+        for (part, age) in read() {
+            observer.observe(age.unwrap_or_default().as_secs_f64(), &[KeyValue::new("onceward.part", part)]);
+        }
+    };
+    let help = "How long a part of the worker has stood still; readyz says why.";
+    let _ = meter
+        .f64_observable_gauge("onceward.standstill.age")
+        .with_unit("s")
+        .with_description(help)
+        .with_callback(observe)
+        .build();
 }
 
 fn watch_backlog(meter: &Meter, read: impl Fn() -> Backlog + Clone + Send + Sync + 'static) {

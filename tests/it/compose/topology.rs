@@ -172,9 +172,9 @@ fn health_says_whether_a_worker_is_ready_and_what_is_missing() {
 
         let lonely = Worker::spawn(world, &["--amqp-url=amqp://guest@127.0.0.1:1"]);
         let admin = Admin::of(&lonely).await;
-        admin.wait_for_ready(false, "the broker is away").await;
+        admin.wait_for_ready(false, "the broker is unreachable").await;
         let (code, text) = health(world, admin.address(), &[]).await;
-        assert!(code == 1 && text.contains("not ready: the broker is away"), "{code} {text}");
+        assert!(code == 1 && text.contains("not ready: the broker is unreachable"), "{code} {text}");
         assert_eq!(text.lines().count(), 1, "{text}");
         assert_eq!(health(world, admin.address(), &["--live"]).await, (0, "ok".into()));
         let (code, text) = health(world, "off", &[]).await;
