@@ -19,6 +19,7 @@ mod doubt;
 mod drain;
 mod examples;
 mod exhausted;
+mod hostile;
 mod hosts;
 mod jaeger;
 mod kills;
