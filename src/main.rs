@@ -84,6 +84,6 @@ fn code<E: Display>(ended: Result<(), E>) -> ExitCode {
 }
 
 fn fail(error: impl Display, code: u8) -> ExitCode {
-    eprintln!("onceward: {error}");
+    telemetry::tell(format_args!("onceward: {error}"));
     ExitCode::from(code)
 }

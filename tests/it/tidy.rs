@@ -20,7 +20,7 @@ fn may_import(room: &str) -> Option<&'static [&'static str]> {
         "census" => &["clock", "domain", "store", "telemetry"],
         "health" => &["clock"],
         "lib" | "domain" | "clock" => &[],
-        "telemetry" => &["config", "domain"],
+        "telemetry" => &["clock", "config", "domain"],
         "reconnect" => &["clock", "domain"],
         "config" => &["commands", "domain"],
         "host_limit" | "proof" => &["domain"],
