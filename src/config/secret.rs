@@ -45,7 +45,9 @@ impl TypedValueParser for SecretUrlParser {
 
 impl SecretUrlParser {
     fn read(&self, text: &str) -> Result<SecretUrl, String> {
-        let is_ours = text.split_once("://").is_some_and(|(scheme, _)| self.schemes.contains(&scheme));
+        let is_ours = text
+            .split_once("://")
+            .is_some_and(|(scheme, _)| self.schemes.iter().any(|ours| ours.eq_ignore_ascii_case(scheme)));
         if is_ours {
             parts(text, self.schemes.contains(&"postgres"))?;
         }
@@ -67,7 +69,9 @@ fn parts(text: &str, one_host: bool) -> Result<(), String> {
         return Err("a # is written %23: ".into());
     }
     if behind.contains('@') {
-        return Err("in user or password, / is written %2F and ? is written %3F; behind the host, @ is written %40: ".into());
+        return Err(
+            "in user or password, / is written %2F and ? is written %3F; behind the host, @ is written %40: ".into()
+        );
     }
     let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
     if one_host && hosts.contains(',') { Err(SEVERAL_HOSTS.into()) } else { Ok(()) }
@@ -95,7 +99,10 @@ fn database(url: &Url) -> Result<(), String> {
     let mut has_host = url.has_host();
     for (name, value) in url.query_pairs() {
         if !PARAMETERS.contains(&&*name) && !name.starts_with("options[") {
-            return Err(format!("its parameter {name:?} is not known: leave it out (known are {}), and ", PARAMETERS.join(", ")));
+            return Err(format!(
+                "its parameter {name:?} is not known: leave it out (known are {}), and ",
+                PARAMETERS.join(", ")
+            ));
         }
         if name.starts_with("host") {
             has_host = true;

@@ -32,6 +32,7 @@ mod order;
 mod outages;
 mod outbox;
 mod plans;
+mod poolers;
 mod producers;
 mod receivers;
 mod redrive;
