@@ -71,6 +71,9 @@ pub enum WorkerError {
     /// The database refuses something that only a person can change.
     #[error("{}", store::explain(.0))]
     Database(#[from] sqlx::Error),
+    /// A pooler shares sessions out by transactions.
+    #[error("{}", store::NO_SESSIONS)]
+    NoSessions,
     /// The database can't hold every text.
     #[error(
         "the database's encoding is {0}; Onceward needs UTF8: create it with `createdb --encoding=UTF8 --template=template0`"
@@ -179,6 +182,9 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<Names, Worker
 }
 
 async fn set_up(args: &WorkerArgs, database: &Database) -> Result<i32, WorkerError> {
+    if !store::session::is_kept(database).await? {
+        return Err(WorkerError::NoSessions);
+    }
     let mut connection = database.connect().await?;
     let encoding = store::encoding(&mut connection).await?;
     if encoding != "UTF8" {

@@ -3,20 +3,18 @@
 mod file;
 pub mod nodes;
 pub mod otel;
+mod secret;
 mod servers;
 mod signing;
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::TypedValueParser;
-use clap::error::ErrorKind;
-use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
 pub use self::servers::{BrokerArgs, DatabaseArgs};
@@ -90,6 +88,7 @@ impl fmt::Display for SecretUrl {
             let _ = url.set_password(Some("***"));
         }
         url.set_query(None);
+        url.set_fragment(None);
         write!(f, "{url}")
     }
 }
@@ -345,38 +344,6 @@ fn factor(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(factor) if (1.0..=10.0).contains(&factor) => Ok(factor),
         _ => Err("write a number from 1 to 10".into()),
-    }
-}
-
-/// Reads a URL that may hold a password; clap's own message would repeat the value, password and all.
-#[derive(Clone)]
-struct SecretUrlParser {
-    schemes: [&'static str; 2],
-    example: &'static str,
-}
-
-const AMQP_URL: SecretUrlParser =
-    SecretUrlParser { schemes: ["amqp", "amqps"], example: "amqp://user:password@host:5672/vhost" };
-const DATABASE_URL: SecretUrlParser =
-    SecretUrlParser { schemes: ["postgres", "postgresql"], example: "postgres://user:password@host:5432/database" };
-
-impl TypedValueParser for SecretUrlParser {
-    type Value = SecretUrl;
-
-    fn parse_ref(&self, cmd: &clap::Command, arg: Option<&Arg>, value: &OsStr) -> Result<SecretUrl, clap::Error> {
-        self.read(value.to_str().unwrap_or_default()).map_err(|wrong| {
-            let name = arg.map(ToString::to_string).unwrap_or_default();
-            let message = format!("invalid value for '{name}': {wrong}write it like {}\n", self.example);
-            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(cmd)
-        })
-    }
-}
-
-impl SecretUrlParser {
-    fn read(&self, text: &str) -> Result<SecretUrl, String> {
-        let url: SecretUrl = text.parse().map_err(|error| format!("{error}: "))?;
-        let known = Url::parse(text).is_ok_and(|url| self.schemes.contains(&url.scheme()) && url.has_host());
-        if known { Ok(url) } else { Err(String::new()) }
     }
 }
 

@@ -52,7 +52,10 @@ async fn run(command: Command) -> ExitCode {
     match command {
         Command::Worker(args) => match app::run(&args).await {
             Err(
-                error @ (app::WorkerError::Setting(_) | app::WorkerError::Cluster(_) | app::WorkerError::Encoding(_)),
+                error @ (app::WorkerError::Setting(_)
+                | app::WorkerError::Cluster(_)
+                | app::WorkerError::Encoding(_)
+                | app::WorkerError::NoSessions),
             ) => fail(error, USAGE),
             ended => code(ended),
         },
@@ -84,6 +87,6 @@ fn code<E: Display>(ended: Result<(), E>) -> ExitCode {
 }
 
 fn fail(error: impl Display, code: u8) -> ExitCode {
-    eprintln!("onceward: {error}");
+    telemetry::tell(format_args!("onceward: {error}"));
     ExitCode::from(code)
 }

@@ -9,6 +9,7 @@ mod logs;
 pub mod metrics;
 pub mod trace;
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use opentelemetry_sdk::metrics::SdkMeterProvider;
@@ -32,6 +33,9 @@ pub enum Teller {
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
     metrics: Option<SdkMeterProvider>,
+    /// The last of them: the others' ends may be worth a line.
+    #[expect(dead_code, reason = "kept for its end")]
+    logs: logs::Logs,
 }
 
 /// Starts telling. Has to be called within a runtime's context.
@@ -47,12 +51,17 @@ pub fn init(teller: &Teller) -> Result<Telemetry, String> {
         Teller::Worker(_) => Some(metrics::provider(teller)?),
         Teller::Command | Teller::Producer => None,
     };
-    logs::init(traces.as_ref())?;
-    Ok(Telemetry { traces, metrics })
+    let logs = logs::init(traces.as_ref())?;
+    Ok(Telemetry { traces, metrics, logs })
+}
+
+/// Says a line on standard error, whatever is logged, in its turn behind the log's lines.
+pub fn tell(line: impl Display) {
+    logs::tell(&line);
 }
 
 impl Telemetry {
-    /// Sends what has not left yet. Blocks for a few seconds at most.
+    /// Sends what has not left yet. Blocks for a few seconds at most, also if nobody reads the log.
     pub fn end(self) {
         // Nobody is left to be told of a failure that the exporter has not told.
         if let Some(traces) = self.traces {

@@ -1,11 +1,13 @@
 //! `onceward report`: prints a report of `onceward verify` for people, or compares two.
 
+use std::ops::Add;
 use std::path::PathBuf;
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::verify::show_report;
+use super::verify::{NO_SAMPLE, show_report};
+use crate::proof::figures::Times;
 use crate::proof::report::{Report, VERSION, schema};
 
 /// The arguments of `onceward report`.
@@ -90,26 +92,26 @@ fn compare(one: &Report, other: &Report) -> Table {
         table.add_row([format!("violations: {}", check.check.title()), first, second, String::new()]);
     }
     for ((name, first), (_, second)) in numbers(one).into_iter().zip(numbers(other)) {
-        let ratio = if first > 0.0 { format!("{:.2}", second / first) } else { "–".into() };
-        table.add_row([name.to_owned(), format!("{first:.1}"), format!("{second:.1}"), ratio]);
+        let ratio = first.zip(second).filter(|(first, _)| *first > 0.0);
+        let ratio = ratio.map_or_else(|| "–".into(), |(first, second)| format!("{:.2}", second / first));
+        let show = |figure: Option<f64>| figure.map_or_else(|| NO_SAMPLE.into(), |figure| format!("{figure:.1}"));
+        table.add_row([name.to_owned(), show(first), show(second), ratio]);
     }
     table
 }
 
-fn numbers(report: &Report) -> Vec<(&'static str, f64)> {
+fn numbers(report: &Report) -> Vec<(&'static str, Option<f64>)> {
     let figures = &report.figures;
-    let workers = figures.processes.iter().filter(|process| process.name == "worker");
-    let (cpu, memory) = workers.fold((0.0, 0.0_f64), |(cpu, memory), process| {
-        (cpu + process.cpu_micros_per_event, memory.max(process.peak_memory_mib))
-    });
+    let workers = || figures.processes.iter().filter(|process| process.name == "worker");
+    let of = |times: &Option<Times>, figure: fn(&Times) -> f64| times.as_ref().map(figure);
     vec![
         ("delivered per second", figures.delivered_per_second),
-        ("publish → receive, p50 ms", figures.publish_to_receive.p50_ms),
-        ("publish → receive, p99 ms", figures.publish_to_receive.p99_ms),
-        ("retry lateness, p50 ms", figures.retry_lateness.p50_ms),
-        ("retry lateness, p99 ms", figures.retry_lateness.p99_ms),
+        ("publish → receive, p50 ms", of(&figures.publish_to_receive, |times| times.p50_ms)),
+        ("publish → receive, p99 ms", of(&figures.publish_to_receive, |times| times.p99_ms)),
+        ("retry lateness, p50 ms", of(&figures.retry_lateness, |times| times.p50_ms)),
+        ("retry lateness, p99 ms", of(&figures.retry_lateness, |times| times.p99_ms)),
         ("longest time without a 2xx, ms", figures.longest_silence_ms),
-        ("workers' CPU µs an event", cpu),
-        ("workers' peak MiB", memory),
+        ("workers' CPU µs an event", workers().filter_map(|worker| worker.cpu_micros_per_event).reduce(Add::add)),
+        ("workers' peak MiB", workers().map(|worker| worker.peak_memory_mib).reduce(f64::max)),
     ]
 }

@@ -24,11 +24,12 @@ use sqlx::Connection as _;
 use tokio_util::sync::CancellationToken;
 
 pub use self::args::VerifyArgs;
-pub(crate) use self::show::report as show_report;
+pub(crate) use self::show::{NO_SAMPLE, report as show_report};
 use self::watch::Watch;
 use self::workers::Workers;
 use crate::broker::probe;
 use crate::commands::signals::Signals;
+use crate::proof::history::History;
 use crate::proof::load::Load;
 use crate::proof::report::{self, Environment, Report, Verdict};
 use crate::proof::{check, figures};
@@ -92,7 +93,8 @@ pub async fn run(args: &VerifyArgs) -> Result<(), VerifyError> {
         () = workers.stop() => {}
         () = signals.recv() => workers.kill(),
     }
-    let mut report = sum_up(args, &watch, environment, run, started_at);
+    let history = watch.history(outcome.is_err());
+    let mut report = sum_up(args, watch.load(), &history, environment, run, started_at);
     report.figures.processes = costs;
     conclude(&mut report, &outcome);
     print!("{}", show::report(&report));
@@ -161,10 +163,17 @@ async fn until_owned(args: &VerifyArgs) -> Result<(), String> {
     tokio::time::timeout(OWNED_WITHIN, asking).await.map_err(|_| late.into())
 }
 
-fn sum_up(args: &VerifyArgs, watch: &Watch, environment: Environment, run: String, started_at: u64) -> Report {
-    let (load, history, promises) = (watch.load(), watch.history(), args.promises());
-    let findings = check::check(load, &history, &promises);
-    let figures = figures::figures(&history, &promises, findings.explained);
+fn sum_up(
+    args: &VerifyArgs,
+    load: &Load,
+    history: &History,
+    environment: Environment,
+    run: String,
+    started_at: u64,
+) -> Report {
+    let promises = args.promises();
+    let findings = check::check(load, history, &promises);
+    let figures = figures::figures(history, &promises, findings.explained);
     let checks = report::checks(findings);
     let verdict = if checks.iter().all(|check| check.passed) { Verdict::Passed } else { Verdict::Failed };
     Report {
@@ -178,7 +187,7 @@ fn sum_up(args: &VerifyArgs, watch: &Watch, environment: Environment, run: Strin
         environment,
         checks,
         figures,
-        troubles: report::troubles(&history),
+        troubles: report::troubles(history),
     }
 }
 

@@ -8,7 +8,8 @@ use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use url::Url;
 
-use super::{AMQP_URL, SecretUrl};
+use super::SecretUrl;
+use super::secret::AMQP_URL;
 
 /// The URLs of a broker's nodes, at least one.
 #[derive(Clone)]

@@ -6,7 +6,8 @@ use clap::{ArgMatches, Args};
 
 use super::file::{Flags, read_by};
 use super::nodes::{self, BrokerUrls};
-use super::{DATABASE_URL, SecretUrl, exchange_name};
+use super::secret::DATABASE_URL;
+use super::{SecretUrl, exchange_name};
 
 const AMQP_FLAGS: Flags = Flags { itself: "amqp-url", file: "amqp-url-file" };
 const DATABASE_FLAGS: Flags = Flags { itself: "database-url", file: "database-url-file" };

@@ -1,5 +1,7 @@
 //! The defaults that users were promised, and what is said about settings that cannot work.
 
+use std::ffi::OsStr;
+
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use super::*;
@@ -232,6 +234,47 @@ fn no_password_is_shown_with_the_settings_or_with_an_error() {
             let message = worker(&[flag, wrong]).expect_err(wrong);
             assert!(message.contains(flag) && !message.contains("hidden"), "{message}");
         }
+    }
+}
+
+#[test]
+fn a_database_url_that_would_be_misunderstood_is_refused_with_what_to_write_and_nothing_of_the_password() {
+    let table = [
+        ("postgres://u:12#hidden@host/db", "a # is written %23"),
+        ("postgres://u:hid#den@host/db", "a # is written %23"),
+        ("postgres://u:12/hidden@host/db", "/ is written %2F"),
+        ("postgres://u:hid/den@host/db", "/ is written %2F"),
+        ("postgres://u:12?hidden@host/db", "? is written %3F"),
+        ("postgres://u:hidden%ff@host/db", "a % in user or password is written %25"),
+        ("postgres://u:hidden@one:1,two:2/db", "it names several hosts: name one"),
+        ("postgres://u:hidden@one,two/db", "it names several hosts: name one"),
+        ("postgres:///db?host=one,two", "it names several hosts: name one"),
+        ("postgres://u@host/db?pasword=hidden", "its parameter \"pasword\" is not known: leave it out"),
+        ("postgres:///db", "postgres:///database?host=/DIRECTORY&user=USER"),
+        ("postgres://u:hidden@/db?host=/run", "postgres:///database?host=/DIRECTORY&user=USER"),
+    ];
+    for (url, told) in table {
+        let message = worker(&["--database-url", url]).expect_err(url);
+        assert!(message.contains(told) && !message.contains("hid") && !message.contains("den@"), "{url}: {message}");
+        assert_eq!(message.trim().lines().count(), 1, "{message}");
+    }
+    for wrong in ["amqp://u:12#hidden@host/v", "amqp://u:12/hidden@host/v", "amqp://u:hidden%ff@host/v"] {
+        let message = worker(&["--amqp-url", wrong]).expect_err(wrong);
+        assert!(message.contains("is written %2") && !message.contains("hidden"), "{message}");
+    }
+}
+
+#[test]
+fn a_database_url_may_be_written_in_every_way_that_its_client_understands() {
+    let urls = [
+        "postgres://u:p@ss%word@host/db",
+        "postgres:///db?host=/run/postgresql&user=u",
+        "postgres://u@%2Frun%2Fpostgresql/db",
+        "postgresql://u:%23%2F%3F%40@host:1/db?sslmode=require&options=-c%20statement_timeout%3D5s",
+        "postgres://[::1]/db?application_name=a&options[search_path]=b",
+    ];
+    for url in urls {
+        assert_eq!(worker(&["--database-url", url]).expect(url).database.database_url.reveal(), url);
     }
 }
 

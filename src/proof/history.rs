@@ -75,4 +75,6 @@ pub struct History {
     pub dead_letters: Vec<DeadLetter>,
     /// In the order of their beginning.
     pub troubles: Vec<Trouble>,
+    /// It ended before everything was final: what is missing may be under way.
+    pub cut_short: bool,
 }

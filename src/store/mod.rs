@@ -13,6 +13,7 @@ pub mod operator;
 pub mod outbox;
 pub mod progress;
 pub mod retention;
+pub mod session;
 pub mod status;
 pub mod stray;
 pub mod writer;
@@ -177,11 +178,17 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
         // PostgreSQL, Appendix A: connection, read-only transaction, rollback, resources, operator, system.
+        sqlx::Error::Database(error) if is_a_poolers_no(error.message()) => false,
         sqlx::Error::Database(error) => error
             .code()
             .is_some_and(|code| ["08", "25", "40", "53", "57", "58", "55"].iter().any(|class| code.starts_with(class))),
         _ => false,
     }
+}
+
+/// Whether a pooler has refused what it will always refuse. pgbouncer gives most of its errors the class of lost connections.
+fn is_a_poolers_no(message: &str) -> bool {
+    ["unsupported startup parameter", "no such user", "no such database"].iter().any(|no| message.contains(no))
 }
 
 /// The encoding of the database's texts.
@@ -192,15 +199,28 @@ pub async fn encoding(connection: &mut PgConnection) -> Result<String, sqlx::Err
     sqlx::query_scalar("select current_setting('server_encoding')").fetch_one(connection).await
 }
 
+/// What is wrong if [`session::is_kept`] says no.
+pub const NO_SESSIONS: &str = "a pooler in front of the database gives each transaction another session, and Onceward needs \
+    sessions of its own: set `pool_mode = session` there, or let --database-url name the server itself";
+
 /// What the database refuses, and what a person can do about it.
 #[must_use]
 pub fn explain(error: &sqlx::Error) -> String {
     let sqlx::Error::Database(refusal) = error else { return format!("the database: {error}") };
+    if is_a_poolers_no(refusal.message()) {
+        return format!(
+            "a pooler in front of the database refuses --database-url ({}): it has to know user and database, and takes \
+             parameters such as `options` only if its ignore_startup_parameters names them (`alter role USER set …` does \
+             the same as `options`)",
+            refusal.message()
+        );
+    }
     // PostgreSQL, Appendix A.
     match refusal.code().as_deref() {
+        Some("26000" | "42P05") => format!("{} ({})", NO_SESSIONS, refusal.message()),
         Some("28P01" | "28000") => format!(
             "the database refuses the user of --database-url ({}): check its name and password; characters such as \
-             @, :, / and # have to be percent-encoded in a URL",
+             @, :, /, # and % have to be percent-encoded in a URL",
             refusal.message()
         ),
         Some("3D000") => {

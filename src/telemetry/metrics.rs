@@ -15,7 +15,7 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
 pub use self::gauges::{Backlog, Connections, HostLoad, Ownership, watch};
-use super::{Teller, collector, hosts, trace};
+use super::{Teller, collector, hosts, logs, trace};
 use crate::domain::event::Host;
 use crate::domain::poison::Poison;
 use crate::domain::verdict::{Failure, NotSent, Outcome};
@@ -45,9 +45,21 @@ pub(super) fn provider(teller: &Teller) -> Result<SdkMeterProvider, String> {
     let provider = provider.build();
     global::set_meter_provider(provider.clone());
     METRICS.show_zeros();
+    count_lost_lines();
     // Two providers in one process would be a mistake of this program; the first one stays.
     let _ = REGISTRY.set(registry);
     Ok(provider)
+}
+
+/// Counted where the lines are: to count by an instrument may itself be worth a line of the log.
+fn count_lost_lines() {
+    // The provider keeps what is built; the handle itself is of no use.
+    let _ = meter()
+        .u64_observable_counter("onceward.log.line.dropped")
+        .with_unit("{line}")
+        .with_description("Lines of the log that nobody read in time, or that could not be written.")
+        .with_callback(|observer| observer.observe(logs::dropped(), &[]))
+        .build();
 }
 
 /// All metrics in Prometheus' text format, and its content type.

@@ -33,6 +33,7 @@ mod order;
 mod outages;
 mod outbox;
 mod plans;
+mod poolers;
 mod producers;
 mod receivers;
 mod redrive;

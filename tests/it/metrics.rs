@@ -155,6 +155,53 @@ fn a_log_that_nobody_watches_is_json() {
     });
 }
 
+/// Publishes messages that are worth a line each until lines are dropped, and sees that all else goes on meanwhile.
+async fn overfill_the_log(world: &World, admin: &Admin) {
+    let (receiver, producer) = (Receiver::healthy().await, Producer::connect(world).await);
+    for round in 0..50 {
+        let poison = |n| Message::new(&format!("poison-{n}"), &format!("poison-{round}-{n}"), "ftp://nowhere/");
+        producer.publish_all(&(0..2_000).map(poison).collect::<Vec<_>>()).await;
+        let key = format!("event-{round}");
+        producer.publish(&Message::new("user-1", &key, &receiver.url())).await;
+        receiver.wait_for_key(SOON, &key).await;
+        assert_eq!(admin.get("/livez").await, (200, "ok\n".into()));
+        if admin.metrics().await["onceward_log_line_dropped_total"] > 0.0 {
+            return;
+        }
+    }
+    panic!("nobody reads the log, and nothing of it is dropped");
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nothing_and_says_what_is_missing() {
+    test(Load::Shared, async |world| {
+        let worker = Worker::start(world, &[]).await;
+        let admin = Admin::of(&worker).await;
+        let unread = worker.stop_reading().await;
+        overfill_the_log(world, &admin).await;
+        drop(unread);
+        worker.wait_for_line(SOON, "lines of the log are missing here").await;
+        worker.stop().await;
+        assert!(worker.log().ends_with("stopped"), "the last line comes out: {}", worker.log());
+    });
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_hold_up_the_end() {
+    test(Load::Shared, async |world| {
+        let worker = Worker::start(world, &[]).await;
+        let admin = Admin::of(&worker).await;
+        let unread = worker.stop_reading().await;
+        overfill_the_log(world, &admin).await;
+        worker.signal("TERM");
+        let process = format!("/proc/{}", worker.pid());
+        let gone = async || (!std::path::Path::new(&process).exists()).then_some(());
+        asking(SOON, "the worker's end", gone).await;
+        drop(unread);
+        assert_eq!(worker.exit_code(SOON).await, 0);
+    });
+}
+
 #[test]
 fn an_admin_port_that_is_taken_stops_the_start_only_if_it_was_asked_for() {
     test(Load::Shared, async |world| {

@@ -128,6 +128,34 @@ fn a_database_that_is_not_as_it_has_to_be_stops_the_start_with_one_line_that_say
 }
 
 #[test]
+fn a_url_of_the_database_works_or_is_refused_at_once_and_never_shows_its_password() {
+    test(Load::Shared, async |world| {
+        // The server trusts everybody here: what counts is that the password is read as one.
+        let odd = with(&world.database_url, |url| url.set_password(Some("hid@den%")).expect("a host"));
+        let raw = odd.replace("hid%40den%25", "hid@den%").replace("hid%40den%", "hid@den%");
+        assert!(raw.contains("hid@den%@"), "{raw}");
+        let options = with(&world.database_url, |url| url.set_query(Some("options=-c%20statement_timeout%3D5s")));
+        for url in [&raw, &options] {
+            let settings = ["--database-url", url];
+            let worker = Worker::start_with(world, &settings, &[("ONCEWARD_LOG", "debug".into())]).await;
+            worker.stop().await;
+            assert!(!worker.log().contains("hid@den") && !worker.log().contains("hid%40den"), "{}", worker.log());
+        }
+        let refused = [
+            ("postgres://u:hidden@one:1,two:2/db", "it names several hosts: name one"),
+            ("postgres://u:12#hidden@host/db", "a # is written %23"),
+            ("postgres://u:12/hidden@host/db", "/ is written %2F"),
+            ("postgres://u@host/db?pasword=hidden", "\"pasword\" is not known"),
+        ];
+        for (url, told) in refused {
+            let (code, text) = run_to_end(world, &["worker", "--database-url", url]).await;
+            let one_line = text.trim().lines().count() == 1;
+            assert!(code == 2 && one_line && text.contains(told) && !text.contains("hidden"), "{url}: {code} {text}");
+        }
+    });
+}
+
+#[test]
 fn signals_that_would_kill_a_program_do_nothing_or_drain_it() {
     test(Load::Shared, async |world| {
         let worker = Worker::start(world, &[]).await;

@@ -21,7 +21,7 @@ fn may_import(room: &str) -> Option<&'static [&'static str]> {
         "health" => &["clock", "standstill"],
         "standstill" => &["clock"],
         "lib" | "domain" | "clock" => &[],
-        "telemetry" => &["config", "domain"],
+        "telemetry" => &["clock", "config", "domain"],
         "reconnect" => &["clock", "domain"],
         "config" => &["commands", "domain"],
         "host_limit" | "proof" => &["domain"],

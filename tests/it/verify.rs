@@ -113,7 +113,9 @@ fn a_run_that_is_interrupted_writes_its_report_all_the_same() {
         let report = read(&file);
         keeps_to_the_schema(world, &report).await;
         assert_eq!(report["verdict"], "interrupted");
-        assert!(verify.log().contains("interrupted"), "{}", verify.log());
+        let (log, checks) = (verify.log(), report["checks"].as_array().expect("a list"));
+        assert!(log.contains("interrupted") && log.contains("kept so far"), "{log}");
+        assert!(checks.iter().all(|check| check["passed"] == true), "what is under way is not lost: {log}");
     });
 }
 

@@ -22,6 +22,6 @@ fn of(name: String, pid: u32, events: u64) -> Option<ProcessFigures> {
         status.vmhwm.unwrap_or(0) as f64 / 1_024.0,
     );
     #[expect(clippy::cast_precision_loss, reason = "counts of events are far below 2^52")]
-    let each = if events > 0 { seconds * 1e6 / events as f64 } else { 0.0 };
+    let each = (events > 0).then(|| seconds * 1e6 / events as f64);
     Some(ProcessFigures { name, pid, cpu_seconds: seconds, cpu_micros_per_event: each, peak_memory_mib: mib })
 }

@@ -43,7 +43,7 @@ pub(super) async fn all(
     watch.delivered_at_least(1).await;
     for (turn, trouble) in args.trouble.iter().enumerate() {
         tokio::time::sleep(args.trouble_every).await;
-        let from = watch.now();
+        let from = watch.trouble_begins();
         let seed = args.seed.wrapping_add(turn as u64);
         let Done { what, doubt_until } = make(trouble, turn, seed, watch, workers, receivers).await?;
         watch.trouble(history::Trouble { what, from, to: watch.now(), doubt_until });

@@ -26,6 +26,8 @@ struct Seen {
     dead: HashSet<usize>,
     poison: HashSet<u32>,
     confirmed: usize,
+    /// When the trouble began that is under way.
+    trouble_since: Option<Duration>,
 }
 
 impl Watch {
@@ -50,8 +52,17 @@ impl Watch {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn history(&self) -> History {
-        self.seen().history.clone()
+    /// What was seen, in whole or before it was cut short. A trouble that was cut short explains what a whole one would.
+    pub(super) fn history(&self, cut_short: bool) -> History {
+        let (now, seen) = (self.now(), self.seen());
+        let mut history = History { cut_short, ..seen.history.clone() };
+        history.troubles.extend(seen.trouble_since.map(|from| Trouble {
+            what: "a trouble that was cut short".into(),
+            from,
+            to: now,
+            doubt_until: Some(now),
+        }));
+        history
     }
 
     /// The event that a key names, if it is one of this run's.
@@ -115,8 +126,16 @@ impl Watch {
         self.changed.notify_one();
     }
 
+    /// A trouble begins; gives the moment.
+    pub(super) fn trouble_begins(&self) -> Duration {
+        *self.seen().trouble_since.insert(self.now())
+    }
+
+    /// It is over.
     pub(super) fn trouble(&self, trouble: Trouble) {
-        self.seen().history.troubles.push(trouble);
+        let mut seen = self.seen();
+        seen.trouble_since = None;
+        seen.history.troubles.push(trouble);
     }
 
     pub(super) fn delivered(&self) -> u64 {

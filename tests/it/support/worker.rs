@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{SOON, World, within};
@@ -22,6 +22,8 @@ pub struct Worker {
     pid: u32,
     log_file: PathBuf,
     lines: Arc<watch::Sender<Vec<String>>>,
+    /// Held by whoever reads a line of it.
+    reading: Arc<Mutex<()>>,
     exit: watch::Receiver<Option<i32>>,
     may_end: Arc<AtomicBool>,
 }
@@ -86,14 +88,15 @@ impl Worker {
         let file = File::create(&log_file).expect("a log file");
         let mut child = command.spawn().expect("the program starts");
         let lines = Arc::new(watch::Sender::new(Vec::new()));
+        let reading = Arc::<Mutex<()>>::default();
         let outputs = [
-            collect(child.stdout.take().expect("piped"), &file, &lines),
-            collect(child.stderr.take().expect("piped"), &file, &lines),
+            collect(child.stdout.take().expect("piped"), &file, &lines, &reading),
+            collect(child.stderr.take().expect("piped"), &file, &lines, &reading),
         ];
         let may_end = Arc::new(AtomicBool::new(may_end));
         let pid = child.id();
         let exit = watch_exit(child, outputs, Arc::clone(&may_end));
-        Self { pid, log_file, lines, exit, may_end }
+        Self { pid, log_file, lines, reading, exit, may_end }
     }
 
     /// Waits for a line of the log that holds `text`.
@@ -147,6 +150,11 @@ impl Worker {
         number.and_then(|number| number.parse().ok()).expect("a number of kB")
     }
 
+    /// Leaves what it prints in its pipes, until the guard is dropped.
+    pub async fn stop_reading(&self) -> OwnedMutexGuard<()> {
+        self.reading.clone().lock_owned().await
+    }
+
     /// Its log so far.
     pub fn log(&self) -> String {
         self.lines.borrow().join("\n")
@@ -197,10 +205,17 @@ fn bare(arguments: &[&str], environment: &[(&str, String)]) -> Command {
 }
 
 /// What it prints goes to a file, and to the test.
-fn collect(pipe: impl Read + Send + 'static, file: &File, lines: &Arc<watch::Sender<Vec<String>>>) -> JoinHandle<()> {
+fn collect(
+    pipe: impl Read + Send + 'static,
+    file: &File,
+    lines: &Arc<watch::Sender<Vec<String>>>,
+    reading: &Arc<Mutex<()>>,
+) -> JoinHandle<()> {
     let (mut file, lines) = (file.try_clone().expect("a second handle"), Arc::clone(lines));
+    let reading = Arc::clone(reading);
     spawn_blocking(move || {
         for line in BufReader::new(pipe).lines() {
+            let _reading = reading.blocking_lock();
             let line = line.expect("the log is text");
             writeln!(file, "{line}").expect("the log is written");
             lines.send_modify(|lines| lines.push(line));
