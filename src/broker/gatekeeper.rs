@@ -6,7 +6,7 @@
 //! nothing is read from the socket while too much has been read that is not recorded.
 
 pub mod ahead;
-mod properties;
+pub mod properties;
 mod sieve;
 #[cfg(test)]
 mod tests;

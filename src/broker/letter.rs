@@ -7,6 +7,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use serde_json::Value;
 
+use super::gatekeeper::properties::readable_part;
 use super::wire;
 
 /// Bytes of properties that fit a frame of the usual size (`frame_max` 131,072) beside what else is in it.
@@ -54,6 +55,24 @@ pub fn properties<'a>(
         headers.insert(name.into(), value);
     }
     fit(&harmless(original), headers)
+}
+
+/// What stands for properties that can't be read: what of them can be, and a header that holds all of them as they came, in wire
+/// format.
+#[must_use]
+pub fn unread(original: &[u8]) -> BasicProperties {
+    let readable = readable_part(original).map(|readable| wire::decode(&readable)).unwrap_or_default();
+    let mut headers = readable.headers().clone().unwrap_or_default();
+    headers.insert(format!("{ORIGINAL}properties").into(), AMQPValue::ByteArray(original.to_vec().into()));
+    readable.with_headers(headers)
+}
+
+/// Whether RabbitMQ, when it dead-letters a message with these properties by itself, may come upon a trace of dead-lettering
+/// that it has not made; it does not bear that.
+#[must_use]
+pub fn has_deaths(properties: &BasicProperties) -> bool {
+    let is_one = |name: &ShortString| name.as_str().eq_ignore_ascii_case("x-death");
+    properties.headers().as_ref().is_some_and(|headers| headers.inner().keys().any(is_one))
 }
 
 /// A letter in its plainest form, for a broker that refuses the whole of it: key, reason and detail.

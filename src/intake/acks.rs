@@ -14,7 +14,7 @@ use tracing::Span;
 
 use crate::broker::dead_letters::{About, DeadLetters};
 use crate::broker::gatekeeper::ahead::Share;
-use crate::broker::wire;
+use crate::broker::{letter, wire};
 use crate::clock;
 use crate::domain::admission::Admission;
 use crate::domain::event::Event;
@@ -155,10 +155,10 @@ async fn acknowledge(recorded: &[Acker], all: bool) -> Result<(), String> {
 /// Tries until the broker has confirmed the letter: only then is the message acknowledged. One whose letter the broker refuses
 /// is rejected: its queue dead-letters it as it came.
 async fn dead_letter(letters: DeadLetters, message: Poisoned) -> Result<(), String> {
-    let Poisoned { routing_key, properties, body, poison, letter, open } = message;
+    let Poisoned { routing_key, properties, body, poison, letter: writer, open } = message;
     let Open { span, acker, share: _share } = open;
     trace::poisoned(&span, poison.code());
-    if letter == Letter::TheQueues {
+    if writer == Letter::TheQueues {
         tracing::warn!(
             reason = poison.code(),
             entity = routing_key,
@@ -175,7 +175,8 @@ async fn dead_letter(letters: DeadLetters, message: Poisoned) -> Result<(), Stri
     let mut told = false;
     loop {
         let Err(error) = letters.publish(about, []).await else { break };
-        if error.is_refusal() {
+        // Without its own traces of dead-lettering; see there.
+        if error.is_refusal() && !letter::has_deaths(&properties) {
             tracing::warn!(%error, reason, entity = routing_key, "a dead letter was refused in every form; the queue dead-letters the message as it came: {poison}");
             return reject(&acker, reason).await;
         }

@@ -1,5 +1,7 @@
 //! The consumers of one partition: its events, and its due queue.
 
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
@@ -15,7 +17,7 @@ use super::reader::Reader;
 use super::{Intake, Memory};
 use crate::broker::dead_letters::DeadLetters;
 use crate::broker::delay::{Due, failed_at};
-use crate::broker::gatekeeper::ahead::Watched;
+use crate::broker::gatekeeper::ahead::{Ahead, Watched};
 use crate::broker::topology::Names;
 use crate::domain::event::Partition;
 use crate::handoff::Notice;
@@ -63,6 +65,7 @@ impl Deliveries {
 /// Consumers on one partition, under its lease. They have a channel each: what it brings is in the order of its delivery
 /// tags, so that one acknowledgement can stand for many.
 pub struct Consumer {
+    broker: Answers,
     held: Held,
     names: Names,
     events: Channel,
@@ -84,8 +87,9 @@ impl Consumer {
         // piece, and the queue keeps its order.
         let prefetch = (PREFETCH_IN_ALL / intake.partitions).clamp(8, 256);
         let (batches, recorded) = mpsc::channel(BATCHES);
-        let events = answer(channel(connection, prefetch)).await?;
-        let due = answer(channel(connection, DUE_PREFETCH)).await?;
+        let broker = Answers(memory.ahead.clone());
+        let events = broker.answer(channel(connection, prefetch)).await?;
+        let due = broker.answer(channel(connection, DUE_PREFETCH)).await?;
         let reader = Reader {
             ahead: memory.ahead.watch(events.id(), intake.terms.body_limit),
             terms: intake.terms.clone(),
@@ -97,6 +101,7 @@ impl Consumer {
             batches,
         };
         Ok(Self {
+            broker,
             tokens: memory.ahead.watch(due.id(), DUE_BYTES),
             events,
             due,
@@ -118,14 +123,15 @@ impl Consumer {
     /// # Errors
     /// Why the connection can't be used any more.
     pub async fn run(self) -> Result<(), String> {
-        let Self { held, names, events, due, tokens: ahead, reader, recorded, acks, notices } = self;
+        let Self { broker, held, names, events, due, tokens: ahead, reader, recorded, acks, notices } = self;
         let (lease, partition) = (held.lease(), held.partition());
         let (queue, due_queue) = (names.partition(partition), names.due(partition));
         let consuming = async {
-            until_alone(&events, &queue, lease.graceful).await?;
+            until_alone(&broker, &events, &queue, lease.graceful).await?;
             lease.note_alone();
-            let deliveries = consume(&events, &queue).await?;
-            let tokens = consume(&due, &due_queue).await?;
+            // The events last: from then on answers come behind messages, and these have to be taken.
+            let tokens = consume(&broker, &due, &due_queue).await?;
+            let deliveries = consume(&broker, &events, &queue).await?;
             tokio::try_join!(reader.run(deliveries), pass_on(tokens, ahead, partition, notices)).map(drop)
         };
         let until_closed = async {
@@ -142,7 +148,7 @@ impl Consumer {
             ended => drop(ended?),
         }
         for channel in [events, due] {
-            answer(channel.close(200, "another owner follows".into())).await?;
+            broker.answer(channel.close(200, "another owner follows".into())).await?;
         }
         Ok(())
     }
@@ -155,11 +161,11 @@ impl Consumer {
 ///
 /// Even then the broker gets a moment more: it counts a consumer out a little before it has taken everything back. After
 /// a graceful handover it has had one already.
-async fn until_alone(channel: &Channel, queue: &str, graceful: bool) -> Result<(), String> {
+async fn until_alone(broker: &Answers, channel: &Channel, queue: &str, graceful: bool) -> Result<(), String> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let mut looks = 0_u32;
     loop {
-        let declared = answer(channel.queue_declare(queue.into(), options, FieldTable::default())).await?;
+        let declared = broker.answer(channel.queue_declare(queue.into(), options, FieldTable::default())).await?;
         if declared.consumer_count() == 0 {
             tokio::time::sleep(if graceful { LOOK_AGAIN } else { TAKE_BACK }).await;
             return Ok(());
@@ -228,15 +234,24 @@ async fn channel(connection: &Connection, prefetch: u16) -> lapin::Result<Channe
     Ok(channel)
 }
 
-async fn consume(channel: &Channel, queue: &str) -> Result<Deliveries, String> {
+async fn consume(broker: &Answers, channel: &Channel, queue: &str) -> Result<Deliveries, String> {
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    answer(channel.basic_consume(queue.into(), "".into(), options, arguments)).await.map(Deliveries)
+    broker.answer(channel.basic_consume(queue.into(), "".into(), options, arguments)).await.map(Deliveries)
 }
 
-/// Waits for the broker's answer, but not for ever.
-async fn answer<T>(request: impl Future<Output = lapin::Result<T>>) -> Result<T, String> {
-    match tokio::time::timeout(ANSWER_WITHIN, request).await {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("the broker did not answer within {} s", ANSWER_WITHIN.as_secs())),
+/// Waits for the broker's answers, but not for ever.
+struct Answers(Arc<Ahead>);
+
+impl Answers {
+    /// Behind messages that have to be recorded first, an answer may take its time.
+    async fn answer<T>(&self, request: impl Future<Output = lapin::Result<T>>) -> Result<T, String> {
+        let mut request = pin!(request);
+        loop {
+            match tokio::time::timeout(ANSWER_WITHIN, &mut request).await {
+                Ok(answer) => return answer.map_err(|error| error.to_string()),
+                Err(_) if self.0.is_full() => {}
+                Err(_) => return Err(format!("the broker did not answer within {} s", ANSWER_WITHIN.as_secs())),
+            }
+        }
     }
 }

@@ -8,7 +8,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::acks::{Batch, Letter, Open, Poisoned};
 use super::consumer::Deliveries;
-use crate::broker::gatekeeper::ahead::Watched;
+use crate::broker::gatekeeper::ahead::{Refused, Watched};
+use crate::broker::letter;
 use crate::broker::wire;
 use crate::clock;
 use crate::domain::contract::{self, Terms};
@@ -87,10 +88,13 @@ impl Reader {
         let message = wire::message(routing_key.as_str(), &properties, data);
         let body = message.body.clone();
         let span = trace::process(&self.origin, self.held.partition(), &message);
-        let letter = if refused.is_none() { Letter::Ours } else { Letter::TheQueues };
-        let read = match refused {
-            Some(poison) => Err(poison),
-            None => contract::read(message, self.held.partition(), &self.terms),
+        let (letter, properties, read) = match refused {
+            None => {
+                let read = contract::read(message, self.held.partition(), &self.terms);
+                (Letter::Ours, properties, read)
+            }
+            Some(Refused { poison, apart: None }) => (Letter::TheQueues, properties, Err(poison)),
+            Some(Refused { poison, apart: Some(original) }) => (Letter::Ours, letter::unread(&original), Err(poison)),
         };
         let open = Open { span, acker, share };
         match read {

@@ -4,8 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 
+use super::properties::may_be_left_to_the_queue;
 use crate::domain::poison::{Poison, Unreadable};
 
 /// Bytes of messages that one connection may have ahead. Beyond it nothing more is read from the socket, but for the message
@@ -13,8 +15,6 @@ use crate::domain::poison::{Poison, Unreadable};
 const MOST_BYTES: usize = 32 * 1024 * 1024;
 /// What a message takes beside its body and its headers.
 const A_MESSAGE: usize = 1_024;
-/// What a value in the headers takes, read: the library makes a tree of them.
-const A_VALUE: usize = 128;
 /// Bodies up to this size are read even where they are over the limit, so that their dead letter can say so and be complete.
 const READ_TO_EXPLAIN: usize = 8 * 1024 * 1024;
 
@@ -44,21 +44,42 @@ struct Channel {
 struct Waiting {
     tag: u64,
     bytes: usize,
-    refused: Option<Poison>,
+    refused: Option<Refused>,
+}
+
+/// A message that was kept from its consumer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub poison: Poison,
+    /// Its properties in wire format, if they came apart from it: its body came whole then, and the message must not be left
+    /// to its queue. Otherwise nothing came but its number.
+    pub apart: Option<Bytes>,
 }
 
 /// What the gatekeeper has seen of a message.
-pub struct Seen {
+pub struct Seen<'a> {
     /// The broker's number of the delivery, on its channel.
     pub tag: u64,
-    /// Of the properties, in wire format.
-    pub properties: usize,
-    /// In the headers.
-    pub values: usize,
+    /// In wire format.
+    pub properties: &'a [u8],
+    /// Bytes that they take when they are read.
+    pub takes: usize,
     /// Of the body, as it is announced.
     pub body: u64,
     /// Why it can't be read, if it can't.
     pub refused: Option<Unreadable>,
+}
+
+/// What is passed on of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// All of it.
+    Whole,
+    /// Its body.
+    Body,
+    /// Neither body nor properties.
+    Nothing,
 }
 
 impl Ahead {
@@ -71,22 +92,29 @@ impl Ahead {
         Watched { ahead: self.clone(), channel }
     }
 
-    /// Counts a message, and says whether it is to be read as it is.
-    pub fn count(&self, channel: u16, seen: Seen) -> bool {
+    /// Counts a message, and says what of it is passed on.
+    pub fn count(&self, channel: u16, seen: &Seen<'_>) -> Passage {
         let mut counted = self.lock();
         let Counted { bytes, channels } = &mut *counted;
-        let Some(channel) = channels.get_mut(&channel) else { return seen.refused.is_none() };
+        let Some(channel) = channels.get_mut(&channel) else {
+            return if seen.refused.is_none() { Passage::Whole } else { Passage::Nothing };
+        };
         if channel.ended {
-            return false;
+            return Passage::Nothing;
         }
         let (size, limit) = (usize::try_from(seen.body).unwrap_or(usize::MAX), channel.body_limit);
         let too_large = (size > limit.max(READ_TO_EXPLAIN)).then_some(Poison::BodyTooLarge { size, limit });
-        let refused = seen.refused.map(Poison::Unreadable).or(too_large);
-        let whole = refused.is_none();
-        let takes = A_MESSAGE + if whole { size + seen.properties + A_VALUE * seen.values } else { 0 };
-        *bytes += takes;
-        channel.waiting.push_back(Waiting { tag: seen.tag, bytes: takes, refused });
-        whole
+        let poison = seen.refused.map(Poison::Unreadable).or(too_large);
+        let (passage, takes) = match &poison {
+            None => (Passage::Whole, size + seen.takes),
+            Some(_) if may_be_left_to_the_queue(seen.properties) => (Passage::Nothing, 0),
+            Some(_) => (Passage::Body, size + seen.properties.len()),
+        };
+        let apart = (passage == Passage::Body).then(|| Bytes::copy_from_slice(seen.properties));
+        let refused = poison.map(|poison| Refused { poison, apart });
+        *bytes += A_MESSAGE + takes;
+        channel.waiting.push_back(Waiting { tag: seen.tag, bytes: A_MESSAGE + takes, refused });
+        passage
     }
 
     /// Whether so much is ahead that no further message is to be begun.
@@ -146,7 +174,7 @@ impl Watched {
     /// The consumer has come to this delivery: what it takes of the memory, until the share is dropped; and why the message
     /// was kept from it, if it was.
     #[must_use]
-    pub fn take(&self, tag: u64) -> (Share, Option<Poison>) {
+    pub fn take(&self, tag: u64) -> (Share, Option<Refused>) {
         let mut counted = self.ahead.lock();
         let waiting = counted.channels.get_mut(&self.channel).map(|channel| &mut channel.waiting);
         // One that was passed over, which no library should do, is not counted for ever.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 
-use super::ahead::{Ahead, Seen};
+use super::ahead::{Ahead, Passage, Seen};
 use super::properties::{self, Bytes};
 use crate::domain::poison::Unreadable;
 
@@ -42,7 +42,7 @@ enum Content {
     /// Its method has come.
     Announced { tag: u64, refused: Option<Unreadable> },
     /// So much of its body is still to come; and whether that is passed on.
-    Body { left: u64, whole: bool },
+    Body { left: u64, passes: bool },
 }
 
 /// What is to be done with the bytes that come.
@@ -194,22 +194,22 @@ impl Sieve {
                     }
                 }
             }
-            BODY if self.is_refused(channel, size) => Step::Skip(frame),
+            BODY if !self.passes(channel, size) => Step::Skip(frame),
             BODY | HEARTBEAT => Step::Pass(frame),
             _ => Step::PassAll,
         };
         Ok(None)
     }
 
-    /// Counts a part of a body; whether its message is refused.
-    fn is_refused(&mut self, channel: u16, size: usize) -> bool {
-        let Some(Content::Body { left, whole }) = self.contents.get_mut(&channel) else { return false };
-        let refused = !*whole;
+    /// Counts a part of a body; whether it is passed on.
+    fn passes(&mut self, channel: u16, size: usize) -> bool {
+        let Some(Content::Body { left, passes }) = self.contents.get_mut(&channel) else { return true };
+        let passes = *passes;
         *left = left.saturating_sub(size as u64);
         if *left == 0 {
             self.contents.remove(&channel);
         }
-        refused
+        passes
     }
 }
 
@@ -282,17 +282,22 @@ fn header(contents: &mut HashMap<u16, Content>, ahead: &Ahead, channel: u16, pay
     let (content, properties) = payload.split_first_chunk::<CONTENT>()?;
     let Some(Content::Announced { tag, refused }) = contents.remove(&channel) else { return None };
     let body = u64::from_be_bytes(*content.last_chunk()?);
-    let (values, unreadable) = match properties::look_through(properties) {
-        Ok(values) => (values, None),
+    let (takes, unreadable) = match properties::look_through(properties) {
+        Ok(takes) => (takes, None),
         Err(unreadable) => (0, Some(unreadable)),
     };
     let refused = refused.or(unreadable);
-    let whole = ahead.count(channel, Seen { tag, properties: properties.len(), values, body, refused });
+    let passage = ahead.count(channel, &Seen { tag, properties, takes, body, refused });
     if body > 0 {
-        contents.insert(channel, Content::Body { left: body, whole });
+        contents.insert(channel, Content::Body { left: body, passes: passage != Passage::Nothing });
     }
-    // The class as it was, no body, no properties.
-    (!whole).then(|| [&content[..2], &[0; 10], &[0; 2]].concat())
+    match passage {
+        Passage::Whole => None,
+        // No properties.
+        Passage::Body => Some([&content[..], &[0; 2]].concat()),
+        // The class as it was, no body, no properties.
+        Passage::Nothing => Some([&content[..2], &[0; 10], &[0; 2]].concat()),
+    }
 }
 
 fn push_frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: &[u8]) {

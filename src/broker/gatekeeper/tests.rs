@@ -7,8 +7,8 @@ use amq_protocol::protocol::basic::{self, AMQPMethod, parse_properties};
 use amq_protocol::protocol::{AMQPClass, BasicProperties};
 use amq_protocol::types::{AMQPValue, FieldTable};
 
-use super::ahead::Ahead;
-use super::properties::look_through;
+use super::ahead::{Ahead, Refused};
+use super::properties::{look_through, readable_part};
 use super::sieve::{Sieve, Stopped};
 use crate::domain::poison::{Poison, Unreadable};
 
@@ -122,10 +122,28 @@ fn strings_that_are_not_text_are_mended_and_said() {
     assert!(matches!(&frames[0], AMQPFrame::Method(CHANNEL, AMQPClass::Basic(AMQPMethod::Deliver(deliver)))
         if deliver.routing_key.as_str() == "entity-\u{FFFD}" && deliver.delivery_tag == 1));
     assert!(matches!(&frames[1], AMQPFrame::Header(CHANNEL, header) if header.body_size == 0));
-    let refused = |tag| watched.take(tag).1;
-    assert_eq!(refused(1), Some(Poison::Unreadable(Unreadable::NotText("its routing key"))));
-    assert_eq!(refused(2), Some(Poison::Unreadable(Unreadable::NotText("app_id"))));
+    let refused = |tag| watched.take(tag).1.map(|refused| (refused.poison, refused.apart));
+    assert_eq!(refused(1), Some((Poison::Unreadable(Unreadable::NotText("its routing key")), None)));
+    assert_eq!(refused(2), Some((Poison::Unreadable(Unreadable::NotText("app_id")), None)));
     assert_eq!(refused(3), None);
+}
+
+#[test]
+fn what_has_an_x_death_is_not_left_to_its_queue_but_comes_without_properties() {
+    let ahead = Arc::<Ahead>::default();
+    let watched = ahead.watch(CHANNEL, BODY_LIMIT);
+    // app_id is not UTF-8; the header `x-death` holds an array of a void.
+    let properties = b"\xa0\x08\x04text\0\0\0\x0e\x07x-deathA\0\0\0\x01V\x01\xe9";
+    let bytes = [deliver(1, "entity"), raw_header(3, properties), body(b"abc")].concat();
+    let (out, _) = sift(&mut Sieve::default(), &ahead, &bytes, (50, 50));
+    let frames = frames(&out);
+    assert!(matches!(&frames[1..], [AMQPFrame::Header(_, header), AMQPFrame::Body(_, bytes)]
+            if header.properties == BasicProperties::default() && bytes == b"abc"));
+    let refused = watched.take(1).1.expect("it is refused");
+    assert_eq!(refused.apart.as_deref(), Some(&properties[..]));
+    assert_eq!(readable_part(properties), None, "app_id can't be read either");
+    let deep = b"\x20\x00\0\0\0\x18\x07x-deathA\0\0\0\x01V\x05otherV\x01aV";
+    assert_eq!(readable_part(deep).as_deref(), Some(&b"\x20\x00\0\0\0\x0a\x05otherV\x01aV"[..]));
 }
 
 #[test]
@@ -137,7 +155,8 @@ fn a_body_over_the_limit_never_comes_in_unless_its_letter_can_hold_it() {
     let (out, _) = sift(&mut Sieve::default(), &ahead, &bytes, (65_536, 65_536));
     assert!(out.len() < 2 * BODY_LIMIT + 1_000, "{} bytes came out", out.len());
     assert_eq!(watched.take(1).1, None, "the contract refuses it, with its reason");
-    assert_eq!(watched.take(2).1, Some(Poison::BodyTooLarge { size: cut.len(), limit: BODY_LIMIT }));
+    let poison = Poison::BodyTooLarge { size: cut.len(), limit: BODY_LIMIT };
+    assert_eq!(watched.take(2).1, Some(Refused { poison, apart: None }));
     assert_eq!(watched.take(3).1, None);
 }
 
@@ -256,8 +275,9 @@ fn whatever_comes_as_a_message_the_library_can_read_what_comes_out() {
         let header = raw_header(3, &odd_properties(&mut random));
         let bytes = [deliver(tag, "entity"), header, body(b"abc")].concat();
         let (out, _) = sift(&mut sieve, &ahead, &bytes, (random.usize(1..200), random.usize(1..200)));
-        let refused = watched.take(tag).1.is_some();
-        assert_eq!(frames(&out).len(), if refused { 2 } else { 3 });
+        let refused = watched.take(tag).1;
+        let has_body = refused.is_none_or(|refused| refused.apart.is_some());
+        assert_eq!(frames(&out).len(), if has_body { 3 } else { 2 });
     }
 }
 
