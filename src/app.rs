@@ -266,7 +266,7 @@ impl Worker {
             wakes,
             dead_letters,
         };
-        let mending = publisher.clone().mend_topology(names.clone());
+        let mending = publisher.clone().mend_topology(names.clone(), args.partitions);
         let letters = DeadLetters { publisher, names };
         let announcer = Announcer { letters, pool, under_way: Mutex::default() };
         Ok(Self {

@@ -88,12 +88,12 @@ impl Publisher {
         (Self { link }, stay_connected(nodes, sender, stop))
     }
 
-    /// Declares again what somebody has deleted of the exchanges and queues that we alone publish to, as long as it runs.
-    pub async fn mend_topology(self, names: Names) {
+    /// Declares again what somebody has deleted of the exchanges and queues, as long as it runs.
+    pub async fn mend_topology(self, names: Names, partitions: u16) {
         loop {
             tokio::time::sleep(LOOK_FOR_THEM).await;
             if let Ok(link) = self.link() {
-                let mending = topology::mend(&link.connection, &names);
+                let mending = topology::mend(&link.connection, &names, partitions);
                 let _ = tokio::time::timeout(OPEN_WITHIN, link.lost.run_until_cancelled(mending)).await;
             }
         }

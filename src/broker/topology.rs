@@ -158,22 +158,37 @@ impl TopologyError {
 /// # Errors
 /// What is missing or differs, in words.
 pub async fn declare(connection: &Connection, names: &Names, partitions: u16) -> Result<(), TopologyError> {
-    let failed = |error| TopologyError::Broker { what: "a channel".into(), error };
-    let declarer = Declarer { channel: connection.create_channel().await.map_err(failed)?, names };
-    declarer.dead_letters().await?;
-    declarer.events_exchange().await?;
-    declarer.ladder().await?;
-    for number in 0..i32::from(partitions) {
-        declarer.partition(Partition(number)).await?;
-    }
-    let _ = declarer.channel.close(200, "declared".into()).await;
-    Ok(())
+    declare_by(connection, names, async |declarer| {
+        declarer.dead_letters().await?;
+        declarer.ladder().await?;
+        declarer.events(partitions).await
+    })
+    .await
 }
 
-/// Declares again what is missing of the dead letters and the ladder, and says so. A user without the permission to configure
+/// Declares again what is missing, and says so; partitions' queues are missed by their consumers. A user without the permission to configure
 /// gets there by the permission to read: what is there is only looked at.
-pub async fn mend(connection: &Connection, names: &Names) {
+pub async fn mend(connection: &Connection, names: &Names, partitions: u16) {
     mend_dead_letters(connection, names).await;
+    mend_events(connection, names, partitions).await;
+    mend_ladder(connection, names).await;
+}
+
+async fn mend_events(connection: &Connection, names: &Names, partitions: u16) {
+    let name = names.events();
+    if !is_exchange_missing(connection, name).await {
+        return;
+    }
+    tracing::warn!(
+        name,
+        "the exchange of the events was gone from the broker, and is declared again; nobody could publish"
+    );
+    if let Err(error) = declare_by(connection, names, async |declarer| declarer.events(partitions).await).await {
+        tracing::warn!(%error, "nobody can publish events");
+    }
+}
+
+async fn mend_ladder(connection: &Connection, names: &Names) {
     let levels = (0..delay::LEVELS).map(|level| names.delay(level));
     let mut missing = None;
     for name in levels {
@@ -210,19 +225,24 @@ pub async fn mend_dead_letters(connection: &Connection, names: &Names) {
 async fn declare_by(
     connection: &Connection,
     names: &Names,
-    declare: impl AsyncFnOnce(&Declarer<'_>) -> Result<(), TopologyError>,
+    declare: impl AsyncFnOnce(&mut Declarer<'_>) -> Result<(), TopologyError>,
 ) -> Result<(), TopologyError> {
-    let failed = |error| TopologyError::Broker { what: "a channel".into(), error };
-    let declarer = Declarer { channel: connection.create_channel().await.map_err(failed)?, names };
-    declare(&declarer).await?;
+    let mut declarer = Declarer { connection, channel: open(connection).await?, names, may_configure: true };
+    declare(&mut declarer).await?;
     let _ = declarer.channel.close(200, "declared".into()).await;
     Ok(())
 }
 
+async fn open(connection: &Connection) -> Result<Channel, TopologyError> {
+    let failed = |error| TopologyError::Broker { what: "a channel".into(), error };
+    connection.create_channel().await.map_err(failed)
+}
+
+const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
 
-fn says_not_found(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == NOT_FOUND)
+fn says(error: &lapin::Error, code: u16) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == code)
 }
 
 /// Each look has a channel of its own: the broker closes it if there is no such queue.
@@ -230,7 +250,7 @@ async fn is_missing(connection: &Connection, queue: &str) -> bool {
     let Ok(channel) = connection.create_channel().await else { return false };
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let looked = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
-    let missing = looked.is_err_and(|error| says_not_found(&error));
+    let missing = looked.is_err_and(|error| says(&error, NOT_FOUND));
     let _ = channel.close(200, "looked".into()).await;
     missing
 }
@@ -239,31 +259,38 @@ async fn is_exchange_missing(connection: &Connection, exchange: &str) -> bool {
     let Ok(channel) = connection.create_channel().await else { return false };
     let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
     let looked = channel.exchange_declare(exchange.into(), ExchangeKind::Topic, options, FieldTable::default()).await;
-    let missing = looked.is_err_and(|error| says_not_found(&error));
+    let missing = looked.is_err_and(|error| says(&error, NOT_FOUND));
     let _ = channel.close(200, "looked".into()).await;
     missing
 }
 
 struct Declarer<'a> {
+    connection: &'a Connection,
     channel: Channel,
     names: &'a Names,
+    /// Until the broker has refused something: then what is there is used as it is.
+    may_configure: bool,
 }
 
 impl Declarer<'_> {
-    async fn dead_letters(&self) -> Result<(), TopologyError> {
+    async fn dead_letters(&mut self) -> Result<(), TopologyError> {
         let name = self.names.dead_letter();
         self.exchange(&name, ExchangeKind::Topic, FieldTable::default()).await?;
         self.queue(&name, self.limited(table([]))).await?;
         self.bind(&name, &name, "#").await
     }
 
-    async fn events_exchange(&self) -> Result<(), TopologyError> {
+    async fn events(&mut self, partitions: u16) -> Result<(), TopologyError> {
         let kind = ExchangeKind::Custom("x-consistent-hash".into());
-        self.exchange(self.names.events(), kind, FieldTable::default()).await
+        self.exchange(self.names.events(), kind, FieldTable::default()).await?;
+        for number in 0..i32::from(partitions) {
+            self.partition(Partition(number)).await?;
+        }
+        Ok(())
     }
 
     /// From the foot up, so that each level finds the one that it leads to.
-    async fn ladder(&self) -> Result<(), TopologyError> {
+    async fn ladder(&mut self) -> Result<(), TopologyError> {
         let due = self.names.due_exchange();
         self.exchange(&due, ExchangeKind::Topic, FieldTable::default()).await?;
         for level in 0..delay::LEVELS {
@@ -285,7 +312,7 @@ impl Declarer<'_> {
     }
 
     /// One binding of weight 1 for each partition, in order: the exchange numbers its buckets by the order of binding.
-    async fn partition(&self, partition: Partition) -> Result<(), TopologyError> {
+    async fn partition(&mut self, partition: Partition) -> Result<(), TopologyError> {
         let due = self.names.due(partition);
         let arguments = table([("x-single-active-consumer", AMQPValue::Boolean(true))]);
         self.queue(&due, self.limited(arguments)).await?;
@@ -310,30 +337,75 @@ impl Declarer<'_> {
         arguments
     }
 
-    async fn exchange(&self, name: &str, kind: ExchangeKind, arguments: FieldTable) -> Result<(), TopologyError> {
-        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        let declared = self.channel.exchange_declare(name.into(), kind, options, arguments).await;
-        declared.map_err(|error| self.explain(format!("exchange `{name}`"), error))
+    async fn exchange(&mut self, name: &str, kind: ExchangeKind, arguments: FieldTable) -> Result<(), TopologyError> {
+        let what = format!("exchange `{name}`");
+        if self.may_configure {
+            let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+            let declared = self.channel.exchange_declare(name.into(), kind.clone(), options, arguments).await;
+            if !self.is_to_be_found(&declared).await? {
+                return declared.map_err(|error| self.explain(what, error));
+            }
+        }
+        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        let found = self.channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await;
+        found.map_err(|error| self.not_found(what, error))
     }
 
-    async fn queue(&self, name: &str, arguments: FieldTable) -> Result<(), TopologyError> {
-        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        let declared = self.channel.queue_declare(name.into(), options, arguments).await;
-        declared.map(drop).map_err(|error| self.explain(format!("queue `{name}`"), error))
+    async fn queue(&mut self, name: &str, arguments: FieldTable) -> Result<(), TopologyError> {
+        let what = format!("queue `{name}`");
+        if self.may_configure {
+            let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+            let declared = self.channel.queue_declare(name.into(), options, arguments).await.map(drop);
+            if !self.is_to_be_found(&declared).await? {
+                return declared.map_err(|error| self.explain(what, error));
+            }
+        }
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let found = self.channel.queue_declare(name.into(), options, FieldTable::default()).await;
+        found.map(drop).map_err(|error| self.not_found(what, error))
     }
 
-    async fn bind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), TopologyError> {
+    async fn bind(&mut self, queue: &str, exchange: &str, key: &str) -> Result<(), TopologyError> {
         let options = QueueBindOptions::default();
         let bound =
             self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default()).await;
-        bound.map_err(|error| self.explain(format!("the binding of queue `{queue}`"), error))
+        self.bound(format!("the binding of queue `{queue}`"), bound).await
     }
 
-    async fn bind_exchange(&self, to: &str, from: &str, key: &str) -> Result<(), TopologyError> {
+    async fn bind_exchange(&mut self, to: &str, from: &str, key: &str) -> Result<(), TopologyError> {
         let options = ExchangeBindOptions::default();
         let bound =
             self.channel.exchange_bind(to.into(), from.into(), key.into(), options, FieldTable::default()).await;
-        bound.map_err(|error| self.explain(format!("the binding of exchange `{from}`"), error))
+        self.bound(format!("the binding of exchange `{from}`"), bound).await
+    }
+
+    /// Whoever may not configure has a topology that somebody else has bound, too.
+    async fn bound(&mut self, what: String, bound: lapin::Result<()>) -> Result<(), TopologyError> {
+        if self.is_to_be_found(&bound).await? { Ok(()) } else { bound.map_err(|error| self.explain(what, error)) }
+    }
+
+    /// Whether the user may not do this, so that it is only looked for: a worker may run on a topology that an administrator has
+    /// declared. The broker has closed the channel then.
+    async fn is_to_be_found(&mut self, done: &lapin::Result<()>) -> Result<bool, TopologyError> {
+        if !done.as_ref().is_err_and(|error| says(error, ACCESS_REFUSED)) {
+            return Ok(false);
+        }
+        if self.may_configure {
+            tracing::info!(
+                "the broker's user may not declare exchanges and queues: those that are there are used as they are"
+            );
+        }
+        self.may_configure = false;
+        self.channel = open(self.connection).await?;
+        Ok(true)
+    }
+
+    fn not_found(&self, what: String, error: lapin::Error) -> TopologyError {
+        if says(&error, NOT_FOUND) {
+            let reply = "it is not there".into();
+            return TopologyError::Refused { what, reply, prefix: self.names.events().into() };
+        }
+        self.explain(what, error)
     }
 
     /// The broker's refusal in words that say how to mend it.

@@ -2,7 +2,10 @@
 
 use lapin::types::{AMQPValue, LongString};
 
-use crate::support::{Database, DeadLetter, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, Worker, test};
+use crate::support::{
+    Database, DeadLetter, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, Worker, asking, run_to_end_with,
+    test,
+};
 
 /// Healthy events, of the same partition.
 const HEALTHY: usize = 100;
@@ -71,6 +74,45 @@ fn a_dead_letter_exchange_that_was_deleted_is_declared_again_and_holds_up_nobody
         receiver.wait_for(SOON, "the healthy ones", |log| log.delivered.len() >= HEALTHY).await;
         dead_letters.wait_for_key(SOON, "poison").await;
         worker.wait_for_line(SOON, "is declared again").await;
+        worker.stop().await;
+    });
+}
+
+#[test]
+fn the_exchange_of_the_events_is_declared_again_with_its_partitions_and_said() {
+    test(Load::Shared, async |world| {
+        let receiver = Receiver::healthy().await;
+        let worker = Worker::start(world, &[]).await;
+        world.delete_exchange("events").await;
+        worker.wait_for_line(SOON * 2, "the exchange of the events was gone").await;
+        let producer = Producer::connect(world).await;
+        let message = Message::new("user", "after", &receiver.url());
+        asking(SOON, "the exchange", async || producer.try_publish(&message).await.then_some(())).await;
+        receiver.wait_for_key(SOON, "after").await;
+        publish_healthy(&producer, &receiver, 0).await;
+        receiver.wait_for(SOON, "the healthy ones", |log| log.delivered.len() > HEALTHY).await;
+        worker.stop().await;
+    });
+}
+
+#[test]
+fn a_user_who_may_not_configure_works_on_what_an_administrator_has_declared() {
+    test(Load::Shared, async |world| {
+        let receiver = Receiver::new(|request| Reply::status(if request.number == 1 { 500 } else { 200 })).await;
+        let url = world.amqp_url_with("reader", r#"{"configure":"","write":".*","read":".*"}"#).await;
+        let variables = [("ONCEWARD_AMQP_URL", url)];
+        let (code, text) = run_to_end_with(world, &["worker"], &variables).await;
+        assert!(code != 0 && text.contains("it is not there"), "nothing is declared yet: {text}");
+        Worker::start(world, &[]).await.stop().await;
+
+        let worker = Worker::run_with(world, &["worker", "--backoff-initial=200ms"], &variables);
+        worker.wait_for_line(SOON, "those that are there are used as they are").await;
+        worker.wait_for_line(SOON, "ready: consuming").await;
+        let (producer, dead_letters) = (Producer::connect(world).await, DeadLetters::open(world).await);
+        producer.publish(&bad("poison")).await;
+        producer.publish(&Message::new("user", "retried", &receiver.url())).await;
+        receiver.wait_for_delivered(SOON, 1).await;
+        dead_letters.wait_for_key(SOON, "poison").await;
         worker.stop().await;
     });
 }

@@ -41,9 +41,14 @@ impl World {
 
     /// Another user of the broker, who may do everything here: the worker's URL. The server keeps it.
     pub async fn amqp_url_of(&self, user: &str) -> String {
+        self.amqp_url_with(user, r#"{"configure":".*","write":".*","read":".*"}"#).await
+    }
+
+    /// Another user of the broker with these permissions.
+    pub async fn amqp_url_with(&self, user: &str, may: &'static str) -> String {
         self.manage(Method::PUT, &format!("api/users/{user}"), r#"{"password":"secret","tags":""}"#).await;
         let permissions = format!("api/permissions/{}/{user}", self.name);
-        self.manage(Method::PUT, &permissions, r#"{"configure":".*","write":".*","read":".*"}"#).await;
+        self.manage(Method::PUT, &permissions, may).await;
         let mut url = Url::parse(&self.amqp_url).expect("one URL");
         url.set_username(user).and_then(|()| url.set_password(Some("secret"))).expect("a URL with a host");
         url.into()
