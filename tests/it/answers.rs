@@ -105,3 +105,52 @@ fn hundreds_of_headers_in_an_answer_are_no_failure() {
         all_are_delivered_at_once(world, Manner { answer, closes: None }, 2).await;
     });
 }
+
+/// A receiver whose connections answer one request each, and then are dead without a word.
+async fn dying_receiver() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+    let url = format!("http://{}/", listener.local_addr().expect("a bound port"));
+    let ignored = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&ignored);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let counted = Arc::clone(&counted);
+            tokio::spawn(async move {
+                let (mut buffer, mut answered) = ([0; 4_096], false);
+                while let Ok(1..) = stream.read(&mut buffer).await {
+                    if answered {
+                        counted.fetch_add(1, Ordering::SeqCst);
+                    } else {
+                        answered = true;
+                        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                    }
+                }
+            });
+        }
+    });
+    (url, ignored)
+}
+
+#[test]
+fn after_a_kept_connection_that_is_dead_the_next_try_takes_a_fresh_one() {
+    test(Load::Shared, async |world| {
+        let (url, ignored) = dying_receiver().await;
+        let flags = ["--attempt-timeout=700ms", "--backoff-initial=100ms"];
+        let worker = Worker::start(world, &flags).await;
+        let (producer, database) = (Producer::connect(world).await, Database::connect(world).await);
+        for round in 0..2 {
+            let message = |n: usize| Message::new(&format!("user-{n}"), &format!("event-{round}-{n}"), &url).body("{}");
+            producer.publish_all(&(0..8).map(message).collect::<Vec<_>>()).await;
+            let all = 8 * (round + 1);
+            asking(SOON, "all delivered", async || {
+                let delivered = database.states().await.get("DELIVERED").copied();
+                (delivered == Some(all)).then_some(())
+            })
+            .await;
+        }
+        assert!(ignored.load(Ordering::SeqCst) > 0, "kept connections were used again");
+        let most = database.events().await.into_iter().map(|event| event.attempts).max();
+        assert!(most.is_some_and(|most| most <= 2), "{most:?} attempts");
+        worker.stop().await;
+    });
+}

@@ -41,6 +41,7 @@ mod refused;
 mod replicas;
 mod request;
 mod sequence;
+mod shortage;
 mod start;
 mod suspend;
 mod tidy;
