@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+use crate::announce::Announcer;
 use crate::broker::dead_letters::DeadLetters;
 use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Names, TopologyError};
@@ -21,7 +22,7 @@ use crate::broker::{Heartbeat, Nodes, probe};
 use crate::census::Counted;
 use crate::config::{BrokerArgs, OnExhausted, WorkerArgs};
 use crate::deliver::{self, Sender, client};
-use crate::dispatch::{self, Ports};
+use crate::dispatch::{self, Judge, Ports};
 use crate::domain::event::Host;
 use crate::handoff::Notice;
 use crate::health::Health;
@@ -30,7 +31,6 @@ use crate::intake::Intake;
 use crate::ownership::Ownership;
 use crate::reconnect::Delays;
 use crate::rescue::Rescue;
-use crate::settle::{Announcer, Judge};
 use crate::standstill::Standstill;
 use crate::store::cluster::{self, ClusterError, Fixed};
 use crate::store::lease::Lease;
@@ -39,7 +39,7 @@ use crate::store::writer::{Command, Writer};
 use crate::store::{self, Database};
 use crate::telemetry::metrics::{self, Connections, HostLoad};
 use crate::telemetry::trace;
-use crate::{admin, census, settle};
+use crate::{admin, census};
 
 /// Commands that wait for the writer; a sender beyond that waits.
 const COMMANDS: usize = 2_048;
@@ -47,7 +47,7 @@ const COMMANDS: usize = 2_048;
 const WRITTEN: usize = 2;
 /// What else waits for dispatch.
 const NOTICES: usize = 1_024;
-/// Attempts on their way to being sent, and ended ones on their way to settle.
+/// Attempts on their way to being sent, and ended ones on their way back.
 const ATTEMPTS: usize = 1_024;
 /// Wake-ups, and dead letters, that wait for the broker; what finds no room is found by a sweep.
 const ANNOUNCEMENTS: usize = 4_096;
@@ -160,7 +160,9 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<Names, Worker
         let error = match set_up(args, database).await {
             Ok(topology) => {
                 let names = Names::new(&args.broker.exchange).declared_as(topology);
-                broker.iter().for_each(|broker| topology::advise(&names, broker));
+                if let Some(broker) = &broker {
+                    topology::advise(&names, broker);
+                }
                 return Ok(names);
             }
             Err(
@@ -201,7 +203,6 @@ struct Worker {
     rescue: JoinHandle<()>,
     dispatch: JoinHandle<()>,
     deliver: JoinHandle<()>,
-    settle: JoinHandle<()>,
     writer: JoinHandle<Result<(), sqlx::Error>>,
     announcer: JoinHandle<()>,
     publisher: JoinHandle<()>,
@@ -235,8 +236,7 @@ impl Worker {
         let (written, from_writer) = mpsc::channel(WRITTEN);
         let (notices, noticed) = mpsc::channel(NOTICES);
         let (attempts, to_deliver) = mpsc::channel(ATTEMPTS);
-        let (ended, to_settle) = mpsc::channel(ATTEMPTS);
-        let (settlements, settled) = mpsc::channel(ATTEMPTS);
+        let (ended, to_judge) = mpsc::channel(ATTEMPTS);
         let (wakes, to_wake) = mpsc::channel(ANNOUNCEMENTS);
         let (dead_letters, to_dead_letter) = mpsc::channel(ANNOUNCEMENTS);
         let (owned, ours) = watch::channel(Vec::new());
@@ -259,10 +259,9 @@ impl Worker {
             written: from_writer,
             owned: ours,
             notices: noticed,
-            settlements: settled,
+            ended: to_judge,
             commands,
             attempts,
-            ended: ended.clone(),
             wakes,
             dead_letters,
         };
@@ -272,9 +271,8 @@ impl Worker {
         Ok(Self {
             intake: tokio::spawn(intake.run(stop.clone())),
             rescue: tokio::spawn(rescue.run(stop.clone())),
-            dispatch: tokio::spawn(dispatch::run(ports, hosts, stop.clone())),
+            dispatch: tokio::spawn(dispatch::run(ports, hosts, judge(args), stop.clone())),
             deliver: tokio::spawn(deliver::run(to_deliver, ended, sender)),
-            settle: tokio::spawn(settle::run(to_settle, settlements, judge(args))),
             writer: on_a_thread(writer.run(to_write, written)),
             announcer: tokio::spawn(announcer.run(to_wake, to_dead_letter)),
             publisher: tokio::spawn(keep_publishing),
@@ -295,7 +293,6 @@ impl Worker {
             ended = &mut self.writer => Some(ended.map(|ended| ended.map_err(WorkerError::from))),
             ended = &mut self.dispatch => Some(ended.map(Ok)),
             ended = &mut self.deliver => Some(ended.map(Ok)),
-            ended = &mut self.settle => Some(ended.map(Ok)),
             ended = &mut self.rescue => Some(ended.map(Ok)),
             ended = &mut self.ownership => Some(ended.map(Ok)),
         };
@@ -322,7 +319,6 @@ impl Worker {
         self.rescue.await?;
         self.census.await?;
         self.deliver.await?;
-        self.settle.await?;
         self.writer.await??;
         self.dispatch.await?;
         self.announcer.await?;

@@ -4,22 +4,22 @@
 mod audit;
 mod begun;
 mod drain;
+mod judge;
+mod restore;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use self::begun::Begun;
+pub use self::judge::Judge;
+use self::restore::restore;
 use crate::broker::delay::Token;
-use crate::broker::wire;
 use crate::clock;
-use crate::domain::contract::{self, Kept};
-use crate::domain::event::{Entity, Event, EventId, Host, Partition, Sequence};
+use crate::domain::event::{Entity, EventId, Host, Partition};
 use crate::domain::lanes::{After, Candidate, Lanes, Then};
 use crate::domain::verdict::{Decision, NotSent, Outcome};
 use crate::handoff::{Attempt, DeadLettered, Ended, Notice, Wake};
@@ -40,13 +40,11 @@ pub struct Ports {
     /// What else there is to look at.
     pub notices: mpsc::Receiver<Notice>,
     /// What came of attempts.
-    pub settlements: mpsc::Receiver<Settlement>,
+    pub ended: mpsc::Receiver<Ended>,
     /// To the writer.
     pub commands: mpsc::Sender<Command>,
     /// To deliver.
     pub attempts: mpsc::Sender<Attempt>,
-    /// To settle: attempts that a former owner left, with an unknown outcome.
-    pub ended: mpsc::Sender<Ended>,
     /// To the broker, after a commit: retries.
     pub wakes: mpsc::Sender<Wake>,
     /// To the broker, after a commit: FAILED events.
@@ -69,16 +67,16 @@ struct Dispatch {
     in_hand: HashMap<EventId, (Partition, u16)>,
     /// Attempts that are recorded, and wait until their host may have one more request.
     begun: Begun,
-    /// Attempts that a former owner left, or that are given up, on their way to settle: as many as one worker may have begun.
-    left: VecDeque<Ended>,
+    judge: Judge,
+    /// Nothing new begins any more.
+    draining: bool,
     wakes: mpsc::Sender<Wake>,
     dead_letters: mpsc::Sender<DeadLettered>,
 }
 
 /// Runs until `stop`, and then until every attempt that was recorded is settled.
-pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
-    let Ports { mut written, mut owned, mut notices, mut settlements, commands, attempts, ended, wakes, dead_letters } =
-        ports;
+pub async fn run(ports: Ports, hosts: Arc<HostLimit>, judge: Judge, stop: CancellationToken) {
+    let Ports { mut written, mut owned, mut notices, mut ended, commands, attempts, wakes, dead_letters } = ports;
     let mut dispatch = Dispatch {
         lanes: Lanes::default(),
         hosts: hosts.clone(),
@@ -87,7 +85,8 @@ pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
         starting: HashMap::new(),
         in_hand: HashMap::new(),
         begun: Begun::default(),
-        left: VecDeque::new(),
+        judge,
+        draining: false,
         wakes,
         dead_letters,
     };
@@ -103,12 +102,8 @@ pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
                 let (Ok(permit), Some(command)) = (permit, dispatch.outbox.pop_front()) else { break };
                 permit.send(command);
             }
-            permit = ended.reserve(), if !dispatch.left.is_empty() => {
-                let (Ok(permit), Some(left)) = (permit, dispatch.left.pop_front()) else { break };
-                permit.send(left);
-            }
             Some(results) = written.recv() => results.into_iter().for_each(|result| dispatch.follow(result)),
-            1.. = settlements.recv_many(&mut ends, SETTLEMENTS) => ends.drain(..).for_each(|end| dispatch.settle(end)),
+            1.. = ended.recv_many(&mut ends, ENDS) => ends.drain(..).for_each(|end| dispatch.settle(end)),
             Ok(()) = owned.changed() => dispatch.follow_leases(&owned.borrow_and_update()),
             Some(notice) = notices.recv(), if dispatch.outbox.len() < OUTBOX_FULL => dispatch.look_at(notice),
             () = hosts.turn.notified() => {}
@@ -116,12 +111,11 @@ pub async fn run(ports: Ports, hosts: Arc<HostLimit>, stop: CancellationToken) {
         }
     }
     drop(notices);
-    drop(ended);
-    dispatch.drain(written, settlements, commands, attempts).await;
+    dispatch.drain(written, ended, commands, attempts).await;
 }
 
-/// Settlements that are taken at once.
-const SETTLEMENTS: usize = 256;
+/// Ends of attempts that are taken at once.
+const ENDS: usize = 256;
 /// Beyond this, notices wait: they are the one source of commands that nothing else bounds.
 const OUTBOX_FULL: usize = 4_096;
 
@@ -150,8 +144,12 @@ impl Dispatch {
 
     /// For an attempt that is recorded and not sent by us: perhaps by a former owner, or not at all.
     fn give_up(&mut self, candidate: Candidate, held: Held, outcome: Outcome) {
+        if self.draining && outcome == Outcome::Unknown {
+            // The next owner finds it in flight, as we did.
+            return;
+        }
         metrics::attempted(&candidate.event.host, &outcome, None);
-        self.left.push_back(Ended { candidate, held, outcome, took: None });
+        self.settle(Ended { candidate, held, outcome, took: None });
     }
 
     fn follow(&mut self, result: Written) {
@@ -316,8 +314,10 @@ impl Dispatch {
     }
 
     /// Has an attempt's end recorded, together with what comes next in its line.
-    fn settle(&mut self, settlement: Settlement) {
-        let then = if settlement.frees_the_line() { self.next(&settlement) } else { Then::Nothing };
+    fn settle(&mut self, ended: Ended) {
+        let settlement = self.judge.settlement(ended);
+        let goes_on = settlement.frees_the_line() && !self.draining;
+        let then = if goes_on { self.next(&settlement) } else { Then::Nothing };
         self.outbox.push_back(Command::Settle { settlement, then });
     }
 
@@ -469,32 +469,4 @@ impl Dispatch {
 /// What the database has measured.
 fn millis(measured: i64) -> Duration {
     Duration::from_millis(u64::try_from(measured).unwrap_or(0))
-}
-
-/// An event from the store, read by the same contract as when it came in. None only if a hand has changed the row.
-fn restore(stored: &StoredEvent) -> Option<Candidate> {
-    let id = EventId(stored.event_id);
-    let event = read(stored);
-    if event.is_none() {
-        tracing::error!(event = %id, "the event can't be read back from the database; it stays where it is");
-    }
-    let count = |stored: i16| u16::try_from(stored).unwrap_or_default();
-    let (attempts, unknown) = (count(stored.attempts), count(stored.unknown));
-    event.map(|event| Candidate { id, attempts, unknown, event: Arc::new(event) })
-}
-
-fn read(stored: &StoredEvent) -> Option<Event> {
-    let properties = wire::decode(&stored.properties);
-    let mut message = wire::message(&stored.entity, &properties, stored.body.clone());
-    message.properties = stored.properties.clone().into();
-    let kept = Kept {
-        key: stored.idempotency_key.as_str().into(),
-        partition: Partition(stored.partition),
-        sequence: stored.sequence.map(Sequence),
-        destination: Url::parse(&stored.destination).ok()?,
-    };
-    let mut event = contract::read_back(message, kept);
-    event.trace = stored.trace.as_deref().and_then(|trace| HeaderValue::from_str(trace).ok());
-    event.taken_in = u64::try_from(stored.recorded_ms).unwrap_or(0);
-    Some(event)
 }

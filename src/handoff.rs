@@ -40,7 +40,7 @@ pub struct Attempt {
     pub permit: Permit,
 }
 
-/// From deliver to settle: an attempt that has ended.
+/// For dispatch: an attempt that has ended.
 pub struct Ended {
     /// The event.
     pub candidate: Candidate,
@@ -52,7 +52,7 @@ pub struct Ended {
     pub took: Option<Duration>,
 }
 
-/// For settle, after a commit: a retry's token is to go through the delay ladder.
+/// To be announced after a commit: a retry's token is to go through the delay ladder.
 #[derive(Debug)]
 pub struct Wake {
     /// Whose due queue it comes to.
@@ -63,7 +63,7 @@ pub struct Wake {
     pub delay: Duration,
 }
 
-/// For settle, after a commit: a FAILED event is in the outbox.
+/// To be announced after a commit: a FAILED event is in the outbox.
 #[derive(Debug)]
 pub struct DeadLettered {
     /// The event.

@@ -123,7 +123,7 @@ impl Intake {
     async fn open(&mut self, declared: &mut bool) -> Result<(Connection, Arc<Ahead>), TopologyError> {
         let ahead = Arc::default();
         let opened = self.nodes.connect_counting("onceward consumer", self.heartbeat, &ahead).await;
-        let connection = opened.map_err(|error| TopologyError::Connection(error))?;
+        let connection = opened.map_err(TopologyError::Connection)?;
         if !*declared {
             crate::broker::topology::declare(&connection, &self.names, self.partitions).await?;
             *declared = true;

@@ -9,21 +9,22 @@
 //! | [`broker`] | RabbitMQ: connection, topology, consumers, publisher, delay ladder |
 //! | [`intake`] | messages are read by the contract, recorded, and acknowledged after the commit |
 //! | [`store`] | Postgres: the one writer, leases, reads, migrations |
-//! | [`dispatch`] | who is next: lanes and hosts |
+//! | [`dispatch`] | who is next: lanes and hosts; an attempt's outcome is judged |
 //! | [`host_limit`] | the cap on a host |
 //! | [`deliver`] | one attempt: one HTTP request |
-//! | [`settle`] | an attempt's outcome becomes a state, a retry or a dead letter |
+//! | [`announce`] | after the commit, a wake-up or a dead letter goes to the broker |
 //! | [`ownership`] | keeps the leases on partitions |
 //! | [`rescue`] | finds what a crash or a lost message left |
 //! | [`handoff`] | what the stages hand to each other |
 //! | [`domain`] | the rules of it all, pure |
 //! | [`telemetry`] | every log, span and metric |
-//! | [`census`], [`health`], [`admin`] | open events are counted, connections watched; both are shown on the admin port |
+//! | [`census`], [`health`], [`admin`] | open events are counted, connections watched, [`standstill`]s have their cause; all are shown on the admin port |
 //! | [`clock`], [`reconnect`] | time, delays between tries |
 //! | [`proof`] | what `verify` sends, and how what it sees is held against the promises, pure |
 //! | [`commands`] | what else the program does: publish, sink, status, redrive, verify, report, health |
 
 pub mod admin;
+pub mod announce;
 pub mod app;
 pub mod broker;
 pub mod census;
@@ -41,7 +42,6 @@ pub mod ownership;
 pub mod proof;
 pub mod reconnect;
 pub mod rescue;
-pub mod settle;
 pub mod standstill;
 pub mod store;
 pub mod telemetry;

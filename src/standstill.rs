@@ -30,16 +30,9 @@ impl Standstill {
     /// It stands still, for this reason, which may change while it lasts. True if it did not until now.
     pub fn begin(&self, why: String) -> bool {
         let mut cause = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *cause {
-            Some(cause) => {
-                cause.why = why;
-                false
-            }
-            None => {
-                *cause = Some(Cause { why, since: clock::now() });
-                true
-            }
-        }
+        let since = cause.as_ref().map(|cause| cause.since);
+        *cause = Some(Cause { why, since: since.unwrap_or_else(clock::now) });
+        since.is_none()
     }
 
     /// It goes on. How long it stood still, if it did.

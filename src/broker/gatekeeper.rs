@@ -28,6 +28,7 @@ use futures_util::io::{AsyncRead, AsyncWrite};
 use lapin::tcp::{AMQPUriTcpExt as _, OwnedTLSConfig};
 use lapin::uri::AMQPUri;
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
+use tokio::time::{Interval, MissedTickBehavior};
 
 use ahead::Ahead;
 use sieve::{Sieve, Stopped};
@@ -61,12 +62,13 @@ struct Gatekeeper {
     sieve: Sieve,
     ahead: Arc<Ahead>,
     /// When the library gets the next sign of life, while the broker is held up.
-    sign_of_life: Pin<Box<tokio::time::Sleep>>,
+    sign_of_life: Interval,
 }
 
 impl Gatekeeper {
     fn new(socket: Socket, ahead: Arc<Ahead>) -> Self {
-        let sign_of_life = Box::pin(tokio::time::sleep(SIGN_OF_LIFE));
+        let mut sign_of_life = tokio::time::interval(SIGN_OF_LIFE);
+        sign_of_life.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { socket, sieve: Sieve::default(), ahead, sign_of_life }
     }
 
@@ -77,8 +79,7 @@ impl Gatekeeper {
         if !self.ahead.is_full() {
             return Poll::Ready(());
         }
-        ready!(self.sign_of_life.as_mut().poll(context));
-        self.sign_of_life.as_mut().reset(tokio::time::Instant::now() + SIGN_OF_LIFE);
+        ready!(self.sign_of_life.poll_tick(context));
         self.sieve.heartbeat();
         Poll::Ready(())
     }

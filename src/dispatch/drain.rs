@@ -4,8 +4,7 @@ use tokio::sync::mpsc;
 
 use super::Dispatch;
 use crate::domain::lanes::Then;
-use crate::handoff::Attempt;
-use crate::store::progress::Settlement;
+use crate::handoff::{Attempt, Ended};
 use crate::store::writer::{Command, Written};
 
 impl Dispatch {
@@ -13,19 +12,18 @@ impl Dispatch {
     pub(super) async fn drain(
         mut self,
         mut written: mpsc::Receiver<Vec<Written>>,
-        mut settlements: mpsc::Receiver<Settlement>,
+        mut ended: mpsc::Receiver<Ended>,
         commands: mpsc::Sender<Command>,
         attempts: mpsc::Sender<Attempt>,
     ) {
+        self.draining = true;
         self.hosts.lock().close();
-        // The next owner finds them in flight, as we did.
-        self.left.clear();
         self.keep_settlements();
         let (mut attempts, mut ending) = (Some(attempts), true);
         while ending || !self.outbox.is_empty() {
             if let Some(sending) = &attempts {
                 self.send_begun(sending).await;
-                // Without it, deliver ends with the last attempt, settle with deliver, and `settlements` with settle.
+                // Without it, deliver ends with the last attempt, and `ended` with deliver.
                 attempts = attempts.filter(|_| self.hosts.lock().unsent() > 0);
             }
             let hosts = self.hosts.clone();
@@ -42,8 +40,8 @@ impl Dispatch {
                     }
                     self.keep_settlements();
                 }
-                settlement = settlements.recv(), if ending => match settlement {
-                    Some(settlement) => self.outbox.push_back(Command::Settle { settlement, then: Then::Nothing }),
+                end = ended.recv(), if ending => match end {
+                    Some(end) => self.settle(end),
                     None => ending = false,
                 },
                 () = hosts.turn.notified(), if attempts.is_some() => {}

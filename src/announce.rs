@@ -1,7 +1,6 @@
-//! An attempt's outcome becomes a state; after the commit, a retry's wake-up or a dead letter goes to the broker.
+//! After the commit, a retry's wake-up or a FAILED event's dead letter goes to the broker.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,12 +17,10 @@ use crate::broker::letter::text;
 use crate::broker::wire;
 use crate::clock;
 use crate::domain::event::EventId;
-use crate::domain::verdict::{Attempts, Policy};
-use crate::handoff::{DeadLettered, Ended, Wake};
+use crate::handoff::{DeadLettered, Wake};
 use crate::reconnect::Delays;
 use crate::store::lease::Held;
 use crate::store::outbox::{self, DeadLetter};
-use crate::store::progress::Settlement;
 use crate::telemetry::{metrics, trace};
 
 /// Wake-ups that wait for their confirm at one time.
@@ -32,38 +29,6 @@ const WAKING: usize = 256;
 const DEAD_LETTERING: usize = 64;
 /// How long the confirm of a dead letter may hold up the handover of its partition.
 const HANDOVER_AFTER: Duration = Duration::from_secs(5);
-
-/// The settings of a verdict.
-#[derive(Clone, Debug)]
-pub struct Judge {
-    /// Attempts, delays, final statuses.
-    pub policy: Policy,
-    /// A FAILED event keeps its entity waiting.
-    pub hold: bool,
-    /// Makes every worker's jitter its own.
-    pub seed: RandomState,
-}
-
-impl Judge {
-    /// What is recorded of an attempt that has ended.
-    #[must_use]
-    pub fn settlement(&self, ended: Ended) -> Settlement {
-        let Ended { candidate, held, outcome, took } = ended;
-        let seed = self.seed.hash_one((candidate.id, candidate.attempts));
-        let attempts = Attempts { begun: candidate.attempts, unknown: candidate.unknown };
-        let decision = self.policy.judge(attempts, &outcome, seed);
-        Settlement { candidate, held, outcome, decision, took, hold: self.hold }
-    }
-}
-
-/// Judges attempts that have ended, until no more come.
-pub async fn run(mut ended: mpsc::Receiver<Ended>, settlements: mpsc::Sender<Settlement>, judge: Judge) {
-    while let Some(ended) = ended.recv().await {
-        if settlements.send(judge.settlement(ended)).await.is_err() {
-            return;
-        }
-    }
-}
 
 /// Tells the broker what was committed. Nothing is lost if it can't: sweeps find overdue retries and dead letters that
 /// were left behind.
