@@ -4,100 +4,26 @@ mod file;
 pub mod nodes;
 pub mod otel;
 mod secret;
+pub mod secret_url;
 mod servers;
 mod signing;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use url::Url;
 
+pub use self::secret_url::SecretUrl;
 pub use self::servers::{BrokerArgs, DatabaseArgs};
 pub use self::signing::SigningArgs;
 use crate::domain::admission::FirstSequence;
 use crate::domain::backoff::{Backoff, TICK};
 use crate::domain::contract::{self, Terms};
 use crate::domain::verdict::Policy;
-
-const LOG_HELP: &str = "\
-ONCEWARD_LOG sets what is logged: info (default), warn, debug, onceward=debug, …
-ONCEWARD_LOG_FORMAT is text, json or auto (default): text on a terminal, JSON elsewhere
-OTEL_EXPORTER_OTLP_ENDPOINT names a collector of traces and metrics; the other OTEL_* variables hold, too";
-
-/// Delivers events from RabbitMQ to HTTP endpoints: once, in order, to the end.
-#[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 110, propagate_version = true, after_help = LOG_HELP)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// The commands.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Take events from the broker and deliver them, until SIGTERM or Ctrl-C
-    Worker(Box<WorkerArgs>),
-    /// Publish events from the command line, a file or standard input
-    Publish(Box<crate::commands::publish::PublishArgs>),
-    /// A small HTTP receiver for trying things out
-    Sink(crate::commands::sink::SinkArgs),
-    /// Show partitions, open events, who is blocked and why
-    Status(crate::commands::status::StatusArgs),
-    /// Send FAILED events again, or skip one that its entity waits for
-    Redrive(crate::commands::redrive::RedriveArgs),
-    /// Test the promises on your own servers, and write a report
-    Verify(Box<crate::commands::verify::VerifyArgs>),
-    /// Print a report of verify, or compare two
-    Report(crate::commands::report::ReportArgs),
-    /// Ask a worker on this machine whether it is ready: for health checks
-    Health(crate::commands::health::HealthArgs),
-}
-
-/// A URL that may hold a password: it is never printed.
-#[derive(Clone)]
-pub struct SecretUrl(String);
-
-impl SecretUrl {
-    /// The URL with its password, for connecting.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for SecretUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        // The parse error is not shown with the text: it may hold the password.
-        Url::parse(text).map_err(|error| format!("not a URL ({error})"))?;
-        Ok(Self(text.into()))
-    }
-}
-
-impl fmt::Display for SecretUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ok(mut url) = Url::parse(&self.0) else { return f.write_str("***") };
-        if url.password().is_some() {
-            let _ = url.set_password(Some("***"));
-        }
-        url.set_query(None);
-        url.set_fragment(None);
-        write!(f, "{url}")
-    }
-}
-
-impl fmt::Debug for SecretUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// What an exhausted event does to its entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -3,6 +3,7 @@
 
 pub mod acks;
 pub mod consumer;
+pub mod deliveries;
 pub mod reader;
 pub mod session;
 

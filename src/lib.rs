@@ -4,7 +4,7 @@
 //!
 //! | room | what happens there |
 //! |---|---|
-//! | [`config`] | flags and environment become settings |
+//! | [`cli`], [`config`] | flags and environment become settings |
 //! | [`app`] | wires the worker together, and takes it apart |
 //! | [`broker`] | RabbitMQ: connection, topology, consumers, publisher, delay ladder |
 //! | [`intake`] | messages are read by the contract, recorded, and acknowledged after the commit |
@@ -28,6 +28,7 @@ pub mod announce;
 pub mod app;
 pub mod broker;
 pub mod census;
+pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;

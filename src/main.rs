@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use onceward::config::{Cli, Command};
+use onceward::cli::{Cli, Command};
 use onceward::telemetry::{self, Teller};
 use onceward::{app, commands};
 

@@ -8,8 +8,8 @@ use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use url::Url;
 
-use super::SecretUrl;
 use super::secret::AMQP_URL;
+use super::secret_url::SecretUrl;
 
 /// The URLs of a broker's nodes, at least one.
 #[derive(Clone)]

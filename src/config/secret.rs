@@ -9,7 +9,7 @@ use clap::error::ErrorKind;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::SecretUrl;
+use super::secret_url::SecretUrl;
 
 /// Reads a URL that may hold a password; clap's own message would repeat the value, password and all.
 #[derive(Clone)]

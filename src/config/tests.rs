@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::FromArgMatches as _;
 
 use super::*;
 
@@ -13,11 +13,6 @@ fn worker(flags: &[&str]) -> Result<WorkerArgs, String> {
         .mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
     let matches = command.try_get_matches_from(required.iter().chain(flags)).map_err(|error| error.to_string())?;
     WorkerArgs::from_arg_matches(&matches).map_err(|error| error.to_string())
-}
-
-#[test]
-fn the_command_line_is_consistent() {
-    Cli::command().debug_assert();
 }
 
 #[test]

@@ -4,15 +4,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
-use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Acker, Channel, Connection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::acks::Acks;
+use super::deliveries::Deliveries;
 use super::reader::Reader;
 use super::{Intake, Memory};
 use crate::broker::dead_letters::DeadLetters;
@@ -40,27 +40,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const TAKE_BACK: Duration = Duration::from_millis(250);
 /// After so many looks, somebody should know.
 const LOOKS_BEFORE_WARNING: u32 = 1_500;
-
-/// The messages of one queue.
-pub struct Deliveries(lapin::Consumer);
-
-impl Deliveries {
-    /// The next message. A queue that is deleted ends its consumer silently: that is an error, too.
-    ///
-    /// # Errors
-    /// Why there are no more.
-    pub async fn next(&mut self) -> Result<Delivery, String> {
-        match self.0.next().await {
-            Some(delivery) => delivery.map_err(|error| error.to_string()),
-            None => Err("the broker cancelled a consumer".into()),
-        }
-    }
-
-    /// What is there already, without waiting. An error comes again by [`Self::next`].
-    pub fn ready_now(&mut self) -> Option<Delivery> {
-        self.next().now_or_never()?.ok()
-    }
-}
 
 /// Consumers on one partition, under its lease. They have a channel each: what it brings is in the order of its delivery
 /// tags, so that one acknowledgement can stand for many.
@@ -236,7 +215,7 @@ async fn channel(connection: &Connection, prefetch: u16) -> lapin::Result<Channe
 
 async fn consume(broker: &Answers, channel: &Channel, queue: &str) -> Result<Deliveries, String> {
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    broker.answer(channel.basic_consume(queue.into(), "".into(), options, arguments)).await.map(Deliveries)
+    broker.answer(channel.basic_consume(queue.into(), "".into(), options, arguments)).await.map(Deliveries::new)
 }
 
 /// Waits for the broker's answers, but not for ever.

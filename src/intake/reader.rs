@@ -7,7 +7,7 @@ use lapin::message::Delivery;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::acks::{Batch, Letter, Open, Poisoned};
-use super::consumer::Deliveries;
+use super::deliveries::Deliveries;
 use crate::broker::gatekeeper::ahead::{Refused, Watched};
 use crate::broker::letter;
 use crate::broker::wire;

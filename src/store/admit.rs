@@ -8,16 +8,12 @@ use sqlx::{Connection as _, PgConnection};
 use super::floor::Floors;
 use super::lease::Held;
 use super::operator;
+use super::position::{REDRIVEN, UNNUMBERED};
 use super::stray;
 use crate::domain::admission::{self, Admission, FirstSequence, Line, Newcomer, Recorded};
 use crate::domain::event::{Digest, Entity, Event, EventId, IdempotencyKey, Partition, Sequence};
 use crate::domain::poison::Poison;
 use crate::host_limit::shared::Place;
-
-/// The position of events without a number in their entity's line: before all numbers.
-pub const UNNUMBERED: i64 = -1;
-/// The position of events that were redriven after their entity had gone past them: before all others.
-pub const REDRIVEN: i64 = -2;
 
 /// An event that has come in.
 #[derive(Debug)]

@@ -6,8 +6,8 @@
 
 use sqlx::{FromRow, PgConnection};
 
-use super::admit::UNNUMBERED;
 use super::line::StoredEvent;
+use super::position::UNNUMBERED;
 use crate::domain::event::{Entity, EventId, Host, Partition};
 
 /// Open events that one look goes through.

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::admit::REDRIVEN;
+use super::position::REDRIVEN;
 use crate::domain::event::{Entity, Event, EventId};
 
 /// Entities that are remembered. Beyond it, all are forgotten: floors save time, no more.
@@ -25,7 +25,7 @@ pub struct Floors {
 impl Floors {
     /// An event has become final, and was the head of its line.
     pub fn raise(&mut self, event: &Event, id: EventId) {
-        let place = (event.sequence.map_or(super::admit::UNNUMBERED, |sequence| sequence.0), id.0);
+        let place = (event.sequence.map_or(super::position::UNNUMBERED, |sequence| sequence.0), id.0);
         if let Some(floor) = self.by_entity.get_mut(&event.entity) {
             *floor = place.max(*floor);
             return;

@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::{FromRow, PgConnection};
 
-use super::admit::{REDRIVEN, UNNUMBERED};
 use super::floor::Floors;
+use super::position::{REDRIVEN, UNNUMBERED};
 use crate::domain::event::{Entity, EventId, Host, Partition};
 
 /// Events that one read takes from the front of a line.

@@ -11,6 +11,7 @@ pub mod line;
 pub mod members;
 pub mod operator;
 pub mod outbox;
+pub mod position;
 pub mod progress;
 pub mod retention;
 pub mod session;

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 use url::Url;
 
-use super::admit::{REDRIVEN, UNNUMBERED};
+use super::position::{REDRIVEN, UNNUMBERED};
 use crate::domain::contract::host_of;
 use crate::domain::event::{EventId, Host};
 

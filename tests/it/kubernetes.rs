@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use onceward::broker::topology::Names;
-use onceward::config::{self, AdminListen, Cli, WorkerArgs};
+use onceward::cli::{self, Cli};
+use onceward::config::{AdminListen, WorkerArgs};
 use onceward::domain::event::Partition;
 use onceward::domain::lifecycle::State;
 use serde_json::{Value, json};
@@ -108,7 +109,7 @@ fn at_key<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
 fn worker_with(flags: &[&str]) -> WorkerArgs {
     let needed = ["onceward", "worker", "--database-url=postgres://host/db"];
     match Cli::try_parse_from(needed.iter().chain(flags)).expect("settings that make sense").command {
-        config::Command::Worker(args) => *args,
+        cli::Command::Worker(args) => *args,
         other => panic!("not the worker: {other:?}"),
     }
 }

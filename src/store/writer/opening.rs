@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::batch::Batch;
 use crate::domain::event::EventId;
 use crate::domain::lease::is_current;
-use crate::store::admit::UNNUMBERED;
 use crate::store::members::Member;
+use crate::store::position::UNNUMBERED;
 use crate::store::progress::{Settlement, ids_and_attempts, small};
 
 /// What the statement found.

@@ -121,6 +121,49 @@ pub fn rooms_named(code: &str, depth: usize) -> Vec<(usize, &str)> {
     named
 }
 
+/// The paths of modules and of what is in them that the code of a module names, from the crate's root: by `crate::`, or by `super::`.
+pub fn paths_named(code: &str, own: &str) -> Vec<String> {
+    let mut named = Vec::new();
+    let mut chain_end = 0;
+    for (at, word) in words(code) {
+        let (base, path) = match word {
+            "crate" => match code[at + word.len()..].strip_prefix("::") {
+                Some(path) => (String::new(), path),
+                None => continue,
+            },
+            "super" if at >= chain_end => {
+                let (supers, path) = supers(&code[at..]);
+                chain_end = code.len() - path.len();
+                let up: Vec<&str> = own.split("::").collect();
+                (up[..up.len().saturating_sub(supers)].join("::"), path)
+            }
+            _ => continue,
+        };
+        spell_out(&base, path, &mut named);
+    }
+    named
+}
+
+/// Puts together what a path leads to: `a::{b, c::d}` is two.
+fn spell_out(base: &str, path: &str, named: &mut Vec<String>) {
+    let join = |base: &str, name: &str| if base.is_empty() { name.to_owned() } else { format!("{base}::{name}") };
+    if let Some(inside) = path.strip_prefix('{') {
+        let group = &inside[..closing(path, 0).saturating_sub(2)];
+        let mut depth = 0;
+        let parts = group.split(|c| {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            c == ',' && depth == 0
+        });
+        return parts.for_each(|part| spell_out(base, part.trim(), named));
+    }
+    let name = first_name(path);
+    match path[name.len()..].strip_prefix("::") {
+        Some(rest) if !name.is_empty() => spell_out(&join(base, name), rest, named),
+        _ if name.is_empty() || matches!(name, "self" | "*") => named.push(base.to_owned()),
+        _ => named.push(join(base, name)),
+    }
+}
+
 /// How many `super::` there are, and what comes after them.
 fn supers(mut path: &str) -> (usize, &str) {
     let mut supers = 0;
