@@ -167,7 +167,8 @@ impl WorkerArgs {
     #[must_use]
     pub fn name(&self) -> String {
         let default = || format!("{}:{}", gethostname::gethostname().to_string_lossy(), std::process::id());
-        self.name.clone().unwrap_or_else(default)
+        // A variable that is empty is one that is not set.
+        self.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(default)
     }
 
     /// The settings of the verdict on an attempt.

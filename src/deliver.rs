@@ -1,6 +1,6 @@
 //! One attempt is one HTTP request.
 
-mod answer;
+pub mod answer;
 pub mod client;
 mod payload;
 

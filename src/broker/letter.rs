@@ -3,6 +3,8 @@
 //! Body, routing key and the properties that the contract knows are as they came. What would make the broker act on the
 //! letter (let it expire, refuse it, copy it) is taken out and kept as a header of its own name behind `onceward-original-`.
 
+use std::collections::{BTreeMap, HashSet};
+
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use serde_json::Value;
@@ -12,6 +14,8 @@ use super::wire;
 
 /// Bytes of properties that fit a frame of the usual size (`frame_max` 131,072) beside what else is in it.
 const MOST: usize = 130_000;
+/// What stands before the headers if there is nothing else: flags, and the table's length.
+const AROUND_HEADERS: usize = 6;
 /// The header that says what was cut for want of room.
 const CUT: &str = "onceward-cut";
 const HISTORY: &str = "onceward-history";
@@ -130,20 +134,18 @@ fn fit(properties: &BasicProperties, mut headers: FieldTable) -> BasicProperties
         if size <= MOST {
             return whole;
         }
-        match shorter_history(&headers) {
-            Some(shorter) => {
-                headers.insert(HISTORY.into(), AMQPValue::LongString(shorter.into()));
-                note_cut(&mut headers, "the middle of the history", &cut);
-            }
-            None => match largest(&headers) {
-                Some(name) => {
-                    headers = without(&headers, &name);
-                    cut.push(name);
-                    note_cut(&mut headers, "headers", &cut);
-                }
+        if let Some(shorter) = shorter_history(&headers) {
+            headers.insert(HISTORY.into(), AMQPValue::LongString(shorter.into()));
+            note_cut(&mut headers, "the middle of the history", &cut);
+        } else {
+            let names = largest(&headers, size - MOST);
+            if names.is_empty() {
                 // There is nothing left that is ours to cut.
-                None => return whole,
-            },
+                return whole;
+            }
+            headers = without(&headers, &names);
+            cut.extend(names.into_iter().map(|name| name.to_string()));
+            note_cut(&mut headers, "headers", &cut);
         }
     }
 }
@@ -171,21 +173,30 @@ fn shorter_history(headers: &FieldTable) -> Option<String> {
     serde_json::to_string(&attempts).ok()
 }
 
-/// The largest header that is none of ours.
-fn largest(headers: &FieldTable) -> Option<String> {
+/// The largest headers that are none of ours: as few as take so many bytes, or all. Not one by one: a message may have
+/// thousands, and each look goes over all of them.
+fn largest(headers: &FieldTable, bytes: usize) -> Vec<ShortString> {
     let size = |name: &ShortString, value: &AMQPValue| {
-        let alone: FieldTable =
-            std::iter::once((name.clone(), value.clone())).collect::<std::collections::BTreeMap<_, _>>().into();
-        wire::encode(&BasicProperties::default().with_headers(alone)).len()
+        let alone: FieldTable = BTreeMap::from([(name.clone(), value.clone())]).into();
+        wire::encode(&BasicProperties::default().with_headers(alone)).len() - AROUND_HEADERS
     };
     let is_ours = |name: &str| name.starts_with("onceward-") && !name.starts_with(ORIGINAL);
     let cuttable = headers.inner().iter().filter(|(name, _)| !is_ours(name.as_str()));
-    cuttable.max_by_key(|(name, value)| size(name, value)).map(|(name, _)| name.to_string())
+    let mut sizes: Vec<_> = cuttable.map(|(name, value)| (size(name, value), name)).collect();
+    sizes.sort_unstable_by(|one, other| other.cmp(one));
+    let mut taken = 0;
+    let enough = sizes.into_iter().take_while(|(size, _)| {
+        let is_needed = taken < bytes;
+        taken += size;
+        is_needed
+    });
+    enough.map(|(_, name)| name.clone()).collect()
 }
 
-fn without(headers: &FieldTable, name: &str) -> FieldTable {
-    let kept = headers.inner().iter().filter(|(this, _)| this.as_str() != name);
-    kept.map(|(name, value)| (name.clone(), value.clone())).collect::<std::collections::BTreeMap<_, _>>().into()
+fn without(headers: &FieldTable, names: &[ShortString]) -> FieldTable {
+    let names: HashSet<&ShortString> = names.iter().collect();
+    let kept = headers.inner().iter().filter(|(name, _)| !names.contains(name));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect::<BTreeMap<_, _>>().into()
 }
 
 /// A header of ours that holds text.
@@ -264,5 +275,17 @@ mod tests {
         assert!(wire::encode(&letter).len() <= MOST);
         assert!(header(&letter, "large").is_none() && header(&letter, "middle").is_some());
         assert_eq!(header(&letter, CUT), Some(&text("headers: large")));
+    }
+
+    #[test]
+    fn of_thousands_of_small_headers_no_more_are_cut_than_it_takes() {
+        let mut headers = FieldTable::default();
+        for n in 0..10_000 {
+            headers.insert(format!("{n:07}").into(), AMQPValue::LongInt(n));
+        }
+        let original = BasicProperties::default().with_headers(headers);
+        let letter = properties(&original, [("onceward-detail", text(&"d".repeat(4_000)))]);
+        let size = wire::encode(&letter).len();
+        assert!((MOST - 1_000..=MOST).contains(&size), "{size}");
     }
 }

@@ -3,10 +3,10 @@
 //! A thread reads ([`input`], [`line`]), one loop publishes and collects the confirms ([`send`]), and a report counts
 //! ([`report`]). Memory is bounded by the window of unconfirmed events, not by the input.
 
-mod event;
+pub mod event;
 mod fault;
 mod input;
-mod line;
+pub mod line;
 mod report;
 mod send;
 

@@ -96,14 +96,21 @@ const PARAMETERS: [&str; 12] = [
 ];
 
 fn database(url: &Url) -> Result<(), String> {
-    let mut has_host = url.has_host();
+    let (mut has_host, mut has_password) = (url.has_host(), false);
     for (name, value) in url.query_pairs() {
         if !PARAMETERS.contains(&&*name) && !name.starts_with("options[") {
+            if has_password {
+                // It may be the rest of the password.
+                return Err(
+                    "of a parameter behind `password` the name is not known; in a password, & is written %26: ".into(),
+                );
+            }
             return Err(format!(
                 "its parameter {name:?} is not known: leave it out (known are {}), and ",
                 PARAMETERS.join(", ")
             ));
         }
+        has_password |= name == "password";
         if name.starts_with("host") {
             has_host = true;
             if value.contains(',') {

@@ -16,7 +16,7 @@ const EXCERPT_LIMIT: usize = 512;
 const BODY_OF_SUCCESS_WITHIN: Duration = Duration::from_millis(500);
 
 /// The status decides; the body is read only to use the connection again, and for the history.
-pub(super) async fn answer(mut response: reqwest::Response, deadline: Duration) -> Outcome {
+pub async fn answer(mut response: reqwest::Response, deadline: Duration) -> Outcome {
     let status = response.status().as_u16();
     let retry_after = response.headers().get(RETRY_AFTER).and_then(retry_after);
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);

@@ -28,11 +28,16 @@ const LONGEST: usize = 200;
 #[must_use]
 pub fn text(text: &str) -> String {
     let end = text.find(['?', '#']).unwrap_or(text.len());
-    let shown = match text[..end].rsplit_once('@') {
-        Some((before, after)) => match before.find("://") {
-            Some(scheme) => format!("{}{REDACTED}@{after}", &before[..scheme + 3]),
-            None => format!("{REDACTED}@{after}"),
-        },
+    let shown = match text.rsplit_once('@') {
+        Some((before, after)) => {
+            let scheme = scheme_of(before);
+            // The mark of a query may as well be part of a password, up to an @ behind it.
+            if before.len() < end {
+                format!("{scheme}{REDACTED}@{}", &after[..end - before.len() - 1])
+            } else {
+                format!("{scheme}{REDACTED}")
+            }
+        }
         None => text[..end].to_owned(),
     };
     let mut cut = shown.len().min(LONGEST);
@@ -41,6 +46,12 @@ pub fn text(text: &str) -> String {
     }
     let is_whole = cut == shown.len() && end == text.len();
     if is_whole { shown } else { format!("{}…", &shown[..cut]) }
+}
+
+/// Up to `://`, if that follows a scheme: it may as well be part of a password.
+fn scheme_of(text: &str) -> &str {
+    let end = text.find("://").filter(|end| text[..*end].bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    &text[..end.map_or(0, |end| end + 3)]
 }
 
 #[cfg(test)]
@@ -67,6 +78,9 @@ mod tests {
             ("/orders", "/orders"),
             ("ftp://ada:secret@host/a?b=c", "ftp://REDACTED@host/a…"),
             ("ada:secret@host", "REDACTED@host"),
+            ("ftp://ada:sec?ret@host/a", "ftp://REDACTED…"),
+            ("ftp://ada:sec#ret@host?a", "ftp://REDACTED…"),
+            ("ada:sec://ret@host/a?b", "REDACTED@host/a…"),
             ("http://a b/?token=secret", "http://a b/…"),
             ("", ""),
         ];

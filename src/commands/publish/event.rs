@@ -19,23 +19,33 @@ const MAX_HEADER_BYTES: usize = 100_000;
 
 /// An event to publish.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Outgoing {
-    pub(super) entity: String,
-    pub(super) key: String,
-    pub(super) destination: Option<String>,
-    pub(super) sequence: Option<i64>,
-    /// By the names in lower case, without the prefix.
-    pub(super) headers: BTreeMap<String, String>,
-    pub(super) content_type: String,
-    pub(super) traceparent: Option<String>,
-    pub(super) body: Bytes,
+pub struct Outgoing {
+    /// The routing key.
+    pub entity: String,
+    /// The idempotency key.
+    pub key: String,
+    /// Where it is to be posted; a worker may have a default.
+    pub destination: Option<String>,
+    /// Its number in the entity's order.
+    pub sequence: Option<i64>,
+    /// HTTP headers, by the names in lower case, without the prefix.
+    pub headers: BTreeMap<String, String>,
+    /// The request's content type.
+    pub content_type: String,
+    /// The W3C trace context.
+    pub traceparent: Option<String>,
+    /// The request's body.
+    pub body: Bytes,
 }
 
 impl Outgoing {
     /// Whether AMQP can carry it, and with `strict`, whether it keeps the contract.
     ///
     /// A worker's body limit is not known here, and is not checked.
-    pub(super) fn check(&self, strict: bool) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub fn check(&self, strict: bool) -> Result<(), String> {
         self.check_lengths()?;
         if !strict {
             return Ok(());
@@ -96,7 +106,8 @@ impl Outgoing {
     }
 
     /// The properties on the wire; [`Self::check`] has to come first, because too long a text panics in lapin.
-    pub(super) fn properties(&self, unix_seconds: u64) -> BasicProperties {
+    #[must_use]
+    pub fn properties(&self, unix_seconds: u64) -> BasicProperties {
         let mut headers = FieldTable::default();
         for (name, text) in self.wire_headers() {
             headers.insert(ShortString::from(name), AMQPValue::LongString(LongString::from(text)));

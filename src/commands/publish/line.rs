@@ -11,15 +11,21 @@ use super::event::Outgoing;
 
 /// What the flags give to every line.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Defaults {
-    pub(super) destination: Option<String>,
-    pub(super) content_type: Option<String>,
-    pub(super) headers: BTreeMap<String, String>,
-    pub(super) strict: bool,
+pub struct Defaults {
+    /// Where events go that name no destination.
+    pub destination: Option<String>,
+    /// Their content type, if they name none.
+    pub content_type: Option<String>,
+    /// HTTP headers for all of them; their own go before.
+    pub headers: BTreeMap<String, String>,
+    /// They have to keep the contract.
+    pub strict: bool,
 }
 
 impl Defaults {
-    pub(super) fn of(args: &PublishArgs) -> Self {
+    /// Those that are given.
+    #[must_use]
+    pub fn of(args: &PublishArgs) -> Self {
         Self {
             destination: args.destination.clone(),
             content_type: args.content_type.clone(),
@@ -51,7 +57,10 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 }
 
 /// Reads and checks a line.
-pub(super) fn read(line: &[u8], defaults: &Defaults) -> Result<Outgoing, String> {
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn read(line: &[u8], defaults: &Defaults) -> Result<Outgoing, String> {
     let line: Line<'_> = serde_json::from_slice(line).map_err(|error| explain(&error))?;
     let (body, content_type) = match (line.body, line.text) {
         (Some(body), None) => (Bytes::copy_from_slice(body.get().as_bytes()), "application/json"),

@@ -17,7 +17,7 @@ use self::connection::Connection;
 
 mod commits;
 mod connection;
-mod frontend;
+pub mod frontend;
 
 /// A link to a server. It is gone when this is dropped.
 pub struct Link {

@@ -11,7 +11,7 @@ const LONGEST_COMMIT: u32 = 40;
 
 /// Follows one connection, message by message, in whatever pieces they come. It keeps a message's head, and of the text of
 /// a query only what may be a commit.
-pub(super) struct Frontend {
+pub struct Frontend {
     state: State,
     /// The first messages have no type.
     has_started: bool,
@@ -28,22 +28,30 @@ enum State {
     Strange,
 }
 
+impl Default for Frontend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// A part of what was said.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Said<'a> {
+pub struct Said<'a> {
     /// The part: up to the end of a commit, or all that there is.
-    pub(super) bytes: &'a [u8],
+    pub bytes: &'a [u8],
     /// It ends with a commit, of a transaction of so many bytes.
-    pub(super) commit: Option<u64>,
+    pub commit: Option<u64>,
 }
 
 impl Frontend {
-    pub(super) fn new() -> Self {
+    /// From the connection's first byte on.
+    #[must_use]
+    pub fn new() -> Self {
         Self { state: State::Head(Vec::new()), has_started: false, bytes: 0 }
     }
 
     /// The first part of a piece, and the rest of it.
-    pub(super) fn hear<'a>(&mut self, piece: &'a [u8]) -> (Said<'a>, &'a [u8]) {
+    pub fn hear<'a>(&mut self, piece: &'a [u8]) -> (Said<'a>, &'a [u8]) {
         let mut at = 0;
         while at < piece.len() {
             let (taken, is_commit) = self.step(&piece[at..]);
