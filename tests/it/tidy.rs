@@ -252,9 +252,9 @@ fn what_keeps_the_rules_is_not_found() {
             "use super::event::Event;\nuse crate::domain::poison;\n// tokio, Instant, crate::store",
         ),
         ("src/domain/lanes.rs", "mod tests { use super::super::event::Event; use super::*; }"),
-        ("src/app.rs", "use crate::{broker, deliver, dispatch, domain, intake, settle, store};"),
+        ("src/app.rs", "use crate::{announce, broker, deliver, dispatch, domain, intake, store};"),
         ("src/announce.rs", "use crate::{broker, domain, handoff, store};\n/// See [`crate::app`].\nfn f() {}"),
-        ("src/main.rs", "use onceward::{app, commands, config, telemetry};"),
+        ("src/main.rs", "use onceward::{app, cli, commands, telemetry};"),
         ("tests/it/order.rs", "use onceward::store;\nfn f() { let text = \"todo!() #[ignore]\"; }"),
     ];
     for (path, code) in table {
