@@ -137,7 +137,11 @@ async fn consume(connection: &Connection, name: &str, watch: &Watch) -> lapin::R
     let mut consumer = channel.basic_consume(name.into(), "".into(), options, arguments).await?;
     while let Some(delivery) = consumer.next().await {
         let delivery = delivery?;
-        watch.dead_letter(read(&delivery, watch));
+        match watch.hostile_of_entity(delivery.routing_key.as_str()) {
+            // Of one that can't be read, this is all that comes.
+            Some(number) => watch.hostile(number, |hostile| hostile.letters += 1),
+            None => watch.dead_letter(read(&delivery, watch)),
+        }
         delivery.ack(BasicAckOptions::default()).await?;
     }
     Ok(())
