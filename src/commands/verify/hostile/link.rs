@@ -66,7 +66,7 @@ impl Link {
     }
 
     async fn shake_hands(&mut self, uri: &AMQPUri) -> Result<(), Failure> {
-        self.stream.write_all(b"AMQP\x00\x00\x09\x01").await.map_err(lost)?;
+        self.stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
         self.answer((10, 10)).await?;
         let user = &uri.authority.userinfo;
         let login = format!("\0{}\0{}", user.username, user.password);
@@ -116,12 +116,12 @@ impl Link {
 
     async fn send(&mut self, kind: u8, channel: u16, payload: Payload) -> Result<(), Failure> {
         let frame = Payload::default().u8(kind).u16(channel).long(&payload.0).u8(FRAME_END);
-        self.stream.write_all(&frame.0).await.map_err(lost)
+        Ok(self.stream.write_all(&frame.0).await?)
     }
 
     /// Waits for one method: its payload.
     async fn answer(&mut self, wanted: Method) -> Result<Vec<u8>, Failure> {
-        let frame = self.frame().await.map_err(lost)?;
+        let frame = self.frame().await?;
         if frame.method() == Some(wanted) { Ok(frame.payload) } else { Err(frame.failure()) }
     }
 
@@ -159,6 +159,8 @@ impl Frame {
     }
 }
 
-fn lost(error: std::io::Error) -> Failure {
-    Failure::Lost(format!("the broker hung up: {error}"))
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Lost(format!("the broker hung up: {error}"))
+    }
 }
