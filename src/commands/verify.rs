@@ -7,7 +7,9 @@ mod args;
 mod cost;
 mod dead_letters;
 mod harm;
+mod hostile;
 pub mod link;
+mod poison;
 mod produce;
 mod receive;
 mod show;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection as _;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use self::args::VerifyArgs;
@@ -124,10 +127,12 @@ async fn carry_out(
     until_owned(args).await.map_err(failed)?;
     let dead_letters = dead_letters::open(args, watch, stop).await.map_err(failed)?;
     let bar = show::bar(watch);
-    let producing = produce::all(args, watch, &receivers);
+    let (hostile, turns) = mpsc::unbounded_channel();
+    let producing = produce::all(args, watch, &receivers, hostile);
+    let annoying = hostile::all(args, watch, &receivers, turns);
     let troubling = harm::all(args, watch, workers, &receivers);
     let working = async {
-        tokio::try_join!(producing, troubling)?;
+        tokio::try_join!(producing, annoying, troubling)?;
         watch.done_or_stuck(args.finish_within).await;
         // What comes twice may come late.
         tokio::time::sleep(args.linger).await;

@@ -1,5 +1,6 @@
 //! Acknowledgements, after the commit and in its order.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use lapin::options::{BasicAckOptions, BasicRejectOptions};
 use lapin::types::ShortString;
 use lapin::{Acker, BasicProperties};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::sleep;
 use tracing::Span;
 
 use crate::broker::dead_letters::{About, DeadLetters};
@@ -23,7 +24,7 @@ use crate::reconnect::Delays;
 use crate::store::admit::Admitted;
 use crate::telemetry::{metrics, trace};
 
-/// How long a recorded message waits for others to be acknowledged with it. If the worker dies meanwhile, it comes again
+/// How long a message that has come to its end here waits for others to be acknowledged with it. If the worker dies meanwhile, it comes again
 /// as a duplicate.
 const LINGER: Duration = Duration::from_millis(50);
 /// How long the end of a consumer waits for dead letters. Without them, messages come again, to the next owner.
@@ -41,8 +42,10 @@ pub struct Batch {
 
 /// What is open of a message that was taken in.
 pub struct Open {
-    /// Ends with its acknowledgement.
+    /// Ends when it is recorded, or its dead letter is confirmed.
     pub span: Span,
+    /// The broker's number of the delivery: later ones have greater numbers.
+    pub tag: u64,
     /// Acknowledges it.
     pub acker: Acker,
     /// Of the memory for messages that are not recorded.
@@ -76,14 +79,17 @@ pub struct Poisoned {
 
 /// The acknowledging end of a consumer.
 ///
-/// A message that is to be dead-lettered is acknowledged by itself, when its letter is confirmed, beside the others and never in
-/// front of them. As long as there is one, none can be acknowledged for several.
+/// A message that is to be dead-lettered is acknowledged when its letter is confirmed, and never before. The others don't wait
+/// for it: if it takes long, they are acknowledged beside it, each by itself.
 pub struct Acks {
     /// To the dead-letter exchange.
     pub letters: DeadLetters,
     /// So many messages are acknowledged without waiting for more.
     pub at_once: usize,
 }
+
+/// Dead letters that are being published: the message's tag, and its acknowledgement, unless it is left to its queue.
+type UnderWay = JoinSet<Result<(u64, Option<Acker>), String>>;
 
 impl Acks {
     /// Acknowledges until no more batches come.
@@ -92,71 +98,122 @@ impl Acks {
     /// Why the session has to end: messages that are not acknowledged come again.
     pub async fn run(self, mut batches: mpsc::Receiver<Batch>) -> Result<(), String> {
         // As many as the broker sends ahead, at most.
-        let mut under_way = JoinSet::new();
-        while let Some(batch) = batches.recv().await {
-            let until = clock::now() + LINGER;
-            let mut recorded = self.finish(batch, &mut under_way).await?;
+        let (mut under_way, mut ended) = (UnderWay::new(), Ended::default());
+        loop {
+            tokio::select! {
+                batch = batches.recv() => match batch {
+                    Some(batch) => self.finish(batch, &mut under_way, &mut ended).await?,
+                    None => break,
+                },
+                Some(letter) = under_way.join_next() => ended.letter(letter)?,
+                () = ended.linger() => ended.acknowledge().await?,
+            }
+            while let Some(letter) = under_way.try_join_next() {
+                ended.letter(letter)?;
+            }
             // One acknowledgement for many: each is a write for the broker.
-            while recorded.len() < self.at_once
-                && let Ok(Some(batch)) = timeout(until.saturating_sub(clock::now()), batches.recv()).await
-            {
-                recorded.extend(self.finish(batch, &mut under_way).await?);
+            if ended.ready.len() >= self.at_once {
+                ended.acknowledge().await?;
             }
-            while let Some(ended) = under_way.try_join_next() {
-                ended.map_err(|error| error.to_string())??;
-            }
-            acknowledge(&recorded, under_way.is_empty()).await?;
         }
-        let ending = async {
-            while let Some(ended) = under_way.join_next().await {
-                ended.map_err(|error| error.to_string())??;
+        let until = clock::now() + DEAD_LETTERS_WITHIN;
+        while !under_way.is_empty() && clock::now() < until {
+            tokio::select! {
+                Some(letter) = under_way.join_next() => ended.letter(letter)?,
+                () = sleep(LINGER) => ended.acknowledge().await?,
             }
-            Ok(())
-        };
-        timeout(DEAD_LETTERS_WITHIN, ending).await.unwrap_or(Ok(()))
+        }
+        ended.acknowledge().await?;
+        // What is behind a letter that is not confirmed.
+        ended.acknowledge().await
     }
 
-    /// Waits until a batch is recorded, and sends its dead letters on their way. Gives the messages that may be acknowledged.
-    async fn finish(&self, batch: Batch, under_way: &mut JoinSet<Result<(), String>>) -> Result<Vec<Acker>, String> {
+    /// Waits until a batch is recorded, and sends its dead letters on their way.
+    async fn finish(&self, batch: Batch, under_way: &mut UnderWay, ended: &mut Ended) -> Result<(), String> {
         let Batch { events, admitted, mut poisoned } = batch;
         let outcomes = admitted.await.map_err(|_| "a partition has another owner".to_owned())?;
-        let (mut recorded, mut duplicates) = (Vec::with_capacity(events.len()), 0);
-        let all = poisoned.len() + events.len();
+        let (all, mut duplicates) = (poisoned.len() + events.len(), 0);
         for ((event, open), outcome) in events.into_iter().zip(outcomes) {
             match outcome.admission {
-                Admission::Join { .. } | Admission::Redrive => recorded.push(open.acker),
+                Admission::Join { .. } | Admission::Redrive => ended.recorded(open),
                 Admission::Duplicate => {
                     duplicates += 1;
-                    recorded.push(open.acker);
+                    ended.recorded(open);
                 }
                 Admission::Reject(poison) => poisoned.push(rejected(&event, poison, open)),
             }
         }
         metrics::received(all, duplicates);
         for message in poisoned {
+            ended.open.insert(message.open.tag);
             under_way.spawn(dead_letter(self.letters.clone(), message));
         }
-        Ok(recorded)
+        Ok(())
     }
 }
 
-/// Acknowledges messages, in the order in which they came: all by the last of them, if nothing before it is still open.
-async fn acknowledge(recorded: &[Acker], all: bool) -> Result<(), String> {
-    let lost = |error: lapin::Error| error.to_string();
-    if all && let Some(last) = recorded.last() {
-        return last.ack(BasicAckOptions { multiple: true }).await.map(drop).map_err(lost);
-    }
-    for acker in recorded {
-        acker.ack(BasicAckOptions::default()).await.map_err(lost)?;
-    }
-    Ok(())
+/// Messages that have come to their end here, and what must not be acknowledged with them.
+#[derive(Default)]
+struct Ended {
+    /// Not acknowledged yet, by their tags.
+    ready: BTreeMap<u64, Acker>,
+    /// Tags of those whose letters are under way.
+    open: BTreeSet<u64>,
+    /// When the first of what is ready became so, or was last left for want of those in front of it.
+    since: Duration,
 }
 
-/// Tries until the broker has confirmed the letter: only then is the message acknowledged. One whose letter the broker refuses
-/// is rejected: its queue dead-letters it as it came.
-async fn dead_letter(letters: DeadLetters, message: Poisoned) -> Result<(), String> {
+impl Ended {
+    fn recorded(&mut self, open: Open) {
+        self.add(open.tag, open.acker);
+    }
+
+    fn letter(&mut self, letter: Result<Result<(u64, Option<Acker>), String>, JoinError>) -> Result<(), String> {
+        let (tag, acker) = letter.map_err(|error| error.to_string())??;
+        self.open.remove(&tag);
+        if let Some(acker) = acker {
+            self.add(tag, acker);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, tag: u64, acker: Acker) {
+        if self.ready.is_empty() {
+            self.since = clock::now();
+        }
+        self.ready.insert(tag, acker);
+    }
+
+    /// Waits until there is something that has waited for long enough.
+    async fn linger(&self) {
+        if self.ready.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        sleep((self.since + LINGER).saturating_sub(clock::now())).await;
+    }
+
+    /// Acknowledges what is in front of the first letter that is under way, all by the last of it. If nothing is, that letter
+    /// takes long: then all the others, each by itself.
+    async fn acknowledge(&mut self) -> Result<(), String> {
+        let lost = |error: lapin::Error| error.to_string();
+        let behind = self.open.first().map(|first| self.ready.split_off(first)).unwrap_or_default();
+        let front = std::mem::replace(&mut self.ready, behind);
+        self.since = clock::now();
+        if let Some(last) = front.into_values().next_back() {
+            return last.ack(BasicAckOptions { multiple: true }).await.map(drop).map_err(lost);
+        }
+        for acker in std::mem::take(&mut self.ready).into_values() {
+            acker.ack(BasicAckOptions::default()).await.map_err(lost)?;
+        }
+        Ok(())
+    }
+}
+
+/// Tries until the broker has confirmed the letter: only then may the message be acknowledged. One whose letter the broker
+/// refuses is rejected: its queue dead-letters it as it came.
+async fn dead_letter(letters: DeadLetters, message: Poisoned) -> Result<(u64, Option<Acker>), String> {
     let Poisoned { routing_key, properties, body, poison, letter: writer, open } = message;
-    let Open { span, acker, share: _share } = open;
+    let Open { span, tag, acker, share: _share } = open;
     trace::poisoned(&span, poison.code());
     if writer == Letter::TheQueues {
         tracing::warn!(
@@ -164,7 +221,7 @@ async fn dead_letter(letters: DeadLetters, message: Poisoned) -> Result<(), Stri
             entity = routing_key,
             "dead letter, as it came and without its reason: {poison}"
         );
-        return reject(&acker, poison.code()).await;
+        return reject(&acker, poison.code()).await.map(|()| (tag, None));
     }
     let trace = trace::traceparent(&span);
     let key = properties.message_id().as_ref().map(ShortString::as_str);
@@ -178,7 +235,7 @@ async fn dead_letter(letters: DeadLetters, message: Poisoned) -> Result<(), Stri
         // Without its own traces of dead-lettering; see there.
         if error.is_refusal() && !letter::has_deaths(&properties) {
             tracing::warn!(%error, reason, entity = routing_key, "a dead letter was refused in every form; the queue dead-letters the message as it came: {poison}");
-            return reject(&acker, reason).await;
+            return reject(&acker, reason).await.map(|()| (tag, None));
         }
         if !told {
             tracing::warn!(%error, reason, "a dead letter could not be published; it is tried again");
@@ -189,7 +246,7 @@ async fn dead_letter(letters: DeadLetters, message: Poisoned) -> Result<(), Stri
     metrics::dead_lettered(reason);
     let trace_id = trace.as_ref().map(trace::trace_id);
     tracing::info!(reason, entity = routing_key, trace_id, "dead letter: {poison}");
-    acker.ack(BasicAckOptions::default()).await.map(drop).map_err(|error| error.to_string())
+    Ok((tag, Some(acker)))
 }
 
 /// Leaves a message to its queue, which dead-letters it.

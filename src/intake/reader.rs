@@ -96,7 +96,7 @@ impl Reader {
             Some(Refused { poison, apart: None }) => (Letter::TheQueues, properties, Err(poison)),
             Some(Refused { poison, apart: Some(original) }) => (Letter::Ours, letter::unread(&original), Err(poison)),
         };
-        let open = Open { span, acker, share };
+        let open = Open { span, tag: delivery_tag, acker, share };
         match read {
             Ok(mut event) => {
                 event.trace = trace::traceparent(&open.span);

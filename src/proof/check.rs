@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::history::{History, Request, Trouble};
+use super::history::{History, Hostile, Request, Trouble};
 use super::load::{Answer, Load, Message};
 
 /// The settings of the workers that the promises speak of.
@@ -143,6 +143,7 @@ pub fn check(load: &Load, history: &History, promises: &Promises) -> Findings {
     checker.host_cap();
     checker.payload();
     checker.dead_letters();
+    checker.hostile();
     checker.findings
 }
 
@@ -394,6 +395,26 @@ impl<'a> Checker<'a> {
                 Some(_) => continue,
             };
             self.found(Check::DeadLettersComplete, None, what, [None, None]);
+        }
+    }
+
+    /// Each comes to one end, once: it is delivered, or in the dead-letter exchange. Its letter may have come empty.
+    fn hostile(&mut self) {
+        let quiet = self.history.troubles.is_empty();
+        for (number, hostile) in self.history.hostile.iter().enumerate() {
+            let Hostile { kind, honest, published, confirmed, delivered, letters, .. } = *hostile;
+            let broken = if confirmed && delivered + letters == 0 && !self.history.cut_short {
+                (Check::NothingLost, "is confirmed, but neither delivered nor dead-lettered")
+            } else if quiet && delivered > 1 {
+                (Check::NothingSentTwice, "was delivered more than once")
+            } else if quiet && letters > published {
+                (Check::DeadLettersComplete, "was dead-lettered more than once")
+            } else if quiet && letters > 0 && (delivered > 0 || honest) {
+                (Check::DeadLettersComplete, "was dead-lettered, though it was delivered or should be")
+            } else {
+                continue;
+            };
+            self.found(broken.0, None, format!("hostile message {number} ({kind}) {}", broken.1), [None, None]);
         }
     }
 }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::Promises;
-use super::history::{History, Request};
+use super::history::{History, Hostile, Request};
 use super::load::Answer;
 
 /// A distribution of times, in milliseconds.
@@ -43,6 +43,9 @@ pub struct Figures {
     pub dead_lettered: u64,
     /// Events that were sent again after a 2xx, as a trouble explains.
     pub sent_again_after_trouble: u64,
+    /// What has become of hostile messages.
+    #[serde(default)]
+    pub hostile: HostileFigures,
     /// Delivered events per second.
     pub delivered_per_second: Option<f64>,
     /// From the publish to the first request's arrival.
@@ -53,6 +56,31 @@ pub struct Figures {
     pub longest_silence_ms: Option<f64>,
     /// What it cost, by process.
     pub processes: Vec<ProcessFigures>,
+}
+
+/// What has become of messages that no polite client sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostileFigures {
+    /// Those that the broker has confirmed.
+    pub confirmed: u64,
+    /// Those that the broker has not taken.
+    pub refused: u64,
+    /// Those that were delivered, because they keep the contract all the same.
+    pub delivered: u64,
+    /// Those that came to the dead-letter exchange.
+    pub dead_lettered: u64,
+}
+
+impl HostileFigures {
+    fn of(all: &[Hostile]) -> Self {
+        let count = |which: fn(&&Hostile) -> bool| all.iter().filter(which).count() as u64;
+        Self {
+            confirmed: count(|hostile| hostile.confirmed),
+            refused: count(|hostile| hostile.refused),
+            delivered: count(|hostile| hostile.delivered > 0),
+            dead_lettered: count(|hostile| hostile.letters > 0),
+        }
+    }
 }
 
 /// What one process has used during the run.
@@ -104,6 +132,7 @@ pub fn figures(history: &History, promises: &Promises, explained: u64) -> Figure
         requests: history.requests.len() as u64,
         dead_lettered: dead_lettered as u64,
         sent_again_after_trouble: explained,
+        hostile: HostileFigures::of(&history.hostile),
         delivered_per_second: seconds.and_then(|seconds| per(delivered, seconds)),
         publish_to_receive,
         retry_lateness,

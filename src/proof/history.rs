@@ -50,6 +50,33 @@ pub struct DeadLetter {
     pub complete: bool,
 }
 
+/// A message that no polite client sends.
+#[derive(Clone, Debug, Default)]
+pub struct Hostile {
+    /// What is hostile about it, in words.
+    pub kind: &'static str,
+    /// It keeps the contract all the same: it is to be delivered.
+    pub honest: bool,
+    /// How often it was handed to the broker.
+    pub published: u32,
+    /// The broker has confirmed it.
+    pub confirmed: bool,
+    /// The broker has not taken it.
+    pub refused: bool,
+    /// How often it was delivered.
+    pub delivered: u32,
+    /// How often it came to the dead-letter exchange.
+    pub letters: u32,
+}
+
+impl Hostile {
+    /// Whether nothing more has to become of it.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.refused || self.delivered + self.letters > 0
+    }
+}
+
 /// Something that was done to a worker or a server.
 #[derive(Clone, Debug)]
 pub struct Trouble {
@@ -71,8 +98,10 @@ pub struct History {
     pub published: Vec<Published>,
     /// In the order of their beginning.
     pub requests: Vec<Request>,
-    /// In the order of their arrival.
+    /// In the order of their arrival, without those of hostile messages.
     pub dead_letters: Vec<DeadLetter>,
+    /// By their number in the load.
+    pub hostile: Vec<Hostile>,
     /// In the order of their beginning.
     pub troubles: Vec<Trouble>,
     /// It ended before everything was final: what is missing may be under way.

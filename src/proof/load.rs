@@ -34,6 +34,9 @@ pub struct LoadPlan {
     pub doomed_percent: f64,
     /// Messages that break the contract.
     pub poison: u32,
+    /// Messages that no polite client sends.
+    #[serde(default)]
+    pub hostile: u32,
 }
 
 /// How the receiver behaves towards an attempt.
@@ -93,6 +96,8 @@ pub enum Message {
     Duplicate(usize),
     /// One that breaks the contract.
     Poison(u32),
+    /// One that no polite client sends.
+    Hostile(u32),
 }
 
 /// A load.
@@ -211,7 +216,7 @@ fn choose(weights: &[f64], unit: f64) -> u32 {
     u32::try_from(index).unwrap_or(0)
 }
 
-/// Events in their order, but numbered ones and duplicates put off a little; poison in between.
+/// Events in their order, but numbered ones and duplicates put off a little; poison and hostile messages in between.
 fn messages(plan: &LoadPlan, events: &[PlannedEvent], chance: &mut Chance) -> Vec<Message> {
     let mut placed: Vec<(usize, usize, Message)> = Vec::new();
     for (index, event) in events.iter().enumerate() {
@@ -223,9 +228,9 @@ fn messages(plan: &LoadPlan, events: &[PlannedEvent], chance: &mut Chance) -> Ve
             placed.push((at + behind, placed.len(), Message::Duplicate(index)));
         }
     }
-    for number in 0..plan.poison {
+    for message in (0..plan.poison).map(Message::Poison).chain((0..plan.hostile).map(Message::Hostile)) {
         let at = chance.below(events.len().max(1) as u64);
-        placed.push((usize::try_from(at).unwrap_or(0), placed.len(), Message::Poison(number)));
+        placed.push((usize::try_from(at).unwrap_or(0), placed.len(), message));
     }
     placed.sort_unstable_by_key(|(at, tie, _)| (*at, *tie));
     placed.into_iter().map(|(.., message)| message).collect()
@@ -248,6 +253,7 @@ mod tests {
             failures_percent: 10.0,
             doomed_percent: 1.0,
             poison: 7,
+            hostile: 5,
         }
     }
 
@@ -265,6 +271,7 @@ mod tests {
         let count = |wanted: fn(&Message) -> bool| load.messages.iter().filter(|message| wanted(message)).count();
         assert_eq!(count(|message| matches!(message, Message::Event(_))), 2_000);
         assert_eq!(count(|message| matches!(message, Message::Poison(_))), 7);
+        assert_eq!(count(|message| matches!(message, Message::Hostile(_))), 5);
         let near = |share: usize, percent: f64| {
             let expected = 20.0 * percent;
             (f64::from(u32::try_from(share).unwrap()) - expected).abs() < expected / 2.0 + 5.0
@@ -291,7 +298,7 @@ mod tests {
                     seen.insert(index);
                 }
                 Message::Duplicate(index) => assert!(seen.contains(&index)),
-                Message::Poison(_) => {}
+                Message::Poison(_) | Message::Hostile(_) => {}
             }
         }
     }

@@ -72,6 +72,28 @@ fn verify_passes_with_workers_killed_and_paused_and_a_receiver_that_goes_away() 
 }
 
 #[test]
+fn hostile_messages_come_to_their_end_and_harm_no_event() {
+    test(Load::Shared, async |world| {
+        let file = path(world, "report.json");
+        let report = format!("--report={}", file.display());
+        let quick: Vec<_> = QUICK.into_iter().filter(|flag| !flag.starts_with("--poison")).collect();
+        let load = ["--poison=3,hostile", "--events=600", "--rate=200", &report];
+        let verify = Worker::run(world, &[&quick[..], &load].concat());
+        let (code, text) = (verify.ends_by_itself(LONG).await, verify.log());
+        assert_eq!(code, 0, "{text}");
+        assert!(text.contains("hostile messages dead-lettered"), "{text}");
+        let report = read(&file);
+        keeps_to_the_schema(world, &report).await;
+        assert_eq!((report["load"]["poison"].clone(), report["figures"]["confirmed"].clone()), (3.into(), 600.into()));
+        let figure = |name: &str| report["figures"]["hostile"][name].as_u64().expect("a number");
+        let sent = report["load"]["hostile"].as_u64().expect("a number");
+        assert_eq!((figure("confirmed"), figure("refused")), (sent, 0), "{text}");
+        assert_eq!(figure("delivered") + figure("dead_lettered"), sent, "{text}");
+        assert!(figure("delivered") > 5 && figure("dead_lettered") > 20, "{text}");
+    });
+}
+
+#[test]
 fn verify_sees_workers_that_do_not_keep_what_it_was_told() {
     test(Load::Shared, async |world| {
         let file = path(world, "report.json");
@@ -134,7 +156,7 @@ fn a_run_that_can_not_be_carried_out_says_why_in_its_report() {
 }
 
 #[test]
-fn a_trouble_that_lacks_something_is_refused_at_the_start_in_one_line() {
+fn a_trouble_or_poison_that_lacks_something_is_refused_at_the_start_in_one_line() {
     test(Load::Shared, async |world| {
         let tls = format!("--database-url={}?sslmode=require", world.database_url);
         let refused = [
@@ -142,6 +164,7 @@ fn a_trouble_that_lacks_something_is_refused_at_the_start_in_one_line() {
             (vec!["--trouble=suspend=1s"], "--suspend-with LIBRARY: build it by `cc -shared"),
             (vec!["--trouble=suspend=1s", "--suspend-with=/nowhere.so"], "/nowhere.so"),
             (vec!["--trouble=commit-lost=1s", &tls], "sslmode=disable"),
+            (vec!["--poison=hostile", "--amqp-url=amqps://localhost"], "without TLS"),
         ];
         for (arguments, why) in refused {
             let (code, text) = run_to_end(world, &[&["verify"], &arguments[..]].concat()).await;

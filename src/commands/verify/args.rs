@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::poison::Poison;
 use super::suspend::HOW_TO_BUILD;
 use super::trouble::Trouble;
-use crate::config::{BrokerArgs, DatabaseArgs, duration, percent};
+use crate::config::{BrokerArgs, DatabaseArgs, SecretUrl, duration, percent};
 use crate::proof::check::Promises;
 use crate::proof::load::LoadPlan;
 
@@ -73,9 +74,11 @@ pub struct VerifyArgs {
     /// Share of the events that never succeed, in percent
     #[arg(long, default_value_t = 0.1, value_parser = percent, value_name = "PERCENT")]
     pub doomed: f64,
-    /// Messages that break the contract
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    pub poison: u32,
+    /// Messages that break the contract; or hostile, for messages that no client sends, one of each kind: headers nested
+    /// 18,000 deep or filling their frame, text that is not UTF-8, a forged x-death, bodies up to 12 MiB and more;
+    /// hostile:N for N of them, the kinds in turns; or both, such as 10,hostile:200. Hostile ones need a broker without TLS
+    #[arg(long, default_value = "10", value_name = "WHAT")]
+    pub poison: Poison,
     /// Everything random is made from it: the same seed is the same load
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -123,6 +126,10 @@ impl VerifyArgs {
         }
         if self.failures + self.doomed > 100.0 {
             return Err("--failures and --doomed are more than 100 percent together".into());
+        }
+        let is_encrypted = |url: &SecretUrl| url.reveal().starts_with("amqps:");
+        if self.poison.hostile > 0 && self.broker.amqp_url.all().iter().any(is_encrypted) {
+            return Err("--poison hostile is sent frame by frame, which needs a broker without TLS (amqp://)".into());
         }
         self.validate_troubles()
     }
@@ -188,7 +195,8 @@ impl VerifyArgs {
             numbered_percent: self.numbered,
             failures_percent: self.failures,
             doomed_percent: self.doomed,
-            poison: self.poison,
+            poison: self.poison.contract,
+            hostile: self.poison.hostile,
         }
     }
 

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
     QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Connection, ExchangeKind};
+use lapin::{Acker, Connection, ExchangeKind};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,8 @@ use crate::reconnect::Delays;
 
 /// How long the workers may take to declare their exchanges.
 const DECLARED_WITHIN: Duration = Duration::from_mins(1);
+/// Letters that are acknowledged together, at most.
+const AT_ONCE: usize = 200;
 /// How long the broker may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -136,11 +138,24 @@ async fn consume(connection: &Connection, name: &str, watch: &Watch) -> lapin::R
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
     let mut consumer = channel.basic_consume(name.into(), "".into(), options, arguments).await?;
     while let Some(delivery) = consumer.next().await {
-        let delivery = delivery?;
-        watch.dead_letter(read(&delivery, watch));
-        delivery.ack(BasicAckOptions::default()).await?;
+        let mut last = note(delivery?, watch);
+        // One acknowledgement for those that are there: each is a write for the broker, which has the workers' letters to store.
+        for _ in 1..AT_ONCE {
+            let Some(Some(delivery)) = consumer.next().now_or_never() else { break };
+            last = note(delivery?, watch);
+        }
+        last.ack(BasicAckOptions { multiple: true }).await?;
     }
     Ok(())
+}
+
+fn note(delivery: Delivery, watch: &Watch) -> Acker {
+    match watch.hostile_of_entity(delivery.routing_key.as_str()) {
+        // Of one that can't be read, this is all that comes.
+        Some(number) => watch.hostile(number, |hostile| hostile.letters += 1),
+        None => watch.dead_letter(read(&delivery, watch)),
+    }
+    delivery.acker
 }
 
 fn read(delivery: &Delivery, watch: &Watch) -> DeadLetter {

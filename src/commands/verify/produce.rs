@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm};
+use tokio::sync::mpsc;
 
 use super::args::VerifyArgs;
 use super::receive::Receivers;
@@ -28,8 +29,13 @@ const PERSISTENT: u8 = 2;
 pub(super) const POISON: &str = "verify-poison";
 
 /// Publishes every message of the load, and returns when all are confirmed; or with a sentence, if the broker confirms
-/// nothing for as long as a run waits at its end.
-pub(super) async fn all(args: &VerifyArgs, watch: &Arc<Watch>, receivers: &Receivers) -> Result<(), String> {
+/// nothing for as long as a run waits at its end. Hostile messages are only told when their turn comes.
+pub(super) async fn all(
+    args: &VerifyArgs,
+    watch: &Arc<Watch>,
+    receivers: &Receivers,
+    hostile: mpsc::UnboundedSender<u32>,
+) -> Result<(), String> {
     let mut open: VecDeque<Message> = watch.load().messages.iter().copied().collect();
     let (mut nodes, mut delays) = (Nodes::new(&args.broker.amqp_url), Delays::default());
     let (mut left, mut progress) = (open.len(), watch.now());
@@ -38,7 +44,8 @@ pub(super) async fn all(args: &VerifyArgs, watch: &Arc<Watch>, receivers: &Recei
     while !open.is_empty() {
         if let Ok(Ok((connection, channel))) = tokio::time::timeout(CONNECT_WITHIN, connect(&mut nodes)).await {
             delays.reset();
-            let mut producer = Producer { args, watch, receivers, channel, number, waiting: VecDeque::new() };
+            let waiting = VecDeque::new();
+            let mut producer = Producer { args, watch, receivers, hostile: &hostile, channel, number, waiting };
             number += 1;
             let ended = tokio::select! {
                 ended = producer.run(&mut open, pace) => ended,
@@ -72,6 +79,8 @@ struct Producer<'a> {
     args: &'a VerifyArgs,
     watch: &'a Watch,
     receivers: &'a Receivers,
+    /// To whoever publishes hostile messages.
+    hostile: &'a mpsc::UnboundedSender<u32>,
     channel: Channel,
     /// Of the connection.
     number: u32,
@@ -83,6 +92,11 @@ impl Producer<'_> {
     async fn run(&mut self, open: &mut VecDeque<Message>, pace: Option<Duration>) -> Result<(), ()> {
         let mut ticks = pace.map(tokio::time::interval);
         while let Some(message) = open.front().copied() {
+            if let Message::Hostile(number) = message {
+                let _ = self.hostile.send(number);
+                open.pop_front();
+                continue;
+            }
             if let Some(ticks) = &mut ticks {
                 ticks.tick().await;
             }
@@ -135,7 +149,7 @@ impl Producer<'_> {
                 }
                 (load.entity_name(load.events[index].entity), load.body(index), self.properties(index))
             }
-            Message::Poison(number) => {
+            Message::Poison(number) | Message::Hostile(number) => {
                 (format!("verify.{}.poison", load.run), format!("poison {number}").into_bytes(), poison(load, number))
             }
         };

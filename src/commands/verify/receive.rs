@@ -102,6 +102,11 @@ async fn answer(request: http::Request<Incoming>, watch: Arc<Watch>, away: Arc<A
         return Err(HangUp);
     }
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if let Some(number) = watch.hostile_of_key(text("idempotency-key")) {
+        let Ok(_) = body.collect().await else { return Err(HangUp) };
+        watch.hostile(number, |hostile| hostile.delivered += 1);
+        return Ok(respond(StatusCode::OK, "ok\n"));
+    }
     let Some(index) = watch.index_of(text("idempotency-key")) else {
         return Ok(respond(StatusCode::NOT_FOUND, "not of this run\n"));
     };

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::watch::Watch;
 use crate::proof::check::Violation;
-use crate::proof::figures::{Figures, Times};
+use crate::proof::figures::{Figures, HostileFigures, Times};
 use crate::proof::report::{Report, Verdict};
 
 /// A figure that there was nothing to measure for.
@@ -18,7 +18,8 @@ const PRINTED: usize = 5;
 
 /// A bar over the events that have come to their end.
 pub(super) fn bar(watch: &Watch) -> ProgressBar {
-    let bar = ProgressBar::new(watch.load().events.len() as u64 + u64::from(watch.load().plan.poison));
+    let plan = &watch.load().plan;
+    let bar = ProgressBar::new(u64::from(plan.events) + u64::from(plan.poison) + u64::from(plan.hostile));
     let style = ProgressStyle::with_template("{elapsed_precise} [{bar:30}] {pos}/{len} {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
     bar
@@ -29,10 +30,11 @@ pub(super) async fn advance(bar: &ProgressBar, watch: &Watch) {
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     loop {
         tick.tick().await;
-        let [confirmed, delivered, dead, troubles] = watch.counts();
-        bar.set_position((delivered + dead) as u64);
+        let [confirmed, delivered, dead, hostile, troubles] = watch.counts();
+        bar.set_position((delivered + dead + hostile) as u64);
+        let hostile = if hostile > 0 { format!("{hostile} hostile, ") } else { String::new() };
         bar.set_message(format!(
-            "{confirmed} confirmed, {delivered} delivered, {dead} dead letters, {troubles} troubles"
+            "{confirmed} confirmed, {delivered} delivered, {dead} dead letters, {hostile}{troubles} troubles"
         ));
     }
 }
@@ -122,13 +124,22 @@ fn figures(figures: &Figures) -> Table {
     };
     times("publish → receive", &figures.publish_to_receive);
     times("retry lateness", &figures.retry_lateness);
-    let counts = [
+    let mut counts = vec![
         ("events confirmed", figures.confirmed),
         ("events delivered", figures.delivered),
         ("requests", figures.requests),
         ("events dead-lettered", figures.dead_lettered),
         ("sent again after a trouble", figures.sent_again_after_trouble),
     ];
+    let hostile = &figures.hostile;
+    if *hostile != HostileFigures::default() {
+        counts.extend([
+            ("hostile messages confirmed", hostile.confirmed),
+            ("hostile messages refused by the broker", hostile.refused),
+            ("hostile messages delivered", hostile.delivered),
+            ("hostile messages dead-lettered", hostile.dead_lettered),
+        ]);
+    }
     for (name, count) in counts {
         table.add_row([name.to_owned(), count.to_string()]);
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::hostile::kinds;
 use crate::clock;
-use crate::proof::history::{DeadLetter, History, Published, Request, Trouble};
+use crate::proof::history::{DeadLetter, History, Hostile, Published, Request, Trouble};
 use crate::proof::load::{Answer, Load, digest};
 
 /// What was seen so far. Bounded by the load: each event has so many attempts at most, and a run has an end.
@@ -34,7 +35,11 @@ impl Watch {
     pub(super) fn new(load: Arc<Load>) -> Arc<Self> {
         let digests = (0..load.events.len()).map(|index| digest(&load.body(index))).collect();
         let published = vec![Published::default(); load.events.len()];
-        let history = History { published, ..History::default() };
+        let hostile = (0..load.plan.hostile).map(|number| {
+            let kind = kinds::kind(number);
+            Hostile { kind: kind.name, honest: kind.honest, ..Hostile::default() }
+        });
+        let history = History { published, hostile: hostile.collect(), ..History::default() };
         let seen = Mutex::new(Seen { history, ..Seen::default() });
         Arc::new(Self { load, digests, began: clock::now(), seen, changed: Notify::new() })
     }
@@ -69,6 +74,22 @@ impl Watch {
     pub(super) fn index_of(&self, key: &str) -> Option<usize> {
         let index = key.strip_prefix(&self.load.run)?.strip_prefix('-')?.parse().ok()?;
         (index < self.load.events.len()).then_some(index)
+    }
+
+    /// The hostile message that a key or a routing key names after its beginning, if it is one of this run's.
+    fn hostile_of(&self, name: &str, beginning: &str) -> Option<u32> {
+        let number = name.strip_prefix(beginning)?.split('.').next()?.parse().ok()?;
+        (number < self.load.plan.hostile).then_some(number)
+    }
+
+    /// The hostile message of this key.
+    pub(super) fn hostile_of_key(&self, key: &str) -> Option<u32> {
+        self.hostile_of(key, &kinds::key(&self.load.run, ""))
+    }
+
+    /// The hostile message of this entity.
+    pub(super) fn hostile_of_entity(&self, routing_key: &str) -> Option<u32> {
+        self.hostile_of(routing_key, &kinds::entity(&self.load.run, ""))
     }
 
     pub(super) fn is_intact(&self, index: usize, body: &[u8]) -> bool {
@@ -126,6 +147,14 @@ impl Watch {
         self.changed.notify_one();
     }
 
+    /// Notes what has become of a hostile message.
+    pub(super) fn hostile(&self, number: u32, note: impl FnOnce(&mut Hostile)) {
+        if let Some(hostile) = self.seen().history.hostile.get_mut(number as usize) {
+            note(hostile);
+        }
+        self.changed.notify_one();
+    }
+
     /// A trouble begins; gives the moment.
     pub(super) fn trouble_begins(&self) -> Duration {
         *self.seen().trouble_since.insert(self.now())
@@ -142,10 +171,12 @@ impl Watch {
         self.seen().delivered.len() as u64
     }
 
-    /// Confirmed, delivered, dead-lettered and troubles so far.
-    pub(super) fn counts(&self) -> [usize; 4] {
+    /// Confirmed, delivered, dead-lettered, hostile messages at their end, and troubles so far.
+    pub(super) fn counts(&self) -> [usize; 5] {
         let seen = self.seen();
-        [seen.confirmed, seen.delivered.len(), seen.dead.len() + seen.poison.len(), seen.history.troubles.len()]
+        let hostile = seen.history.hostile.iter().filter(|hostile| hostile.has_ended()).count();
+        let dead = seen.dead.len() + seen.poison.len();
+        [seen.confirmed, seen.delivered.len(), dead, hostile, seen.history.troubles.len()]
     }
 
     /// Waits until everything is delivered or dead-lettered, or nothing more of it for as long as the patience lasts.
@@ -179,6 +210,7 @@ impl Watch {
         let most = seen.delivered.len() + seen.dead.len();
         most >= self.load.events.len()
             && seen.poison.len() >= self.load.plan.poison as usize
+            && seen.history.hostile.iter().all(Hostile::has_ended)
             && (0..self.load.events.len()).all(|index| seen.delivered.contains(&index) || seen.dead.contains(&index))
     }
 }

@@ -32,6 +32,7 @@ fn load() -> Load {
         failures_percent: 0.0,
         doomed_percent: 0.0,
         poison: 1,
+        hostile: 2,
     };
     let mut load = Load::new(plan, "t");
     let mut places = [0, 0];
@@ -73,6 +74,10 @@ fn good() -> History {
             request(4, 3, 3_800, 3_810, Answer::ServerError),
         ],
         dead_letters: vec![letter(Some(4), None, "exhausted"), letter(None, Some(0), "missing_destination")],
+        hostile: vec![
+            Hostile { published: 1, confirmed: true, letters: 1, ..Hostile::default() },
+            Hostile { honest: true, published: 1, confirmed: true, delivered: 1, ..Hostile::default() },
+        ],
         troubles: Vec::new(),
         cut_short: false,
     }
@@ -284,6 +289,33 @@ fn dead_letters_that_lack_something_or_should_not_be_are_found() {
     assert_eq!(broken(|history| drop(history.dead_letters.pop())), [(Check::DeadLettersComplete, None)]);
     let twice = |history: &mut History| history.dead_letters.push(history.dead_letters[0].clone());
     assert_eq!(broken(twice), one(Check::DeadLettersComplete, 4));
+}
+
+#[test]
+fn a_hostile_message_that_has_no_end_or_two_is_found() {
+    let broken = |number: usize, change: fn(&mut Hostile)| {
+        let mut history = good();
+        change(&mut history.hostile[number]);
+        violations(&history).into_iter().map(|(check, _)| check).collect::<Vec<_>>()
+    };
+    assert_eq!(broken(0, |hostile| hostile.letters = 0), [Check::NothingLost]);
+    assert_eq!(
+        broken(0, |hostile| (hostile.letters, hostile.confirmed) = (0, false)),
+        [],
+        "nothing was promised for it"
+    );
+    assert_eq!(broken(0, |hostile| hostile.letters = 2), [Check::DeadLettersComplete]);
+    assert_eq!(broken(0, |hostile| (hostile.letters, hostile.published) = (2, 2)), [], "it was sent twice");
+    assert_eq!(broken(0, |hostile| hostile.delivered = 1), [Check::DeadLettersComplete]);
+    assert_eq!(broken(1, |hostile| hostile.delivered = 2), [Check::NothingSentTwice]);
+    assert_eq!(broken(1, |hostile| (hostile.delivered, hostile.letters) = (0, 1)), [Check::DeadLettersComplete]);
+    let mut history = History { cut_short: true, ..good() };
+    history.hostile[0].letters = 0;
+    assert_eq!(violations(&history), [], "its letter may be under way");
+    let mut history = good();
+    history.hostile[0].letters = 2;
+    history.troubles.push(Trouble { what: "kill".into(), from: ms(1), to: ms(2), doubt_until: None });
+    assert_eq!(violations(&history), [], "a worker may have stopped before it acknowledged the message");
 }
 
 #[test]
