@@ -24,8 +24,8 @@ use crate::reconnect::Delays;
 use crate::store::admit::Admitted;
 use crate::telemetry::{metrics, trace};
 
-/// How long a message that has come to its end here waits for others to be acknowledged with it. If the worker dies meanwhile, it comes again
-/// as a duplicate.
+/// How long a message that has come to its end here waits for others to be acknowledged with it. If the worker dies meanwhile, it
+/// comes again as a duplicate.
 const LINGER: Duration = Duration::from_millis(50);
 /// How long the end of a consumer waits for dead letters. Without them, messages come again, to the next owner.
 const DEAD_LETTERS_WITHIN: Duration = Duration::from_secs(5);
