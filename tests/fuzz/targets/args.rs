@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use clap::Parser as _;
-use onceward::config::{Cli, Command, WorkerArgs};
+use onceward::cli::{Cli, Command};
+use onceward::config::WorkerArgs;
 use onceward::domain::verdict::{Attempts, Decision, NotSent, Outcome};
 
 use super::text;
