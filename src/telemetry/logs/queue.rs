@@ -180,12 +180,17 @@ mod tests {
 
     #[test]
     fn a_writer_that_stands_still_holds_up_nobody() {
-        /// Takes what it is given when somebody lets it.
-        struct Stuck(std::sync::mpsc::Receiver<()>, Vec<u8>);
+        /// Says that it is given something, and takes it when somebody lets it.
+        struct Stuck {
+            given: std::sync::mpsc::Sender<()>,
+            wait: std::sync::mpsc::Receiver<()>,
+            taken: Vec<u8>,
+        }
         impl Write for Stuck {
             fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-                let _ = self.0.recv();
-                self.1.extend_from_slice(text);
+                let _ = self.given.send(());
+                let _ = self.wait.recv();
+                self.taken.extend_from_slice(text);
                 Ok(text.len())
             }
 
@@ -195,16 +200,20 @@ mod tests {
         }
         let queue = std::sync::Arc::new(Queue::default());
         let (go_on, wait) = std::sync::mpsc::channel();
+        let (given, is_given) = std::sync::mpsc::channel();
         let writer = {
             let queue = queue.clone();
             thread::spawn(move || {
-                let mut out = Stuck(wait, Vec::new());
+                let mut out = Stuck { given, wait, taken: Vec::new() };
                 queue.write_to(&mut out, |lost| format!("{lost} lost\n"));
-                out.1
+                out.taken
             })
         };
-        (0..3 * MOST_LINES).for_each(|n| queue.push(format!("line {n}\n").as_bytes()));
-        assert!(queue.dropped() > MOST_LINES as u64);
+        // The writer stands still from here on: what is dropped later is told as one.
+        queue.push(b"line 0\n");
+        is_given.recv().expect("a line is written");
+        (1..3 * MOST_LINES).for_each(|n| queue.push(format!("line {n}\n").as_bytes()));
+        assert_eq!(queue.dropped(), 2 * MOST_LINES as u64 - 1);
         drop(go_on);
         queue.close();
         let text = String::from_utf8(writer.join().expect("a writer that ends")).expect("text");
