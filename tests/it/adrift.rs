@@ -1,6 +1,9 @@
 //! Open events that nobody has in hand: a database that forgot commits, and rows that no way leads to.
 
+use std::collections::HashSet;
+
 use onceward::broker::wire;
+use onceward::store::line;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
@@ -88,5 +91,30 @@ fn what_is_ready_and_known_to_nobody_is_sent_and_a_row_without_an_event_stops_no
         worker.stop().await;
         let states = Database::connect(world).await.states().await;
         assert_eq!(states, [("DELIVERED".to_owned(), 2)].into(), "nothing else is open");
+    });
+}
+
+#[test]
+fn a_look_for_overdue_retries_goes_on_behind_those_that_it_has_named() {
+    test(Load::Shared, async |world| {
+        Worker::start(world, &["--partitions=1"]).await.stop().await;
+        // Many have the same time: these are told apart by their numbers.
+        let overdue = "with recorded as (insert into event (idempotency_key, digest, partition, entity, destination, \
+                       properties, body) select 'key-' || n, '\\x00', 0, 'user-' || n, 'http://host/', '', '' \
+                       from generate_series(1, 1500) n returning id, entity) \
+                       insert into open_event (event_id, partition, entity, position, host, body_bytes, state, attempts, \
+                       due_at) select id, 0, entity, -1, 'host:80', 0, 'RETRY_WAIT', 1, \
+                       date_trunc('minute', clock_timestamp()) - id % 7 * interval '1 minute' - interval '1 hour' \
+                       from recorded";
+        execute(world, overdue).await;
+        let mut connection = PgConnection::connect(&world.database_url).await.expect("the database answers");
+        let (mut place, mut seen) = ((0, 0), HashSet::new());
+        for expected in [1_000, 500, 0] {
+            let found = line::overdue(&mut connection, &[0], 2_000, place, 1_000).await.expect("a look");
+            assert_eq!(found.len(), expected);
+            seen.extend(found.iter().map(|overdue| overdue.event_id));
+            place = found.last().map_or(place, line::Overdue::place);
+        }
+        assert_eq!(seen.len(), 1_500);
     });
 }
