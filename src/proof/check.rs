@@ -435,4 +435,4 @@ fn millis(moment: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -190,6 +190,7 @@ fn times(all: impl Iterator<Item = Duration>) -> Option<Times> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proof::check::tests::PROMISES;
     use crate::proof::history::Published;
 
     #[test]
@@ -199,15 +200,6 @@ mod tests {
         assert_eq!(times.count, 1_000);
         assert!(near(times.p50_ms, 500.0) && near(times.p99_ms, 990.0) && near(times.max_ms, 1_000.0), "{times:?}");
     }
-
-    const PROMISES: Promises = Promises {
-        host_connections: 2,
-        max_attempts: 3,
-        backoff_initial_ms: 1_000,
-        backoff_max_ms: 1_500,
-        backoff_factor: 2.0,
-        attempt_timeout_ms: 5_000,
-    };
 
     #[test]
     fn without_anything_to_measure_there_is_no_figure() {

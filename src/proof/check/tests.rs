@@ -5,7 +5,7 @@ use super::*;
 use crate::proof::history::{DeadLetter, Published};
 use crate::proof::load::{Answer, LoadPlan};
 
-const PROMISES: Promises = Promises {
+pub(in crate::proof) const PROMISES: Promises = Promises {
     host_connections: 2,
     max_attempts: 3,
     backoff_initial_ms: 1_000,
