@@ -48,7 +48,9 @@ async fn consume(
             if consumed.get(&lease.partition) == Some(&lease.epoch) {
                 continue;
             }
-            let consumer = Consumer::open(connection, intake, held, memory).await?;
+            // Behind messages that wait for their record, the broker's answers may take long.
+            let opening = stop.run_until_cancelled(Consumer::open(connection, intake, held, memory));
+            let Some(consumer) = opening.await.transpose()? else { break };
             consumers.spawn(consumer.run());
             consumed.insert(lease.partition, lease.epoch);
         }

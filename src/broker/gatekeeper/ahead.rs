@@ -106,14 +106,16 @@ impl Ahead {
         let too_large = (size > limit.max(READ_TO_EXPLAIN)).then_some(Poison::BodyTooLarge { size, limit });
         let poison = seen.refused.map(Poison::Unreadable).or(too_large);
         let (passage, takes) = match &poison {
-            None => (Passage::Whole, size + seen.takes),
+            None => (Passage::Whole, size.saturating_add(seen.takes)),
             Some(_) if may_be_left_to_the_queue(seen.properties) => (Passage::Nothing, 0),
-            Some(_) => (Passage::Body, size + seen.properties.len()),
+            Some(_) => (Passage::Body, size.saturating_add(seen.properties.len())),
         };
         let apart = (passage == Passage::Body).then(|| Bytes::copy_from_slice(seen.properties));
         let refused = poison.map(|poison| Refused { poison, apart });
-        *bytes += A_MESSAGE + takes;
-        channel.waiting.push_back(Waiting { tag: seen.tag, bytes: A_MESSAGE + takes, refused });
+        // No more than can be counted, whatever the broker announces.
+        let takes = A_MESSAGE.saturating_add(takes).min(usize::MAX - *bytes);
+        *bytes += takes;
+        channel.waiting.push_back(Waiting { tag: seen.tag, bytes: takes, refused });
         passage
     }
 
