@@ -77,6 +77,9 @@ impl Health {
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         let stopping = self.stopping.load(Ordering::Relaxed).then(|| "the worker is stopping".to_owned());
+        // A machine that was suspended wakes up with leases that have ended, before anything has failed.
+        let ended = self.lease_age().filter(|age| *age >= self.lease && self.renewing.cause().is_none());
+        let ended = ended.map(|_| "the leases of this worker have ended, and are not renewed yet".to_owned());
         let renewing = if self.has_database() { None } else { self.renewing.cause() };
         let recording = self.recording.cause().filter(|cause| cause.age() >= BRIEF);
         let causes = [self.consuming.cause(), renewing, recording];
@@ -84,6 +87,6 @@ impl Health {
             let age = Duration::from_secs(cause.age().as_secs());
             format!("{}; for {}", cause.why, humantime::format_duration(age))
         });
-        stopping.into_iter().chain(told).collect()
+        stopping.into_iter().chain(ended).chain(told).collect()
     }
 }

@@ -45,6 +45,8 @@ const HOSTS: i64 = 100;
 const LOOK_UPS: u32 = 100;
 /// A transaction that takes longer has lost its server.
 const COMMIT_WITHIN: Duration = Duration::from_secs(30);
+/// A commit that takes longer is told.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// The writer's settings.
 pub struct Writer {
@@ -59,6 +61,19 @@ pub struct Writer {
     pub target: Duration,
     /// Why nothing can be recorded, as long as it is so.
     pub recording: Arc<Standstill>,
+}
+
+/// Notes that a commit takes long, while it does: somebody's lock, or a slow disk, fails nothing.
+async fn told_if_slow<T>(recording: &Standstill, committing: impl Future<Output = T>) -> T {
+    let mut committing = pin!(committing);
+    if let Ok(committed) = tokio::time::timeout(SLOW, &mut committing).await {
+        return committed;
+    }
+    let why = "the database takes long for a commit: it waits for a lock, or its disk is slow";
+    if recording.begin(why.into()) {
+        tracing::warn!("nothing is recorded: {why}");
+    }
+    committing.await
 }
 
 impl Writer {
@@ -168,7 +183,8 @@ impl Session {
                 }
             }
             let began = clock::now();
-            let tried = tokio::time::timeout(COMMIT_WITHIN, self.try_once(&batch)).await;
+            let recording = self.writer.recording.clone();
+            let tried = tokio::time::timeout(COMMIT_WITHIN, told_if_slow(&recording, self.try_once(&batch))).await;
             match tried.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
                 Ok(Attempted::Done(found)) => {
                     self.delays.reset();
@@ -193,8 +209,8 @@ impl Session {
                 Err(error) if is_transient(&error) => {
                     self.volume.failed(batch.bytes());
                     failed = true;
-                    self.link = None;
-                    if self.writer.recording.begin(cause(&error)) {
+                    let had_link = self.link.take().is_some();
+                    if self.writer.recording.begin(cause(&error)) || had_link {
                         tracing::warn!("nothing is recorded: {}; it is tried again", cause(&error));
                     }
                     self.delays.wait().await;

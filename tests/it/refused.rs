@@ -51,3 +51,21 @@ fn a_database_that_refuses_every_commit_is_waited_for_and_told() {
         worker.stop().await;
     });
 }
+
+#[test]
+fn a_commit_that_waits_for_a_lock_is_told_as_long_as_it_does() {
+    test(Load::Shared, async |world| {
+        let receiver = Receiver::healthy().await;
+        let worker = Worker::start(world, &[]).await;
+        let admin = Admin::of(&worker).await;
+        admin.wait_for_ready(true, "ready").await;
+        let mut locking = PgConnection::connect(&world.database_url).await.expect("the database answers");
+        locking.execute("begin; lock table event in access exclusive mode").await.expect("the lock");
+        Producer::connect(world).await.publish(&Message::new("user", "waits", &receiver.url())).await;
+        admin.wait_for_ready(false, "the database takes long for a commit").await;
+        locking.execute("rollback").await.expect("the end of the lock");
+        receiver.wait_for_key(SOON, "waits").await;
+        admin.wait_for_ready(true, "ready").await;
+        worker.stop().await;
+    });
+}
