@@ -17,9 +17,10 @@ use crate::broker::letter::text;
 use crate::broker::wire;
 use crate::clock;
 use crate::domain::event::EventId;
-use crate::handoff::{DeadLettered, Wake};
+use crate::engine::input::Wake;
+use crate::handoff::DeadLettered;
+use crate::lease::Held;
 use crate::reconnect::Delays;
-use crate::store::lease::Held;
 use crate::store::outbox::{self, DeadLetter};
 use crate::telemetry::{metrics, trace};
 

@@ -1,6 +1,7 @@
 //! Wires the worker together, and takes it apart: wiring only.
 
 use std::future::poll_fn;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -20,29 +21,32 @@ use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes, probe};
 use crate::census::Counted;
-use crate::config::{BrokerArgs, OnExhausted, WorkerArgs};
+use crate::config::{BrokerArgs, WorkerArgs};
 use crate::deliver::{self, Sender, client};
-use crate::dispatch::{self, Judge, Ports};
-use crate::domain::event::Host;
-use crate::handoff::Notice;
+use crate::dispatch::{self, Loads, Ports};
+use crate::engine::Rules;
+use crate::handoff::{Arrived, CapSetter, Notice};
 use crate::health::Health;
-use crate::host_limit::shared::HostLimit;
 use crate::intake::Intake;
+use crate::lease::Lease;
 use crate::ownership::Ownership;
 use crate::reconnect::Delays;
 use crate::rescue::Rescue;
 use crate::standstill::Standstill;
 use crate::store::cluster::{self, ClusterError, Fixed};
-use crate::store::lease::Lease;
 use crate::store::members::Member;
-use crate::store::writer::{Command, Writer};
 use crate::store::{self, Database};
-use crate::telemetry::metrics::{self, Connections, HostLoad};
+use crate::telemetry::metrics::{self, Connections};
 use crate::telemetry::trace;
+use crate::writer::Writer;
 use crate::{admin, census};
 
 /// Commands that wait for the writer; a sender beyond that waits.
 const COMMANDS: usize = 2_048;
+/// Batches of arrivals that wait for the engine.
+const ARRIVED: usize = 64;
+/// Memory for the bodies of events that wait for their host, in bytes. Beyond it they wait in the store.
+const BODIES: usize = 64 * 1024 * 1024;
 /// Commits whose results wait for dispatch.
 const WRITTEN: usize = 2;
 /// What else waits for dispatch.
@@ -228,12 +232,12 @@ impl Worker {
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
         let pool = database.pool();
         let member = Member { id: Uuid::new_v4(), name: args.name(), host_cap: args.host_connections };
-        // None before this worker has its share of the cap.
-        let hosts = HostLimit::new(0, args.max_in_flight.into());
+        let (cap, set_cap) = CapSetter::new();
         let sender = sender(args)?;
         let (publisher, keep_publishing) = Publisher::new(nodes(args), end.clone());
         let (commands, to_write) = mpsc::channel(COMMANDS);
         let (written, from_writer) = mpsc::channel(WRITTEN);
+        let (arrived, to_admit) = mpsc::channel(ARRIVED);
         let (notices, noticed) = mpsc::channel(NOTICES);
         let (attempts, to_deliver) = mpsc::channel(ATTEMPTS);
         let (ended, to_judge) = mpsc::channel(ATTEMPTS);
@@ -242,20 +246,23 @@ impl Worker {
         let (owned, ours) = watch::channel(Vec::new());
 
         let health = Arc::new(Health::new(args.lease));
-        let counted = watch_gauges(args, &hosts, &ours, &health);
+        let loads = Loads::default();
+        let counted = watch_gauges(args, &loads, &ours, &health);
         let reached = CancellationToken::new();
         let first_sequence = args.first_sequence();
         let target = (args.lease / 8).min(LONGEST_TARGET);
         let recording = health.recording.clone();
         let writer =
             Writer { database: database.by_index(), member: member.clone(), first_sequence, target, recording };
-        let ownership =
-            Ownership { database, member, lease: args.lease, hosts: hosts.clone(), health: health.clone(), owned };
-        let feeds = (commands.clone(), notices.clone(), publisher.clone());
-        let intake = intake(args, names.clone(), feeds, &hosts, ours.clone(), &health, &reached);
+        let ownership = Ownership { database, member, lease: args.lease, cap, health: health.clone(), owned };
+        let feeds = (arrived, notices.clone(), publisher.clone());
+        let intake = intake(args, names.clone(), feeds, ours.clone(), &health, &reached);
         let census = census::run(pool.clone(), ours.clone(), counted, stop.clone());
         let rescue = Rescue::new(pool.clone(), ours.clone(), notices, dead_letters.clone(), args.retention);
         let ports = Ports {
+            arrived: to_admit,
+            cap: set_cap,
+            loads,
             written: from_writer,
             owned: ours,
             notices: noticed,
@@ -271,7 +278,7 @@ impl Worker {
         Ok(Self {
             intake: tokio::spawn(intake.run(stop.clone())),
             rescue: tokio::spawn(rescue.run(stop.clone())),
-            dispatch: tokio::spawn(dispatch::run(ports, hosts, judge(args), stop.clone())),
+            dispatch: tokio::spawn(dispatch::run(ports, rules(args), stop.clone())),
             deliver: tokio::spawn(deliver::run(to_deliver, ended, sender)),
             writer: on_a_thread(writer.run(to_write, written)),
             announcer: tokio::spawn(announcer.run(to_wake, to_dead_letter)),
@@ -344,16 +351,12 @@ fn on_a_thread<T: Send + 'static>(
 /// Tells the gauges where to look.
 fn watch_gauges(
     args: &WorkerArgs,
-    hosts: &Arc<HostLimit>,
+    loads: &Loads,
     owned: &watch::Receiver<Vec<Arc<Lease>>>,
     health: &Arc<Health>,
 ) -> Counted {
-    let (hosts, owned, partitions) = (hosts.clone(), owned.clone(), args.partitions.into());
-    let loads = move || {
-        let hosts = hosts.lock();
-        let load = |(host, in_flight, waiting): (&Host, _, _)| HostLoad { host: host.clone(), in_flight, waiting };
-        hosts.loads().map(load).collect()
-    };
+    let (loads, owned, partitions) = (loads.clone(), owned.clone(), args.partitions.into());
+    let loads = move || loads.last();
     let standing = health.clone();
     let ownership =
         move || metrics::Ownership { owned: owned.borrow().len(), partitions, lease_age: standing.lease_age() };
@@ -374,8 +377,7 @@ fn watch_gauges(
 fn intake(
     args: &WorkerArgs,
     names: Names,
-    (commands, notices, publisher): (mpsc::Sender<Command>, mpsc::Sender<Notice>, Publisher),
-    hosts: &Arc<HostLimit>,
+    (arrived, notices, publisher): (mpsc::Sender<Arrived>, mpsc::Sender<Notice>, Publisher),
     owned: watch::Receiver<Vec<Arc<Lease>>>,
     health: &Arc<Health>,
     reached: &CancellationToken,
@@ -386,10 +388,9 @@ fn intake(
         names,
         partitions: args.partitions,
         terms: args.terms(),
-        commands,
+        arrived,
         notices,
         publisher,
-        hosts: hosts.clone(),
         owned,
         origin: trace::Broker::new(amqp_url.first().reveal(), exchange),
         health: health.clone(),
@@ -408,9 +409,9 @@ fn sender(args: &WorkerArgs) -> Result<Sender, reqwest::Error> {
     Ok(Sender { client, fresh, timeout: args.attempt_timeout, secrets: Arc::new(args.signing.secrets.clone()) })
 }
 
-fn judge(args: &WorkerArgs) -> Judge {
-    let hold = args.on_exhausted == OnExhausted::Hold;
-    Judge { policy: args.policy(), hold, seed: std::hash::RandomState::new() }
+fn rules(args: &WorkerArgs) -> Rules {
+    let seed = RandomState::new().hash_one(args.name());
+    Rules { policy: args.policy(), seed, most_begun: args.max_in_flight.into(), bodies: BODIES }
 }
 
 /// A worker that reaches the broker only after it has taken partitions would leave them waiting. But a broker that is

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::domain::lifecycle::State;
+use crate::lease::Lease;
 use crate::store::census::{self, Census};
-use crate::store::lease::Lease;
 use crate::telemetry::metrics::Backlog;
 
 /// The pause between two counts.

@@ -184,6 +184,7 @@ impl WorkerArgs {
                 jitter: f64::from(self.backoff_jitter) / 100.0,
             },
             final_statuses: self.final_statuses.0.clone(),
+            hold: self.on_exhausted == OnExhausted::Hold,
         }
     }
 

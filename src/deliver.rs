@@ -23,14 +23,14 @@ use url::Url;
 use self::client::Trouble;
 use self::payload::Payload;
 use crate::clock;
+use crate::domain::candidate::Candidate;
 use crate::domain::event::Event;
-use crate::domain::lanes::Candidate;
 use crate::domain::lease::may_send;
 use crate::domain::signature::SigningSecrets;
 use crate::domain::trace_context;
 use crate::domain::verdict::{NotSent, Outcome};
 use crate::handoff::{Attempt, Ended};
-use crate::store::lease::Held;
+use crate::lease::Held;
 use crate::telemetry::{metrics, trace};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -73,7 +73,7 @@ pub async fn run(mut attempts: mpsc::Receiver<Attempt>, ended: mpsc::Sender<Ende
 }
 
 async fn one(attempt: Attempt, sender: Sender, ended: mpsc::Sender<Ended>) {
-    let Attempt { candidate, held, permit } = attempt;
+    let Attempt { candidate, held } = attempt;
     let timeout = sender.timeout;
     let (outcome, took) = match wait_for_cover(&held, timeout).await {
         Cover::Until { begun, deadline } => {
@@ -83,13 +83,12 @@ async fn one(attempt: Attempt, sender: Sender, ended: mpsc::Sender<Ended>) {
             let took = clock::now().saturating_sub(begun);
             trace::attempted(&span, &outcome);
             metrics::attempted(&candidate.event.host, &outcome, Some(took));
-            (outcome, Some(took))
+            (Some(outcome), Some(took))
         }
-        Cover::Lapsed => (Outcome::NotSent(NotSent::NotAllowed), None),
+        Cover::Lapsed => (Some(Outcome::NotSent(NotSent::NotAllowed)), None),
         // Another owner has taken over, and settles what was recorded here.
-        Cover::Lost => return,
+        Cover::Lost => (None, None),
     };
-    permit.end(took);
     let _ = ended.send(Ended { candidate, held, outcome, took }).await;
 }
 
@@ -102,7 +101,7 @@ enum Cover {
         /// The end.
         deadline: Duration,
     },
-    /// The leases ended and were taken again: this attempt's permit may be somebody else's by now.
+    /// The leases ended and were taken again: this attempt's place at its host may be somebody else's by now.
     Lapsed,
     /// The lease is lost.
     Lost,

@@ -1,19 +1,39 @@
 //! What the stages hand to each other. They never import one another; [`crate::app`] connects them by bounded channels.
 
-use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 
-use tokio::sync::oneshot;
+use crate::domain::candidate::Token;
+use crate::domain::event::{Entity, Host, Partition};
+use crate::domain::operator::Decided;
+use crate::engine;
+use crate::engine::command::{Admitted, Suspect};
+use crate::engine::input::Cap;
+use crate::lease::Held;
 
-use crate::broker::delay::Token;
-use crate::domain::event::{Entity, EventId, Host, Partition};
-use crate::domain::lanes::Candidate;
-use crate::domain::verdict::Outcome;
-use crate::host_limit::shared::Permit;
-use crate::store::audit::Suspect;
-use crate::store::lease::Held;
-use crate::store::operator::Decided;
+/// What the store is asked to do.
+pub type Command = engine::command::Command<Held>;
+/// What the store has done.
+pub type Written = engine::command::Written<Held>;
+/// An event that has come in.
+pub type Arrival = engine::command::Arrival<Held>;
+/// The result of an attempt, on its way to the store.
+pub type Settlement = engine::command::Settlement<Held>;
+/// For deliver: an attempt that is recorded, and that its host may have now.
+pub type Attempt = engine::input::Attempt<Held>;
+/// For the engine: an attempt that has ended.
+pub type Ended = engine::input::Ended<Held>;
+/// To be announced after a commit: a FAILED event is in the outbox.
+pub type DeadLettered = engine::input::DeadLettered<Held>;
 
-/// For dispatch: something that it has to look at.
+/// For the engine: messages that keep the contract, of one partition.
+pub struct Arrived {
+    /// In the order of arrival.
+    pub arrivals: Vec<Arrival>,
+    /// Told what became of each, a part at a time; dropped if the lease is lost. It has room for all of them.
+    pub answers: mpsc::Sender<Vec<Admitted>>,
+}
+
+/// For the engine: something that it has to look at.
 #[derive(Debug)]
 pub enum Notice {
     /// A token came out of the delay ladder.
@@ -30,44 +50,23 @@ pub enum Notice {
     Operate(Partition, Decided, oneshot::Sender<()>),
 }
 
-/// For deliver: an attempt that is recorded, and is sent as soon as its host may have one more request.
-pub struct Attempt {
-    /// The event; its attempts count this one.
-    pub candidate: Candidate,
-    /// On its partition.
-    pub held: Held,
-    /// Its place at the host.
-    pub permit: Permit,
-}
+/// Sets this worker's part of the cap on hosts.
+#[derive(Clone, Debug)]
+pub struct CapSetter(mpsc::Sender<(Cap, oneshot::Sender<usize>)>);
 
-/// For dispatch: an attempt that has ended.
-pub struct Ended {
-    /// The event.
-    pub candidate: Candidate,
-    /// On its partition.
-    pub held: Held,
-    /// What came of it.
-    pub outcome: Outcome,
-    /// From its beginning to the end of the answer; none if nobody knows.
-    pub took: Option<Duration>,
-}
+impl CapSetter {
+    /// The setter, and where the engine hears of it.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<(Cap, oneshot::Sender<usize>)>) {
+        let (setter, set) = mpsc::channel(1);
+        (Self(setter), set)
+    }
 
-/// To be announced after a commit: a retry's token is to go through the delay ladder.
-#[derive(Debug)]
-pub struct Wake {
-    /// Whose due queue it comes to.
-    pub partition: Partition,
-    /// The wait.
-    pub token: Token,
-    /// How long.
-    pub delay: Duration,
-}
-
-/// To be announced after a commit: a FAILED event is in the outbox.
-#[derive(Debug)]
-pub struct DeadLettered {
-    /// The event.
-    pub id: EventId,
-    /// On its partition.
-    pub held: Held,
+    /// Waits until it holds; gives the most attempts that any one host has begun then.
+    pub async fn set(&self, cap: Cap) -> usize {
+        let (holds, answer) = oneshot::channel();
+        // Without an engine, nothing is begun.
+        let _ = self.0.send((cap, holds)).await;
+        answer.await.unwrap_or(0)
+    }
 }

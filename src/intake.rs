@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::Connection;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::gatekeeper::ahead::Ahead;
@@ -19,27 +19,14 @@ use crate::broker::publisher::Publisher;
 use crate::broker::topology::{Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes};
 use crate::domain::contract::Terms;
-use crate::handoff::Notice;
+use crate::handoff::{Arrived, Notice};
 use crate::health::Health;
-use crate::host_limit::shared::HostLimit;
+use crate::lease::Lease;
 use crate::reconnect::Delays;
-use crate::store::lease::Lease;
-use crate::store::writer::Command;
 use crate::telemetry::trace;
-
-/// Memory for the bodies of events that were taken in and wait for their host, in KiB. Beyond it they wait in the store.
-const BODIES_KIB: usize = 64 * 1024;
 
 /// How long a connection may take to be opened, with everything declared: 1,000 partitions take about ten seconds.
 const OPEN_WITHIN: Duration = Duration::from_mins(1);
-
-/// What bounds the memory of messages on their way in.
-pub struct Memory {
-    /// For bodies that wait for their host, in KiB.
-    pub bodies: Arc<Semaphore>,
-    /// Those that are not recorded yet.
-    pub ahead: Arc<Ahead>,
-}
 
 /// What intake needs.
 pub struct Intake {
@@ -51,14 +38,12 @@ pub struct Intake {
     pub partitions: u16,
     /// The settings of the contract.
     pub terms: Terms,
-    /// To the writer.
-    pub commands: mpsc::Sender<Command>,
-    /// To dispatch.
+    /// To the engine: events.
+    pub arrived: mpsc::Sender<Arrived>,
+    /// To the engine: tokens.
     pub notices: mpsc::Sender<Notice>,
     /// For messages that break the contract.
     pub publisher: Publisher,
-    /// Places at hosts.
-    pub hosts: Arc<HostLimit>,
     /// The leases that are ours.
     pub owned: watch::Receiver<Vec<Arc<Lease>>>,
     /// Where the messages come from, for traces.
@@ -77,7 +62,6 @@ impl Intake {
     /// # Errors
     /// What is wrong with the broker, if only a person can mend it.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), TopologyError> {
-        let bodies = Arc::new(Semaphore::new(BODIES_KIB));
         let mut delays = Delays::default();
         let mut declared = false;
         let mut told = false;
@@ -91,8 +75,7 @@ impl Intake {
                         tracing::debug!(seconds = lasted.as_secs_f64(), "the broker is reached");
                     }
                     told = false;
-                    let ended =
-                        session::run(&connection, &mut self, &Memory { bodies: bodies.clone(), ahead }, &stop).await;
+                    let ended = session::run(&connection, &mut self, &ahead, &stop).await;
                     if let Err(why) = &ended {
                         self.health.consuming.begin(format!("consuming broke off: {why}"));
                     }

@@ -8,12 +8,13 @@
 //! | [`app`] | wires the worker together, and takes it apart |
 //! | [`broker`] | RabbitMQ: connection, topology, consumers, publisher, delay ladder |
 //! | [`intake`] | messages are read by the contract, recorded, and acknowledged after the commit |
-//! | [`store`] | Postgres: the one writer, leases, reads, migrations |
-//! | [`dispatch`] | who is next: lanes and hosts; an attempt's outcome is judged |
-//! | [`host_limit`] | the cap on a host |
+//! | [`engine`] | **what happens next is decided here**, and nowhere else: pure |
+//! | [`dispatch`] | the engine's task: receives, lets it decide, carries out |
+//! | [`writer`] | what it decides is recorded, in group commits |
+//! | [`store`] | Postgres: statements, migrations |
 //! | [`deliver`] | one attempt: one HTTP request |
 //! | [`announce`] | after the commit, a wake-up or a dead letter goes to the broker |
-//! | [`ownership`] | keeps the leases on partitions |
+//! | [`ownership`] | keeps the leases on partitions; a [`lease`] is what others hold on to |
 //! | [`rescue`] | finds what a crash or a lost message left |
 //! | [`handoff`] | what the stages hand to each other |
 //! | [`domain`] | the rules of it all, pure |
@@ -35,10 +36,11 @@ pub mod config;
 pub mod deliver;
 pub mod dispatch;
 pub mod domain;
+pub mod engine;
 pub mod handoff;
 pub mod health;
-pub mod host_limit;
 pub mod intake;
+pub mod lease;
 pub mod ownership;
 pub mod proof;
 pub mod reconnect;
@@ -46,3 +48,4 @@ pub mod rescue;
 pub mod standstill;
 pub mod store;
 pub mod telemetry;
+pub mod writer;

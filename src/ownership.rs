@@ -13,13 +13,15 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock;
+use crate::domain::event::Partition;
 use crate::domain::lease::{Look, Sightings, counts_until};
 use crate::domain::shares::{self, Plan};
+use crate::engine::input::Cap;
+use crate::handoff::CapSetter;
 use crate::health::Health;
-use crate::host_limit::shared::HostLimit;
+use crate::lease::{Lease, Released, Standing};
 use crate::reconnect::Delays;
-use crate::store::lease::{Lease, Standing};
-use crate::store::members::{self, Claimed, Member, Released, View};
+use crate::store::members::{self, Claimed, Member, View};
 use crate::store::{self, Database};
 
 /// How often a worker looks at the others, whether or not it was told of a change.
@@ -41,8 +43,8 @@ pub struct Ownership {
     pub member: Member,
     /// How long a lease holds without renewal.
     pub lease: Duration,
-    /// Where the share of the cap applies.
-    pub hosts: Arc<HostLimit>,
+    /// To the engine: the share of the cap.
+    pub cap: CapSetter,
     /// Told of renewals.
     pub health: Arc<Health>,
     /// To dispatch, intake and rescue: all leases that are not given back yet.
@@ -241,7 +243,7 @@ impl<'a> Keeper<'a> {
         let first = self.renewed.is_none();
         if first || renewed.host_share < self.host_share || self.standing.has_lapsed(clock::now()) {
             self.host_share = renewed.host_share;
-            self.us.hosts.set_share(renewed.host_share);
+            self.us.cap.set(Cap::Share(renewed.host_share.into())).await;
             self.standing.lapse();
         }
         self.standing.extend(counts_until(asked, self.us.lease));
@@ -272,19 +274,19 @@ impl<'a> Keeper<'a> {
         target: u16,
         cap: u16,
     ) -> Result<Duration, sqlx::Error> {
-        self.us.hosts.set_per_host(target.min(self.host_share));
+        let most_begun = self.us.cap.set(Cap::Begin(target.min(self.host_share).into())).await;
         if target < self.host_share {
-            if self.us.hosts.most_begun() > target.into() {
+            if most_begun > target.into() {
                 return Ok(LOOK_AT_SHARE);
             }
-            self.us.hosts.set_share(target);
+            self.us.cap.set(Cap::Share(target.into())).await;
             members::lower_share(connection, &self.us.member, target).await?;
             self.host_share = target;
         } else if target > self.host_share {
             let raised = members::raise_share(connection, &self.us.member, target, cap).await?;
             if raised > self.host_share {
                 self.host_share = raised;
-                self.us.hosts.set_share(raised);
+                self.us.cap.set(Cap::Share(raised.into())).await;
                 members::tell(connection).await?;
                 return Ok(Duration::ZERO);
             }
@@ -343,7 +345,8 @@ impl<'a> Keeper<'a> {
     }
 
     fn take_up(&self, claimed: &[Claimed]) {
-        let leases = claimed.iter().map(|claimed| self.standing.lease(claimed));
+        let leases =
+            claimed.iter().map(|claimed| self.standing.lease(Partition(claimed.id), claimed.epoch, claimed.graceful));
         self.us.owned.send_modify(|owned| owned.extend(leases));
     }
 

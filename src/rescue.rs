@@ -9,11 +9,11 @@ use sqlx::PgPool;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::delay::Token;
+use crate::domain::candidate::Token;
 use crate::domain::event::{EventId, Partition};
 use crate::handoff::{DeadLettered, Notice};
+use crate::lease::{Held, Lease};
 use crate::store::audit::{self, Looked};
-use crate::store::lease::{Held, Lease};
 use crate::store::line::{self, Overdue};
 use crate::store::{outbox, retention, stray};
 
@@ -169,11 +169,7 @@ fn full<T>(found: &[T]) -> Option<&T> {
 /// Deletes what has expired. The owner of the first partition does so for all.
 async fn expire(pool: PgPool, owned: watch::Receiver<Vec<Arc<Lease>>>, after: Duration) {
     loop {
-        let first = owned
-            .borrow()
-            .iter()
-            .find(|lease| lease.partition == Partition(0))
-            .and_then(super::store::lease::Lease::hold);
+        let first = owned.borrow().iter().find(|lease| lease.partition == Partition(0)).and_then(Lease::hold);
         let deleted = match &first {
             Some(_held) => retention::sweep(&pool, after).await,
             None => Ok(0),

@@ -11,6 +11,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 
 use crate::domain::backoff::TICK;
+use crate::domain::candidate::Token;
 use crate::domain::event::{EventId, Partition};
 
 /// Levels of the ladder: the longest delay is 2^10 - 1 ticks, 102.3 s. A longer one takes several rounds.
@@ -27,15 +28,6 @@ pub enum Due {
     Redrive(EventId),
     /// An operator lets an entity go on without the FAILED event that it waits for.
     Skip(EventId),
-}
-
-/// Names an event's wait. A token for an attempt that has begun since is void.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Token {
-    /// The event.
-    pub id: EventId,
-    /// Attempts begun when it was made.
-    pub attempts: u16,
 }
 
 impl Due {

@@ -8,8 +8,7 @@ use std::str::FromStr;
 pub enum State {
     /// Recorded; its turn has not come or no attempt has begun. Left by [`Change::Start`].
     Pending,
-    /// An attempt is recorded and may have been sent. Left by [`Change::Deliver`], [`Change::Retry`], [`Change::Fail`] and
-    /// [`Change::Withdraw`].
+    /// An attempt is recorded and may have been sent. Left by [`Change::End`].
     InFlight,
     /// An attempt failed, or was not sent; the next one has a time. Left by [`Change::Start`].
     RetryWait,
@@ -24,16 +23,35 @@ pub enum State {
 pub enum Change {
     /// An attempt begins.
     Start,
-    /// The receiver answered 2xx.
-    Deliver,
-    /// The attempt failed and another one follows.
-    Retry,
-    /// The attempt failed and none follows.
-    Fail,
-    /// The attempt that was recorded was never sent.
-    Withdraw,
+    /// An attempt has ended.
+    End(End),
     /// An operator asks for it again.
     Redrive,
+}
+
+/// How an attempt ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The receiver answered 2xx.
+    Deliver,
+    /// It failed and another one follows.
+    Retry,
+    /// It failed and none follows.
+    Fail,
+    /// It was recorded and never sent.
+    Withdraw,
+}
+
+impl End {
+    /// The state of an event whose attempt has ended so.
+    #[must_use]
+    pub fn state(self) -> State {
+        match self {
+            Self::Deliver => State::Delivered,
+            Self::Retry | Self::Withdraw => State::RetryWait,
+            Self::Fail => State::Failed,
+        }
+    }
 }
 
 /// A change that the event's state does not allow.
@@ -57,9 +75,7 @@ impl State {
     pub fn after(self, change: Change) -> Result<Self, IllegalChange> {
         match (self, change) {
             (Self::Pending | Self::RetryWait, Change::Start) => Ok(Self::InFlight),
-            (Self::InFlight, Change::Deliver) => Ok(Self::Delivered),
-            (Self::InFlight, Change::Retry | Change::Withdraw) => Ok(Self::RetryWait),
-            (Self::InFlight, Change::Fail) => Ok(Self::Failed),
+            (Self::InFlight, Change::End(end)) => Ok(end.state()),
             (Self::Failed, Change::Redrive) => Ok(Self::Pending),
             (state, change) => Err(IllegalChange { state, change }),
         }
@@ -107,17 +123,23 @@ impl FromStr for State {
 mod tests {
     use super::*;
 
-    const CHANGES: [Change; 6] =
-        [Change::Start, Change::Deliver, Change::Retry, Change::Fail, Change::Withdraw, Change::Redrive];
+    const CHANGES: [Change; 6] = [
+        Change::Start,
+        Change::End(End::Deliver),
+        Change::End(End::Retry),
+        Change::End(End::Fail),
+        Change::End(End::Withdraw),
+        Change::Redrive,
+    ];
 
     #[test]
     fn every_pair_of_state_and_change_is_decided() {
         let legal = [
             (State::Pending, Change::Start, State::InFlight),
-            (State::InFlight, Change::Deliver, State::Delivered),
-            (State::InFlight, Change::Retry, State::RetryWait),
-            (State::InFlight, Change::Fail, State::Failed),
-            (State::InFlight, Change::Withdraw, State::RetryWait),
+            (State::InFlight, Change::End(End::Deliver), State::Delivered),
+            (State::InFlight, Change::End(End::Retry), State::RetryWait),
+            (State::InFlight, Change::End(End::Fail), State::Failed),
+            (State::InFlight, Change::End(End::Withdraw), State::RetryWait),
             (State::RetryWait, Change::Start, State::InFlight),
             (State::Failed, Change::Redrive, State::Pending),
         ];

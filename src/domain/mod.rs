@@ -1,16 +1,17 @@
 //! The rules, pure: no clock, no I/O, no async, no logging. Time and the random seed come in as arguments.
 //!
 //! Reading order: [`event`] and [`contract`] (what comes in), [`admission`] (may it join its entity's line?),
-//! [`lanes`] (who is next), [`lifecycle`] (states), [`signature`] (how a request is signed), [`verdict`] and [`backoff`]
+//! [`candidate`] (what is passed on), [`lifecycle`] (states), [`operator`] (what people decide), [`signature`] (how a request is signed), [`verdict`] and [`backoff`]
 //! (what an attempt's outcome means), [`volume`] (how much one transaction takes); between workers, [`shares`] (whose is which partition) and [`lease`] (for how long).
 
 pub mod admission;
 pub mod backoff;
+pub mod candidate;
 pub mod contract;
 pub mod event;
-pub mod lanes;
 pub mod lease;
 pub mod lifecycle;
+pub mod operator;
 pub mod poison;
 pub mod redact;
 pub mod shares;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::backoff::Backoff;
-use super::lifecycle::Change;
+use super::lifecycle::{End, State};
 
 /// What came of one HTTP try.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +52,10 @@ pub enum Decision {
     Deliver,
     /// Another attempt after the delay.
     Retry(Duration),
-    /// No further attempt.
+    /// No further attempt, and the entity goes on.
     Fail(Failure),
+    /// No further attempt, and the event is on hold: its entity waits for an operator.
+    Hold(Failure),
     /// As if the attempt had not begun: its number is free again. Another one after the delay.
     Withdraw(Duration),
 }
@@ -70,14 +72,29 @@ pub enum Failure {
 }
 
 impl Decision {
-    /// The change of state that carries the decision out.
+    /// How the attempt ends by this decision.
     #[must_use]
-    pub fn change(self) -> Change {
+    pub fn end(self) -> End {
         match self {
-            Self::Deliver => Change::Deliver,
-            Self::Retry(_) => Change::Retry,
-            Self::Fail(_) => Change::Fail,
-            Self::Withdraw(_) => Change::Withdraw,
+            Self::Deliver => End::Deliver,
+            Self::Retry(_) => End::Retry,
+            Self::Fail(_) | Self::Hold(_) => End::Fail,
+            Self::Withdraw(_) => End::Withdraw,
+        }
+    }
+
+    /// The state that carries the decision out.
+    #[must_use]
+    pub fn state(self) -> State {
+        self.end().state()
+    }
+
+    /// Why there is no further attempt, if there is none for that.
+    #[must_use]
+    pub fn failure(self) -> Option<Failure> {
+        match self {
+            Self::Fail(failure) | Self::Hold(failure) => Some(failure),
+            Self::Deliver | Self::Retry(_) | Self::Withdraw(_) => None,
         }
     }
 }
@@ -108,6 +125,8 @@ pub struct Policy {
     pub backoff: Backoff,
     /// Statuses that are not retried.
     pub final_statuses: BTreeSet<u16>,
+    /// A FAILED event is put on hold.
+    pub hold: bool,
 }
 
 /// Attempts of an event, counted by what came of them.
@@ -127,11 +146,11 @@ impl Policy {
         match outcome {
             Outcome::Response { status: 200..=299, .. } => Decision::Deliver,
             Outcome::Response { status, .. } if self.final_statuses.contains(status) => {
-                Decision::Fail(Failure::FinalStatus(*status))
+                self.fail(Failure::FinalStatus(*status))
             }
             Outcome::Unknown => self.judge_unknown(attempts.unknown.saturating_add(1), seed),
             Outcome::NotSent(why) => Decision::Withdraw(why.wait()),
-            _ if failures >= self.max_attempts => Decision::Fail(Failure::Exhausted),
+            _ if failures >= self.max_attempts => self.fail(Failure::Exhausted),
             Outcome::Response { retry_after, .. } => {
                 let asked = retry_after.unwrap_or_default().min(self.backoff.max);
                 Decision::Retry(self.backoff.delay(failures, seed).max(asked))
@@ -140,12 +159,16 @@ impl Policy {
         }
     }
 
+    fn fail(&self, failure: Failure) -> Decision {
+        if self.hold { Decision::Hold(failure) } else { Decision::Fail(failure) }
+    }
+
     /// The receiver did nothing wrong: there is no reason to let the entity wait. But an event that brings its worker down must
     /// end, and must not take others along again and again, which were in flight by chance: from the second time on, delays
     /// that grow and differ part it from them.
     fn judge_unknown(&self, unknown: u16, seed: u64) -> Decision {
         match unknown {
-            unknown if unknown >= self.max_unknown => Decision::Fail(Failure::OutcomeUnknown),
+            unknown if unknown >= self.max_unknown => self.fail(Failure::OutcomeUnknown),
             0..=1 => Decision::Retry(Duration::ZERO),
             unknown => Decision::Retry(self.backoff.delay(unknown - 1, seed)),
         }
@@ -162,6 +185,7 @@ mod tests {
             max_unknown: 10,
             backoff: Backoff { initial: Duration::from_secs(1), max: Duration::from_mins(1), factor: 2.0, jitter: 0.1 },
             final_statuses: [410].into(),
+            hold: false,
         }
     }
 
@@ -223,12 +247,12 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_is_always_legal_for_an_attempt_in_flight() {
-        let failed = Decision::Fail(Failure::Exhausted);
-        for decision in [Decision::Deliver, Decision::Retry(Duration::ZERO), failed, Decision::Withdraw(Duration::ZERO)]
-        {
-            assert!(super::super::lifecycle::State::InFlight.after(decision.change()).is_ok());
-        }
+    fn what_failed_is_put_on_hold_where_that_is_asked_for() {
+        let policy = Policy { hold: true, ..policy() };
+        let judged = policy.judge(Attempts { begun: 5, unknown: 0 }, &answer(500, None), 0);
+        assert_eq!(judged, Decision::Hold(Failure::Exhausted));
+        assert_eq!(judged.state(), State::Failed);
+        assert_eq!(judged.failure(), Decision::Fail(Failure::Exhausted).failure());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use lapin::options::{BasicAckOptions, BasicRejectOptions};
 use lapin::types::ShortString;
 use lapin::{Acker, BasicProperties};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use tracing::Span;
@@ -20,8 +20,8 @@ use crate::clock;
 use crate::domain::admission::Admission;
 use crate::domain::event::Event;
 use crate::domain::poison::Poison;
+use crate::engine::command::Admitted;
 use crate::reconnect::Delays;
-use crate::store::admit::Admitted;
 use crate::telemetry::{metrics, trace};
 
 /// How long a message that has come to its end here waits for others to be acknowledged with it. If the worker dies meanwhile, it
@@ -34,8 +34,8 @@ const DEAD_LETTERS_WITHIN: Duration = Duration::from_secs(5);
 pub struct Batch {
     /// Those that keep the contract.
     pub events: Vec<(Arc<Event>, Open)>,
-    /// What became of them.
-    pub admitted: oneshot::Receiver<Vec<Admitted>>,
+    /// What became of them, a part at a time.
+    pub admitted: mpsc::Receiver<Vec<Admitted>>,
     /// Those that break it.
     pub poisoned: Vec<Poisoned>,
 }
@@ -128,27 +128,42 @@ impl Acks {
         ended.acknowledge().await
     }
 
-    /// Waits until a batch is recorded, and sends its dead letters on their way.
+    /// Sends the dead letters of a batch on their way, and waits until the rest is recorded.
     async fn finish(&self, batch: Batch, under_way: &mut UnderWay, ended: &mut Ended) -> Result<(), String> {
-        let Batch { events, admitted, mut poisoned } = batch;
-        let outcomes = admitted.await.map_err(|_| "a partition has another owner".to_owned())?;
-        let (all, mut duplicates) = (poisoned.len() + events.len(), 0);
-        for ((event, open), outcome) in events.into_iter().zip(outcomes) {
-            match outcome.admission {
-                Admission::Join { .. } | Admission::Redrive => ended.recorded(open),
-                Admission::Duplicate => {
-                    duplicates += 1;
-                    ended.recorded(open);
-                }
-                Admission::Reject(poison) => poisoned.push(rejected(&event, poison, open)),
-            }
-        }
-        metrics::received(all, duplicates);
+        let Batch { events, mut admitted, poisoned } = batch;
+        metrics::received(poisoned.len(), 0);
         for message in poisoned {
-            ended.open.insert(message.open.tag);
-            under_way.spawn(dead_letter(self.letters.clone(), message));
+            self.letter(message, under_way, ended);
+        }
+        let mut events = events.into_iter();
+        while events.len() > 0 {
+            let outcomes = tokio::select! {
+                outcomes = admitted.recv() => outcomes.ok_or_else(|| "a partition has another owner".to_owned())?,
+                // The rest of the batch may wait for its host.
+                () = ended.linger() => {
+                    ended.acknowledge().await?;
+                    continue;
+                }
+            };
+            let (all, mut duplicates) = (outcomes.len(), 0);
+            for (outcome, (event, open)) in outcomes.into_iter().zip(&mut events) {
+                match outcome.admission {
+                    Admission::Join { .. } | Admission::Redrive => ended.recorded(open),
+                    Admission::Duplicate => {
+                        duplicates += 1;
+                        ended.recorded(open);
+                    }
+                    Admission::Reject(poison) => self.letter(rejected(&event, poison, open), under_way, ended),
+                }
+            }
+            metrics::received(all, duplicates);
         }
         Ok(())
+    }
+
+    fn letter(&self, message: Poisoned, under_way: &mut UnderWay, ended: &mut Ended) {
+        ended.open.insert(message.open.tag);
+        under_way.spawn(dead_letter(self.letters.clone(), message));
     }
 }
 

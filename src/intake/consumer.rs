@@ -11,18 +11,18 @@ use lapin::types::FieldTable;
 use lapin::{Acker, Channel, Connection};
 use tokio::sync::{mpsc, oneshot};
 
+use super::Intake;
 use super::acks::Acks;
 use super::deliveries::Deliveries;
 use super::reader::Reader;
-use super::{Intake, Memory};
 use crate::broker::dead_letters::DeadLetters;
 use crate::broker::delay::{Due, failed_at};
 use crate::broker::gatekeeper::ahead::{Ahead, Watched};
 use crate::broker::topology::Names;
 use crate::domain::event::Partition;
+use crate::domain::operator::{Decided, Verb};
 use crate::handoff::Notice;
-use crate::store::lease::Held;
-use crate::store::operator::{Decided, Verb};
+use crate::lease::Held;
 
 /// Messages of all partitions together that the broker sends ahead of their acknowledgement.
 const PREFETCH_IN_ALL: u16 = 2_048;
@@ -61,27 +61,30 @@ impl Consumer {
     ///
     /// # Errors
     /// Why the connection can't be used.
-    pub async fn open(connection: &Connection, intake: &Intake, held: Held, memory: &Memory) -> Result<Self, String> {
+    pub async fn open(
+        connection: &Connection,
+        intake: &Intake,
+        held: Held,
+        ahead: &Arc<Ahead>,
+    ) -> Result<Self, String> {
         // The same for every worker at every time: so whoever comes next takes all that a former one gave back in one
         // piece, and the queue keeps its order.
         let prefetch = (PREFETCH_IN_ALL / intake.partitions).clamp(8, 256);
         let (batches, recorded) = mpsc::channel(BATCHES);
-        let broker = Answers(memory.ahead.clone());
+        let broker = Answers(ahead.clone());
         let events = broker.answer(channel(connection, prefetch)).await?;
         let due = broker.answer(channel(connection, DUE_PREFETCH)).await?;
         let reader = Reader {
-            ahead: memory.ahead.watch(events.id(), intake.terms.body_limit),
+            ahead: ahead.watch(events.id(), intake.terms.body_limit),
             terms: intake.terms.clone(),
-            commands: intake.commands.clone(),
-            hosts: intake.hosts.clone(),
+            arrived: intake.arrived.clone(),
             origin: intake.origin.clone(),
-            bodies: memory.bodies.clone(),
             held: held.clone(),
             batches,
         };
         Ok(Self {
             broker,
-            tokens: memory.ahead.watch(due.id(), DUE_BYTES),
+            tokens: ahead.watch(due.id(), DUE_BYTES),
             events,
             due,
             reader,

@@ -1,10 +1,9 @@
 //! From deliveries to batches of arrivals for the writer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use lapin::message::Delivery;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::acks::{Batch, Letter, Open, Poisoned};
 use super::deliveries::Deliveries;
@@ -13,12 +12,9 @@ use crate::broker::letter;
 use crate::broker::wire;
 use crate::clock;
 use crate::domain::contract::{self, Terms};
-use crate::domain::event::Event;
-use crate::host_limit::Offer;
-use crate::host_limit::shared::{HostLimit, Place};
-use crate::store::admit::Arrival;
-use crate::store::lease::Held;
-use crate::store::writer::Command;
+use crate::engine::command::Place;
+use crate::handoff::{Arrival, Arrived};
+use crate::lease::Held;
 use crate::telemetry::trace;
 
 /// Messages that one batch holds at most.
@@ -26,26 +22,20 @@ const BATCH: usize = 256;
 /// Bytes that one batch holds at most, unless its first message alone has more: the writer puts batches together, and does not
 /// take them apart.
 const BATCH_BYTES: usize = 256 * 1024;
-/// How long intake waits for room at a host before it looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Reads messages by the contract, and has them recorded.
 pub struct Reader {
     /// The settings of the contract.
     pub terms: Terms,
-    /// To the writer.
-    pub commands: mpsc::Sender<Command>,
-    /// Places at hosts.
-    pub hosts: Arc<HostLimit>,
+    /// To the engine.
+    pub arrived: mpsc::Sender<Arrived>,
     /// Where the messages come from, for traces.
     pub origin: trace::Broker,
     /// What the broker has sent ahead on the partition's channel.
     pub ahead: Watched,
-    /// Memory for bodies, in KiB.
-    pub bodies: Arc<Semaphore>,
     /// On the partition that is consumed.
     pub held: Held,
-    /// To the acknowledgements, in the order of the writer's commands.
+    /// To the acknowledgements, in the order in which the engine gets them.
     pub batches: mpsc::Sender<Batch>,
 }
 
@@ -67,21 +57,19 @@ impl Reader {
         loop {
             let mut gathered = Gathered::default();
             let delivery = deliveries.next().await?;
-            self.take(&mut gathered, delivery).await?;
+            self.take(&mut gathered, delivery);
             for _ in 1..BATCH {
                 let Some(delivery) = deliveries.ready_now() else { break };
                 if gathered.bytes + delivery.data.len() > BATCH_BYTES {
                     self.flush(&mut gathered).await?;
                 }
-                self.take(&mut gathered, delivery).await?;
+                self.take(&mut gathered, delivery);
             }
             self.flush(&mut gathered).await?;
-            // Room that is left is for the next one that waits.
-            self.hosts.room.notify_one();
         }
     }
 
-    async fn take(&self, gathered: &mut Gathered, delivery: Delivery) -> Result<(), String> {
+    fn take(&self, gathered: &mut Gathered, delivery: Delivery) {
         let Delivery { delivery_tag, routing_key, properties, data, acker, .. } = delivery;
         let (share, refused) = self.ahead.take(delivery_tag);
         let size = data.len();
@@ -101,9 +89,9 @@ impl Reader {
             Ok(mut event) => {
                 event.trace = trace::traceparent(&open.span);
                 event.taken_in = clock::unix_millis();
-                let place = self.find_place(gathered, &event).await?;
                 let (digest, event) = (event.digest(), Arc::new(event));
-                let arrival = Arrival { number: 0, event, digest, held: self.held.clone(), place, unstorable: None };
+                let (held, place) = (self.held.clone(), Place::Store);
+                let arrival = Arrival { event, digest, held, place, unstorable: None };
                 gathered.arrivals.push(arrival);
                 gathered.open.push(open);
             }
@@ -113,29 +101,6 @@ impl Reader {
             }
         }
         gathered.bytes += size;
-        Ok(())
-    }
-
-    /// A place in memory for an event, or the decision that it waits in the store. Waits while the host's queue is full
-    /// and moves; what was gathered before is recorded meanwhile.
-    async fn find_place(&self, gathered: &mut Gathered, event: &Event) -> Result<Option<Place>, String> {
-        loop {
-            let offer = self.hosts.lock().offer(&event.host, clock::now());
-            match offer {
-                Offer::Ready => break,
-                Offer::Park => return Ok(None),
-                Offer::Wait => {
-                    self.flush(gathered).await?;
-                    let _ = tokio::time::timeout(LOOK_AGAIN, self.hosts.room.notified()).await;
-                }
-            }
-        }
-        let kib = u32::try_from(event.body.len().div_ceil(1_024)).unwrap_or(u32::MAX);
-        let Ok(budget) = self.bodies.clone().try_acquire_many_owned(kib) else {
-            self.hosts.lock().release_place(&event.host);
-            return Ok(None);
-        };
-        Ok(Some(self.hosts.place(event.host.clone(), budget)))
     }
 
     async fn flush(&self, gathered: &mut Gathered) -> Result<(), String> {
@@ -146,11 +111,10 @@ impl Reader {
         let stopped = || "the worker stops".to_owned();
         let events = arrivals.iter().map(|arrival| arrival.event.clone());
         let events = events.zip(open).collect();
-        let (reply, admitted) = oneshot::channel();
-        if arrivals.is_empty() {
-            let _ = reply.send(Vec::new());
-        } else {
-            self.commands.send(Command::Admit { arrivals, reply }).await.map_err(|_| stopped())?;
+        // Answers come a part at a time, and each has one arrival at least.
+        let (answers, admitted) = mpsc::channel(arrivals.len().max(1));
+        if !arrivals.is_empty() {
+            self.arrived.send(Arrived { arrivals, answers }).await.map_err(|_| stopped())?;
         }
         let batch = Batch { events, admitted, poisoned };
         self.batches.send(batch).await.map_err(|_| stopped())

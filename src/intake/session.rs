@@ -1,14 +1,16 @@
 //! One connection's worth of consuming: a consumer for each partition that is ours.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::Connection;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::Intake;
 use super::consumer::Consumer;
-use super::{Intake, Memory};
+use crate::broker::gatekeeper::ahead::Ahead;
 use crate::broker::until_lost;
 use crate::domain::event::Partition;
 
@@ -23,11 +25,11 @@ const ACK_WITHIN: Duration = Duration::from_secs(5);
 pub async fn run(
     connection: &Connection,
     intake: &mut Intake,
-    memory: &Memory,
+    ahead: &Arc<Ahead>,
     stop: &CancellationToken,
 ) -> Result<(), String> {
     tokio::select! {
-        ended = consume(connection, intake, memory, stop) => ended,
+        ended = consume(connection, intake, ahead, stop) => ended,
         () = until_lost(connection) => Err("the broker is unreachable (the connection was lost)".into()),
     }
 }
@@ -35,7 +37,7 @@ pub async fn run(
 async fn consume(
     connection: &Connection,
     intake: &mut Intake,
-    memory: &Memory,
+    ahead: &Arc<Ahead>,
     stop: &CancellationToken,
 ) -> Result<(), String> {
     let mut consumers = JoinSet::new();
@@ -49,7 +51,7 @@ async fn consume(
                 continue;
             }
             // Behind messages that wait for their record, the broker's answers may take long.
-            let opening = stop.run_until_cancelled(Consumer::open(connection, intake, held, memory));
+            let opening = stop.run_until_cancelled(Consumer::open(connection, intake, held, ahead));
             let Some(consumer) = opening.await.transpose()? else { break };
             consumers.spawn(consumer.run());
             consumed.insert(lease.partition, lease.epoch);

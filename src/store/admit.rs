@@ -1,64 +1,18 @@
 //! Recording arrivals: the facts that the rules need, and what they decide.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use sqlx::{Connection as _, PgConnection};
 
 use super::floor::Floors;
-use super::lease::Held;
 use super::operator;
 use super::position::{REDRIVEN, UNNUMBERED};
 use super::stray;
 use crate::domain::admission::{self, Admission, FirstSequence, Line, Newcomer, Recorded};
-use crate::domain::event::{Digest, Entity, Event, EventId, IdempotencyKey, Partition, Sequence};
+use crate::domain::event::{Digest, Entity, EventId, IdempotencyKey, Partition, Sequence};
 use crate::domain::poison::Poison;
-use crate::host_limit::shared::Place;
-
-/// An event that has come in.
-#[derive(Debug)]
-pub struct Arrival {
-    /// Its place in the transaction that records it: what it is known by there.
-    pub number: usize,
-    /// The event.
-    pub event: Arc<Event>,
-    /// Of its content.
-    pub digest: Digest,
-    /// On the partition that it came by.
-    pub held: Held,
-    /// Its place in memory. Without one it waits in the store, if it is the head of its line.
-    pub place: Option<Place>,
-    /// Why the database can't hold it, once that is known.
-    pub unstorable: Option<String>,
-}
-
-impl Arrival {
-    /// What its record takes, about: of the rest, nothing is large.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.event.body.len() + self.event.properties.len()
-    }
-}
-
-/// What became of an arrival.
-#[derive(Clone, Debug)]
-pub struct Admitted {
-    /// The rules' answer.
-    pub admission: Admission,
-    /// Its number, if it was recorded.
-    pub id: Option<EventId>,
-}
-
-impl Admitted {
-    /// Whether the arrival's first attempt begins with its record: it is the head of a line of its own partition, and its
-    /// host has room.
-    #[must_use]
-    pub fn begins(&self, arrival: &Arrival) -> bool {
-        let is_ours =
-            matches!(self.admission, Admission::Join { head: true, home, .. } if home == arrival.event.partition);
-        is_ours && arrival.place.as_ref().is_some_and(Place::is_begun)
-    }
-}
+use crate::engine::command::{Admitted, Place};
+use crate::handoff::Arrival;
 
 /// One of the keys is recorded already: begin again, with a look at them.
 #[derive(Debug)]
@@ -323,7 +277,7 @@ async fn insert(
 ) -> Result<Vec<EventId>, sqlx::Error> {
     let events = || joining.iter().map(|&index| arrivals[index].event.as_ref());
     let parked = joining.iter().map(|&index| {
-        arrivals[index].place.is_none() && matches!(decided[index].admission, Admission::Join { head: true, .. })
+        arrivals[index].place == Place::Store && matches!(decided[index].admission, Admission::Join { head: true, .. })
     });
     let mut ids: Vec<i64> = sqlx::query_scalar(
         "with recorded as (insert into event (idempotency_key, digest, partition, entity, sequence, destination, \

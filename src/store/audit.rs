@@ -8,36 +8,11 @@ use sqlx::{FromRow, PgConnection};
 
 use super::line::StoredEvent;
 use super::position::UNNUMBERED;
-use crate::domain::event::{Entity, EventId, Host, Partition};
+use crate::domain::event::{Entity, EventId, Partition};
+use crate::engine::command::{Ready, Suspect, Suspicion};
 
 /// Open events that one look goes through.
 const LOOK: i64 = 1_000;
-
-/// Why an event is looked at more closely.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Suspicion {
-    /// An attempt is recorded.
-    InFlight,
-    /// It is the head of its line and waits for nothing, yet is not parked.
-    Ready,
-    /// The event itself is gone.
-    Orphan,
-}
-
-/// An open event that somebody should have in hand.
-#[derive(Clone, Debug)]
-pub struct Suspect {
-    /// The event.
-    pub id: EventId,
-    /// Its partition.
-    pub partition: Partition,
-    /// Its entity.
-    pub entity: Entity,
-    /// Attempts begun so far.
-    pub attempts: u16,
-    /// Why it is looked at.
-    pub suspicion: Suspicion,
-}
 
 #[derive(FromRow)]
 struct Row {
@@ -110,19 +85,6 @@ pub async fn look(connection: &mut PgConnection, partitions: &[i32], after: Even
         span: Some((EventId(first), EventId(last))),
         more: count == LOOK,
     })
-}
-
-/// A head that waits for nothing.
-#[derive(Clone, Debug)]
-pub struct Ready {
-    /// The event.
-    pub id: EventId,
-    /// Its partition.
-    pub partition: Partition,
-    /// Its entity.
-    pub entity: Entity,
-    /// Its host.
-    pub host: Host,
 }
 
 /// What became of suspects.

@@ -9,6 +9,7 @@ use sqlx::{FromRow, PgConnection};
 
 use super::floor::Floors;
 use super::position::{REDRIVEN, UNNUMBERED};
+use crate::domain::candidate::Token;
 use crate::domain::event::{Entity, EventId, Host, Partition};
 
 /// Events that one read takes from the front of a line.
@@ -156,10 +157,8 @@ pub enum Woken {
     },
     /// It is due after so many milliseconds.
     Early {
-        /// The event.
-        id: EventId,
-        /// Attempts begun so far.
-        attempts: u16,
+        /// Which.
+        token: Token,
         /// Its partition.
         partition: Partition,
         /// Milliseconds from now.
@@ -188,13 +187,13 @@ struct DueRow {
 /// Retries whose attempt may start this much early: less than a tick, so that no round through the ladder is needed.
 const SLACK_MS: i64 = 20;
 
-/// Looks at the events that tokens name: (event, attempts). Void tokens find nothing.
+/// Looks at the events that tokens name. Void tokens find nothing.
 ///
 /// # Errors
 /// sqlx's.
-pub async fn wake(connection: &mut PgConnection, tokens: &[(EventId, u16)]) -> Result<Vec<Woken>, sqlx::Error> {
-    let ids: Vec<i64> = tokens.iter().map(|(id, _)| id.0).collect();
-    let attempts: Vec<i16> = tokens.iter().map(|(_, attempts)| i16::try_from(*attempts).unwrap_or(i16::MAX)).collect();
+pub async fn wake(connection: &mut PgConnection, tokens: &[Token]) -> Result<Vec<Woken>, sqlx::Error> {
+    let ids: Vec<i64> = tokens.iter().map(|token| token.id.0).collect();
+    let attempts: Vec<i16> = tokens.iter().map(|token| i16::try_from(token.attempts).unwrap_or(i16::MAX)).collect();
     let waits: Vec<Waiting> = sqlx::query_as(
         "select o.event_id, o.attempts, o.partition, \
          (extract(epoch from o.due_at - clock_timestamp()) * 1000)::int8 as early_ms \
@@ -219,8 +218,7 @@ pub async fn wake(connection: &mut PgConnection, tokens: &[(EventId, u16)]) -> R
     .await?;
     let due = rows.into_iter().map(|DueRow { waited_ms, late_ms, event }| Woken::Due { event, waited_ms, late_ms });
     let early = waits.into_iter().filter(|waiting| waiting.early_ms > SLACK_MS).map(|waiting| Woken::Early {
-        id: EventId(waiting.event_id),
-        attempts: u16::try_from(waiting.attempts).unwrap_or_default(),
+        token: Token { id: EventId(waiting.event_id), attempts: u16::try_from(waiting.attempts).unwrap_or_default() },
         partition: Partition(waiting.partition),
         millis: waiting.early_ms,
     });

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::domain::event::Partition;
 use crate::domain::shares::{Owner, Peer};
+use crate::lease::Released;
 
 /// What members tell each other over: something about members or partitions has changed.
 const CHANNEL: &str = "onceward_cluster";
@@ -234,17 +235,6 @@ pub async fn claim(
     .await?;
     claimed.sort_unstable_by_key(|claimed| claimed.id);
     Ok(claimed)
-}
-
-/// A lease that is given back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Released {
-    /// The partition.
-    pub partition: Partition,
-    /// Its epoch.
-    pub epoch: i64,
-    /// Nothing of a former owner's is left at the broker.
-    pub graceful: bool,
 }
 
 /// Gives partitions back. Nothing happens under an older epoch.

@@ -1,12 +1,10 @@
-//! Postgres: the truth. Queries are free functions over a connection, by what they are about; [`writer`] is the one
-//! task that changes events, in group commits.
+//! Postgres: the truth. Queries are free functions over a connection, by what they are about.
 
 pub mod admit;
 pub mod audit;
 pub mod census;
 pub mod cluster;
 pub mod floor;
-pub mod lease;
 pub mod line;
 pub mod members;
 pub mod operator;
@@ -17,7 +15,6 @@ pub mod retention;
 pub mod session;
 pub mod status;
 pub mod stray;
-pub mod writer;
 
 use std::str::FromStr as _;
 use std::sync::Arc;

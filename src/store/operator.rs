@@ -6,27 +6,7 @@ use url::Url;
 use super::position::{REDRIVEN, UNNUMBERED};
 use crate::domain::contract::host_of;
 use crate::domain::event::{EventId, Host};
-
-/// What an operator decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
-    /// Send it again, with all its attempts: FAILED → PENDING.
-    Redrive,
-    /// Let its entity go on without it.
-    Skip,
-}
-
-/// A decision on an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decided {
-    /// The event.
-    pub id: EventId,
-    /// What is decided.
-    pub verb: Verb,
-    /// When the event that was looked at had become FAILED, in microseconds since 1970. A decision that comes twice must not
-    /// hold for a later failure. None if whoever decided did not say.
-    pub failed_us: Option<i64>,
-}
+use crate::domain::operator::{Decided, Verb};
 
 /// Carries out a decision. An event that is not FAILED (any more), or has become so once more, is left as it is.
 ///

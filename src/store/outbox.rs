@@ -2,8 +2,8 @@
 
 use sqlx::{FromRow, PgPool};
 
-use super::lease::Held;
 use crate::domain::event::EventId;
+use crate::lease::Held;
 
 /// A FAILED event, whole.
 #[derive(Clone, Debug, FromRow)]

@@ -1,51 +1,14 @@
 //! Settlements, and what is recorded of attempts that did not succeed. Ends and beginnings are in
 //! [`super::writer`]'s opening: they are part of almost every transaction.
 
-use std::time::Duration;
-
 use sqlx::PgConnection;
 
-use super::lease::Held;
 use crate::domain::event::EventId;
-use crate::domain::lanes::Candidate;
-use crate::domain::lifecycle::State;
 use crate::domain::verdict::{Decision, Outcome};
+use crate::handoff::Settlement;
 
 /// The longest error text that a history keeps, in bytes.
 const LONGEST_ERROR: usize = 1_024;
-
-/// The result of an attempt, on its way to the store.
-#[derive(Clone, Debug)]
-pub struct Settlement {
-    /// The event; its attempts count the one that is settled.
-    pub candidate: Candidate,
-    /// On its partition.
-    pub held: Held,
-    /// What came of the attempt.
-    pub outcome: Outcome,
-    /// What is done about it.
-    pub decision: Decision,
-    /// How long the attempt took; none if nobody knows.
-    pub took: Option<Duration>,
-    /// A FAILED event keeps its entity waiting.
-    pub hold: bool,
-}
-
-impl Settlement {
-    pub(super) fn state(&self) -> State {
-        match self.decision {
-            Decision::Deliver => State::Delivered,
-            Decision::Retry(_) | Decision::Withdraw(_) => State::RetryWait,
-            Decision::Fail(_) => State::Failed,
-        }
-    }
-
-    /// Whether the entity goes on to its next event.
-    #[must_use]
-    pub fn frees_the_line(&self) -> bool {
-        self.state().is_final() && !(self.hold && self.state() == State::Failed)
-    }
-}
 
 /// Records of settlements what the opening has not: events that go on waiting, what went wrong, and the outbox of dead
 /// letters. Gives the events that wait: one that another owner has settled does not.
@@ -74,7 +37,7 @@ async fn keep_waiting(connection: &mut PgConnection, waiting: &[&Settlement]) ->
             Decision::Retry(delay) | Decision::Withdraw(delay) => {
                 Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX))
             }
-            Decision::Deliver | Decision::Fail(_) => None,
+            Decision::Deliver | Decision::Fail(_) | Decision::Hold(_) => None,
         })
         .collect();
     let unknown: Vec<bool> = waiting.iter().map(|settlement| settlement.outcome == Outcome::Unknown).collect();
@@ -131,12 +94,9 @@ async fn record_failures(connection: &mut PgConnection, failures: &[&Settlement]
 async fn enter_outbox(connection: &mut PgConnection, failures: &[&Settlement]) -> Result<(), sqlx::Error> {
     let dead: Vec<(i64, i32, &str)> = failures
         .iter()
-        .filter_map(|settlement| match settlement.decision {
-            Decision::Fail(failure) => {
-                let candidate = &settlement.candidate;
-                Some((candidate.id.0, candidate.event.partition.0, failure.code()))
-            }
-            Decision::Deliver | Decision::Retry(_) | Decision::Withdraw(_) => None,
+        .filter_map(|settlement| {
+            let (failure, candidate) = (settlement.decision.failure()?, &settlement.candidate);
+            Some((candidate.id.0, candidate.event.partition.0, failure.code()))
         })
         .collect();
     if dead.is_empty() {
@@ -156,7 +116,9 @@ async fn enter_outbox(connection: &mut PgConnection, failures: &[&Settlement]) -
     .map(drop)
 }
 
-pub(super) fn ids_and_attempts(settled: &[&Settlement]) -> (Vec<i64>, Vec<i16>) {
+/// Numbers of events, and of the attempts that are settled.
+#[must_use]
+pub fn ids_and_attempts(settled: &[&Settlement]) -> (Vec<i64>, Vec<i16>) {
     settled.iter().map(|s| (s.candidate.id.0, small(s.candidate.attempts))).unzip()
 }
 
@@ -194,6 +156,7 @@ fn printable(text: &str) -> String {
 }
 
 /// Attempts are at most 1,000, statuses at most 999.
-pub(super) fn small(number: u16) -> i16 {
+#[must_use]
+pub fn small(number: u16) -> i16 {
     i16::try_from(number).unwrap_or(i16::MAX)
 }

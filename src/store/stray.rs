@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use sqlx::PgConnection;
 
 use crate::domain::event::{Entity, Host};
+use crate::engine::command::Gathered;
 
 /// Notes that one look takes at most.
 const AT_MOST: i64 = 1_000;
@@ -23,15 +24,6 @@ pub async fn any(connection: &mut PgConnection, partitions: &[i32]) -> Result<bo
         .fetch_one(connection)
         .await?;
     Ok(any)
-}
-
-/// What a look has found.
-#[derive(Debug, Default)]
-pub struct Gathered {
-    /// Whose lines go on.
-    pub entities: Vec<Entity>,
-    /// Hosts of heads that were parked.
-    pub hosts: Vec<Host>,
 }
 
 /// Takes the notes for the owner of these partitions, and parks every PENDING head of those lines: whatever is not at

@@ -9,14 +9,15 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion};
 use onceward::domain::admission::{FirstSequence, Line, Newcomer, admit};
 use onceward::domain::backoff::Backoff;
+use onceward::domain::candidate::Candidate;
 use onceward::domain::contract::{Field, Message, Terms, read};
 use onceward::domain::event::{Digest, Entity, Event, EventId, Host, Partition, Sequence};
-use onceward::domain::lanes::{Candidate, Lanes};
 use onceward::domain::lease;
-use onceward::domain::lifecycle::{Change, State};
+use onceward::domain::lifecycle::{Change, End, State};
 use onceward::domain::shares::{Owner, Peer, plan};
 use onceward::domain::verdict::{Attempts, Outcome, Policy};
-use onceward::host_limit::{Hosts, Offer};
+use onceward::engine::hosts::{Hosts, Offer};
+use onceward::engine::lanes::Lanes;
 
 const TERMS: Terms = Terms { default_destination: None, body_limit: 1 << 20 };
 
@@ -93,15 +94,15 @@ fn lanes(criterion: &mut Criterion) {
         let events: Vec<_> = (0..entities).map(|entity| Arc::new(event(entity))).collect();
         let name = format!("lanes: 2 events of each of {entities} entities, from admission to end");
         criterion.bench_function(&name, |bencher| {
-            bencher.iter_batched_ref(Lanes::<()>::default, |lanes| cycle(lanes, &events), BatchSize::SmallInput);
+            bencher.iter_batched_ref(Lanes::default, |lanes| cycle(lanes, &events), BatchSize::SmallInput);
         });
     }
 }
 
-fn cycle(lanes: &mut Lanes<()>, events: &[Arc<Event>]) {
+fn cycle(lanes: &mut Lanes, events: &[Arc<Event>]) {
     for (first, event) in (0..).step_by(2).zip(events) {
         let candidate = |id| Candidate { id: EventId(id), attempts: 0, unknown: 0, event: Arc::clone(event) };
-        lanes.head_admitted(candidate(first), false, ());
+        lanes.head_admitted(candidate(first), false, 0);
         lanes.follower_admitted(candidate(first + 1));
     }
     for (first, event) in (0..).step_by(2).zip(events) {
@@ -142,7 +143,13 @@ fn outcomes(criterion: &mut Criterion) {
     let second = Duration::from_secs(1);
     let backoff = Backoff { initial: second, max: second * 60, factor: 2.0, jitter: 0.1 };
     let attempts = Attempts { begun: 3, unknown: 0 };
-    let policy = Policy { max_attempts: 5, max_unknown: 10, backoff, final_statuses: BTreeSet::from([400, 404, 410]) };
+    let policy = Policy {
+        max_attempts: 5,
+        max_unknown: 10,
+        backoff,
+        final_statuses: BTreeSet::from([400, 404, 410]),
+        hold: false,
+    };
     let outcome = Outcome::Response { status: 503, retry_after: None, excerpt: String::new() };
     criterion.bench_function("verdict: a 503, with its delay", |bencher| {
         bencher.iter(|| policy.judge(black_box(attempts), black_box(&outcome), black_box(0x9e37_79b9_7f4a_7c15)));
@@ -152,7 +159,7 @@ fn outcomes(criterion: &mut Criterion) {
     });
     criterion.bench_function("lifecycle: from PENDING by a retry to DELIVERED", |bencher| {
         bencher.iter(|| {
-            let changes = [Change::Start, Change::Retry, Change::Start, Change::Deliver];
+            let changes = [Change::Start, Change::End(End::Retry), Change::Start, Change::End(End::Deliver)];
             changes.into_iter().try_fold(black_box(State::Pending), State::after)
         });
     });

@@ -53,10 +53,11 @@ fn run(input: &[u8]) -> &'static str {
 /// Whatever is asked for, the wait is bounded by the settings.
 fn judged(outcome: &Outcome, asked: bool) -> &'static str {
     let backoff = Backoff { initial: Duration::from_secs(1), max: MAX, factor: 2.0, jitter: 0.1 };
-    let policy = Policy { max_attempts: 5, max_unknown: 5, backoff, final_statuses: BTreeSet::from([410]) };
+    let policy =
+        Policy { max_attempts: 5, max_unknown: 5, backoff, final_statuses: BTreeSet::from([410]), hold: false };
     match policy.judge(Attempts { begun: 1, unknown: 0 }, outcome, u64::MAX) {
         Decision::Deliver => "delivered",
-        Decision::Fail(_) => "failed",
+        Decision::Fail(_) | Decision::Hold(_) => "failed",
         Decision::Retry(delay) => {
             assert!(delay <= MAX.mul_f64(1.1) && delay >= backoff.initial, "{delay:?}");
             if asked { "asked" } else { "retry" }

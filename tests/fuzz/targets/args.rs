@@ -50,7 +50,7 @@ fn worked_with(args: &WorkerArgs) -> &'static str {
         {
             match policy.judge(Attempts { begun, unknown: begun / 2 }, &outcome, u64::MAX) {
                 Decision::Retry(delay) => assert!(delay <= most, "{delay:?} of {most:?}"),
-                Decision::Withdraw(_) | Decision::Fail(_) => {}
+                Decision::Withdraw(_) | Decision::Fail(_) | Decision::Hold(_) => {}
                 Decision::Deliver => panic!("{outcome:?} delivers nothing"),
             }
         }

@@ -4,8 +4,10 @@
 //! Results go out in the order of their commits, over one channel; who follows it sees the store's history as it was.
 
 mod batch;
+mod found;
 mod link;
 mod opening;
+mod restore;
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -15,26 +17,22 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use tokio::sync::mpsc;
 
-use self::batch::{Batch, Found, report};
-pub use self::batch::{Command, Written};
+use self::batch::Batch;
+use self::found::{Found, report};
 use self::link::{Link, REST};
 use self::opening::Opening;
-use super::admit::{self, Arrival, Keys};
-use super::audit;
-use super::floor::Floors;
-use super::lease::Held;
-use super::line::{self, StoredEvent};
-use super::members::Member;
-use super::operator;
-use super::progress::{self, Settlement};
-use super::stray;
-use super::{Database, cause, explain, is_transient};
 use crate::clock;
 use crate::domain::admission::FirstSequence;
-use crate::domain::event::{Entity, EventId, Host, Partition};
+use crate::domain::event::{Entity, EventId, Partition};
 use crate::domain::volume::Volume;
+use crate::handoff::{Arrival, Command, Settlement, Written};
+use crate::lease::Held;
 use crate::reconnect::Delays;
 use crate::standstill::Standstill;
+use crate::store::admit::{self, Keys};
+use crate::store::floor::Floors;
+use crate::store::members::Member;
+use crate::store::{Database, audit, cause, explain, is_transient, line, operator, progress, stray};
 use crate::telemetry::metrics;
 
 /// Commands that one transaction takes at most.
@@ -111,8 +109,7 @@ impl Writer {
                     waiting.push(command);
                 }
             }
-            let (mut batch, rest) = Batch::gather(waiting, session.volume);
-            batch.begin_attempts();
+            let (batch, rest) = Batch::gather(waiting, session.volume);
             let (results, beyond) = session.commit(batch).await?;
             // In the order of arrival.
             waiting = beyond;
@@ -293,7 +290,7 @@ async fn was_committed(connection: &mut PgConnection, member: &Member, number: i
 async fn take_over(
     connection: &mut PgConnection,
     batch: &Batch,
-) -> Result<HashMap<Partition, (Vec<StoredEvent>, Vec<Host>)>, sqlx::Error> {
+) -> Result<HashMap<Partition, found::Left>, sqlx::Error> {
     let mut taken_over = HashMap::new();
     for held in &batch.takeovers {
         line::park_heads(connection, held.partition()).await?;
@@ -317,15 +314,13 @@ async fn apply(
     found.settled.extend(progress::settle(connection, &settlements).await?);
     found.started.extend(opening.started);
     if !batch.admissions.is_empty() {
-        let arrivals: Vec<&Arrival> = batch.arrived().collect();
+        let (numbers, arrivals): (Vec<usize>, Vec<&Arrival>) = batch.numbered().unzip();
         match admit::admit(connection, &arrivals, first, keys, floors).await? {
-            Ok(admitted) => {
-                found.admitted = arrivals.iter().map(|arrival| arrival.number).zip(admitted).collect();
-            }
+            Ok(admitted) => found.admitted = numbers.into_iter().zip(admitted).collect(),
             Err(admit::Collision) => return Ok(None),
         }
     }
-    for (decided, held, _) in &batch.operations {
+    for (_, decided, held) in &batch.operations {
         operator::carry_out(connection, decided).await?;
         line::park_heads(connection, held.partition()).await?;
     }
@@ -341,7 +336,7 @@ async fn apply(
         found.fronts = line::read_fronts(connection, &entities, floors).await?;
     }
     if !batch.wakes.is_empty() {
-        let tokens: Vec<(EventId, u16)> = batch.wakes.iter().map(|(id, attempts, _)| (*id, *attempts)).collect();
+        let tokens: Vec<_> = batch.wakes.iter().map(|(token, _)| *token).collect();
         found.woken = line::wake(connection, &tokens).await?;
     }
     for (host, limit, held) in &batch.unparks {

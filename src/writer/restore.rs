@@ -6,13 +6,14 @@ use http::HeaderValue;
 use url::Url;
 
 use crate::broker::wire;
+use crate::domain::candidate::Candidate;
 use crate::domain::contract::{self, Kept};
 use crate::domain::event::{Event, EventId, Partition, Sequence};
-use crate::domain::lanes::Candidate;
+
 use crate::store::line::StoredEvent;
 
 /// An event from the store, read by the same contract as when it came in. None only if a hand has changed the row.
-pub fn restore(stored: &StoredEvent) -> Option<Candidate> {
+pub(super) fn restore(stored: &StoredEvent) -> Option<Candidate> {
     let id = EventId(stored.event_id);
     let event = read(stored);
     if event.is_none() {

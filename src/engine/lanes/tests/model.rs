@@ -5,14 +5,13 @@
 //! alone: a wake-up may come at any step, and so may an outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::domain::admission::{Admission, FirstSequence, Recorded, admit};
 use crate::domain::event::Digest;
-use crate::domain::lifecycle::{Change, State};
+use crate::domain::lifecycle::{Change, End, State};
 use crate::domain::poison::Poison;
 use store::{Row, Store, newcomer, place};
 
@@ -71,8 +70,14 @@ fn step(mut bits: u64) -> Step {
         0..22 => Step::Commit { which: draw(64), limit: 1 + draw(5) },
         22..34 => Step::Start(draw(64)),
         34..44 => {
-            let change =
-                [Change::Deliver, Change::Deliver, Change::Deliver, Change::Retry, Change::Retry, Change::Fail];
+            let change = [
+                Change::End(End::Deliver),
+                Change::End(End::Deliver),
+                Change::End(End::Deliver),
+                Change::End(End::Retry),
+                Change::End(End::Retry),
+                Change::End(End::Fail),
+            ];
             Step::Outcome { which: draw(64), change: change[draw(6)], goes_on: draw(3) > 0 }
         }
         44..54 => {
@@ -116,9 +121,7 @@ enum Command {
 struct World {
     first: FirstSequence,
     store: Store,
-    lanes: Lanes<Rc<()>>,
-    /// One for each lane, and this one.
-    place: Rc<()>,
+    lanes: Lanes,
     /// Lanes whose head waits for its host.
     ready: Vec<Entity>,
     /// Asked of the store and not committed yet.
@@ -133,7 +136,7 @@ impl World {
     fn new(first: FirstSequence) -> Self {
         let (store, lanes) = (Store::default(), Lanes::default());
         let (ready, commands, sent, tokens) = Default::default();
-        Self { first, store, lanes, place: Rc::new(()), ready, commands, sent, tokens }
+        Self { first, store, lanes, ready, commands, sent, tokens }
     }
 
     fn step(&mut self, step: &Step) {
@@ -218,12 +221,9 @@ impl World {
             } else if !head {
                 self.lanes.follower_admitted(candidate);
             } else if begun {
-                assert!(
-                    self.lanes.head_begun(recorded.clone(), others_open, self.place.clone()),
-                    "nobody is before it"
-                );
+                assert!(self.lanes.head_begun(recorded.clone(), others_open, 0), "nobody is before it");
                 self.sent.push(recorded);
-            } else if self.lanes.head_admitted(candidate, others_open, self.place.clone()) {
+            } else if self.lanes.head_admitted(candidate, others_open, 0) {
                 self.ready.push(entity.clone());
             }
         }
@@ -268,14 +268,14 @@ impl World {
     }
 
     fn ask_to_settle(&mut self, candidate: Candidate, change: Change, goes_on: bool) {
-        let goes_on = goes_on && change != Change::Retry;
+        let goes_on = goes_on && change != Change::End(End::Retry);
         let then = if goes_on { self.lanes.next(&candidate.event.entity, candidate.id) } else { Then::Nothing };
         self.commands.push(Command::Settle(candidate, change, then));
     }
 
     fn woken(&mut self, candidate: Candidate) {
         let entity = candidate.event.entity.clone();
-        if self.lanes.woken(candidate, self.place.clone()) {
+        if self.lanes.woken(candidate) {
             self.ready.push(entity);
         }
     }
@@ -399,9 +399,9 @@ impl World {
 
     fn take_over(&mut self, candidate: Candidate) {
         let entity = candidate.event.entity.clone();
-        assert!(self.lanes.woken(candidate, self.place.clone()), "all lanes are gone");
+        assert!(self.lanes.woken(candidate), "all lanes are gone");
         let candidate = self.lanes.start(&entity).expect("a new lane can start");
-        let change = if candidate.attempts < 2 { Change::Retry } else { Change::Fail };
+        let change = if candidate.attempts < 2 { Change::End(End::Retry) } else { Change::End(End::Fail) };
         self.ask_to_settle(candidate, change, true);
     }
 
@@ -435,7 +435,7 @@ impl World {
         }
         let sent = std::mem::take(&mut self.sent);
         for candidate in sent {
-            self.ask_to_settle(candidate, Change::Deliver, true);
+            self.ask_to_settle(candidate, Change::End(End::Deliver), true);
         }
         let waits = self.store.rows().filter(|row| row.state == State::RetryWait && !row.parked);
         // An entity at work is left alone, as no more than one wake-up comes for each attempt.
@@ -455,7 +455,6 @@ impl World {
     }
 
     fn check_bounds(&self) {
-        assert_eq!(Rc::strong_count(&self.place), self.lanes.len() + 1, "a place for each lane");
         for lane in self.lanes.lanes.values() {
             let bytes: usize = lane.behind.iter().map(|candidate| candidate.event.body.len()).sum();
             assert_eq!(bytes, lane.behind_bytes);

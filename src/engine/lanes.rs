@@ -6,27 +6,14 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
-use super::event::{Entity, Event, EventId, Partition};
+use crate::domain::candidate::Candidate;
+use crate::domain::event::{Entity, Event, EventId, Partition};
 
 /// The most events that a lane keeps behind its head.
 pub const LINE_EVENTS: usize = 4;
 /// The most bytes of body that a lane keeps behind its head.
 pub const LINE_BYTES: usize = 16 * 1024;
-
-/// An event whose turn has come or may come soon.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// Its number in the store.
-    pub id: EventId,
-    /// Attempts begun so far.
-    pub attempts: u16,
-    /// Of these, the ones whose outcome is unknown.
-    pub unknown: u16,
-    /// The event.
-    pub event: Arc<Event>,
-}
 
 /// What a lane does after its head became final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,28 +49,31 @@ enum Phase {
     Loading,
 }
 
-struct Lane<P> {
+struct Lane {
     head: Candidate,
     behind: VecDeque<Candidate>,
     behind_bytes: usize,
     /// The store holds open events of the entity that are not in `behind`.
     more: bool,
     phase: Phase,
-    place: P,
+    /// Bytes of body that came in with its first head, and are counted as long as the lane is.
+    bytes: usize,
 }
 
-/// All lanes in memory. `P` is the place that a lane takes up in the window; it is given back when the lane goes.
-pub struct Lanes<P> {
-    lanes: HashMap<Entity, Lane<P>>,
+/// All lanes in memory.
+#[derive(Default)]
+pub struct Lanes {
+    lanes: HashMap<Entity, Lane>,
+    bytes: usize,
 }
 
-impl<P> Default for Lanes<P> {
-    fn default() -> Self {
-        Self { lanes: HashMap::new() }
+impl Lanes {
+    /// Bytes of body that count as long as the lanes are that they came in with.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
-}
 
-impl<P> Lanes<P> {
     /// The number of lanes.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -116,8 +106,8 @@ impl<P> Lanes<P> {
     }
 
     /// An event was recorded that nothing has to precede. True: it is the head of a new lane, send it.
-    pub fn head_admitted(&mut self, candidate: Candidate, others_open: bool, place: P) -> bool {
-        self.open(candidate, others_open, place)
+    pub fn head_admitted(&mut self, candidate: Candidate, others_open: bool, bytes: usize) -> bool {
+        self.open(candidate, others_open, bytes)
     }
 
     /// An event was recorded that nothing has to precede, together with its first attempt. False: the lane is at work on
@@ -125,13 +115,15 @@ impl<P> Lanes<P> {
     ///
     /// A line that is being read has nothing left but what `others_open` says; what the read finds is ignored, or read
     /// after this event has become final: reads and records are told in the order of their commits.
-    pub fn head_begun(&mut self, candidate: Candidate, others_open: bool, place: P) -> bool {
+    pub fn head_begun(&mut self, candidate: Candidate, others_open: bool, bytes: usize) -> bool {
         if self.head(&candidate.event.entity).is_some() {
             return false;
         }
         let (entity, behind) = (candidate.event.entity.clone(), VecDeque::new());
         let phase = Phase::Started;
-        self.lanes.insert(entity, Lane { head: candidate, behind, behind_bytes: 0, more: others_open, phase, place });
+        self.remove(&entity);
+        self.bytes += bytes;
+        self.lanes.insert(entity, Lane { head: candidate, behind, behind_bytes: 0, more: others_open, phase, bytes });
         true
     }
 
@@ -155,11 +147,11 @@ impl<P> Lanes<P> {
     ///
     /// Also for an attempt that a former owner left in flight, and then [`Self::start`] at once: without a lane, nobody
     /// would read the line when the attempt is settled as the last.
-    pub fn woken(&mut self, candidate: Candidate, place: P) -> bool {
-        self.open(candidate, true, place)
+    pub fn woken(&mut self, candidate: Candidate) -> bool {
+        self.open(candidate, true, 0)
     }
 
-    fn open(&mut self, candidate: Candidate, more: bool, place: P) -> bool {
+    fn open(&mut self, candidate: Candidate, more: bool, bytes: usize) -> bool {
         match self.lanes.entry(candidate.event.entity.clone()) {
             Entry::Occupied(mut lane) => {
                 lane.get_mut().more = true;
@@ -167,7 +159,8 @@ impl<P> Lanes<P> {
             }
             Entry::Vacant(free) => {
                 let behind = VecDeque::new();
-                free.insert(Lane { head: candidate, behind, behind_bytes: 0, more, phase: Phase::Ready, place });
+                self.bytes += bytes;
+                free.insert(Lane { head: candidate, behind, behind_bytes: 0, more, phase: Phase::Ready, bytes });
                 true
             }
         }
@@ -202,7 +195,7 @@ impl<P> Lanes<P> {
             lane.phase = Phase::Loading;
             After::Load
         } else {
-            self.lanes.remove(entity);
+            self.remove(entity);
             After::Gone
         }
     }
@@ -218,7 +211,7 @@ impl<P> Lanes<P> {
         };
         let mut front = front.into_iter();
         let Some(head) = front.next() else {
-            self.lanes.remove(entity);
+            self.remove(entity);
             return false;
         };
         lane.phase = Phase::Ready;
@@ -243,17 +236,25 @@ impl<P> Lanes<P> {
     }
 
     /// The entity waits for something that is not in memory: its lane goes, its line stays in the store.
-    pub fn forget(&mut self, entity: &Entity) -> Option<P> {
-        self.lanes.remove(entity).map(|lane| lane.place)
+    pub fn forget(&mut self, entity: &Entity) {
+        self.remove(entity);
     }
 
     /// The partition has another owner now.
     pub fn forget_partition(&mut self, partition: Partition) {
-        self.lanes.retain(|_, lane| lane.head.event.partition != partition);
+        self.lanes.retain(|_, lane| {
+            let stays = lane.head.event.partition != partition;
+            self.bytes -= if stays { 0 } else { lane.bytes };
+            stays
+        });
+    }
+
+    fn remove(&mut self, entity: &Entity) {
+        self.bytes -= self.lanes.remove(entity).map_or(0, |lane| lane.bytes);
     }
 }
 
-impl<P> Lane<P> {
+impl Lane {
     fn append(&mut self, candidate: Candidate) {
         let bytes = candidate.event.body.len();
         let room = self.behind.len() < LINE_EVENTS && self.behind_bytes + bytes <= LINE_BYTES;

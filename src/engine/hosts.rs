@@ -11,7 +11,6 @@
 //! which each host gets one.
 
 mod pace;
-pub mod shared;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! What each method of [`Lanes`] promises; that all of them together keep the order is shown in [`model`].
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use url::Url;
@@ -53,17 +55,17 @@ fn a() -> Entity {
 }
 
 /// Lanes with one lane, whose head is number 1 and has no line behind it.
-fn one_lane(head: Candidate) -> Lanes<()> {
+fn one_lane(head: Candidate) -> Lanes {
     let mut lanes = Lanes::default();
-    assert!(lanes.head_admitted(head, false, ()));
+    assert!(lanes.head_admitted(head, false, 0));
     lanes
 }
 
-fn head_id(lanes: &Lanes<()>) -> Option<i64> {
+fn head_id(lanes: &Lanes) -> Option<i64> {
     lanes.head(&a()).map(|head| head.id.0)
 }
 
-fn start_and_finish(lanes: &mut Lanes<()>, id: i64) -> After {
+fn start_and_finish(lanes: &mut Lanes, id: i64) -> After {
     assert_eq!(lanes.start(&a()).map(|head| head.id), Some(EventId(id)));
     lanes.finished(&a(), EventId(id))
 }
@@ -110,7 +112,7 @@ fn followers_are_sent_one_after_the_other() {
 #[test]
 fn what_comes_next_is_known_before_the_head_is_final() {
     let mut lanes = one_lane(unnumbered(1));
-    let next = |lanes: &Lanes<()>, id| match lanes.next(&a(), EventId(id)) {
+    let next = |lanes: &Lanes, id| match lanes.next(&a(), EventId(id)) {
         Then::Begin(next) => next.id.0.to_string(),
         other => format!("{other:?}"),
     };
@@ -130,7 +132,7 @@ fn what_comes_next_is_known_before_the_head_is_final() {
 
 #[test]
 fn a_follower_without_a_lane_stays_in_the_store() {
-    let mut lanes = Lanes::<()>::default();
+    let mut lanes = Lanes::default();
     lanes.follower_admitted(unnumbered(2));
     assert!(lanes.is_empty());
 }
@@ -199,7 +201,7 @@ fn a_number_that_fills_the_gap_late_is_read_from_the_store() {
 #[test]
 fn a_head_with_others_open_reads_the_line_after_it() {
     let mut lanes = Lanes::default();
-    assert!(lanes.head_admitted(numbered(2, 1), true, ()));
+    assert!(lanes.head_admitted(numbered(2, 1), true, 0));
     lanes.follower_admitted(numbered(3, 2));
     assert_eq!(start_and_finish(&mut lanes, 2), After::Load);
 }
@@ -207,7 +209,7 @@ fn a_head_with_others_open_reads_the_line_after_it() {
 #[test]
 fn an_event_that_woke_has_its_line_read_after_it() {
     let mut lanes = Lanes::default();
-    assert!(lanes.woken(unnumbered(1), ()));
+    assert!(lanes.woken(unnumbered(1)));
     assert_eq!(start_and_finish(&mut lanes, 1), After::Load);
     assert!(!lanes.loaded(&a(), Vec::new(), false), "the line has ended");
     assert!(lanes.is_empty());
@@ -215,14 +217,13 @@ fn an_event_that_woke_has_its_line_read_after_it() {
 
 #[test]
 fn waking_an_entity_at_work_changes_only_that_its_line_is_read() {
-    let place = Arc::new(());
     let mut lanes = Lanes::default();
-    assert!(lanes.head_admitted(unnumbered(1), false, place.clone()));
-    assert!(!lanes.woken(unnumbered(1), place.clone()));
-    assert!(!lanes.head_admitted(unnumbered(9), false, place.clone()));
-    assert_eq!(Arc::strong_count(&place), 2, "the places that were not needed are given back");
+    assert!(lanes.head_admitted(unnumbered(1), false, 7));
+    assert!(!lanes.woken(unnumbered(1)));
+    assert!(!lanes.head_admitted(unnumbered(9), false, 7));
+    assert_eq!(lanes.bytes(), 7, "what has no lane does not count");
     lanes.start(&a());
-    assert!(!lanes.woken(unnumbered(1), place.clone()));
+    assert!(!lanes.woken(unnumbered(1)));
     assert!(lanes.start(&a()).is_none(), "the attempt goes on");
     assert_eq!(lanes.finished(&a(), EventId(1)), After::Load);
 }
@@ -269,7 +270,7 @@ fn only_a_head_that_was_to_start_can_fail_to() {
 fn a_loaded_line_is_sent_in_order_and_read_on_if_it_goes_on() {
     for more in [false, true] {
         let mut lanes = Lanes::default();
-        lanes.woken(unnumbered(1), ());
+        lanes.woken(unnumbered(1));
         assert_eq!(start_and_finish(&mut lanes, 1), After::Load);
         assert!(lanes.loaded(&a(), vec![unnumbered(2), unnumbered(3)], more));
         lanes.follower_admitted(unnumbered(4));
@@ -282,7 +283,7 @@ fn a_loaded_line_is_sent_in_order_and_read_on_if_it_goes_on() {
 #[test]
 fn a_long_loaded_line_is_cut_to_the_bounds_of_a_lane() {
     let mut lanes = Lanes::default();
-    lanes.woken(unnumbered(0), ());
+    lanes.woken(unnumbered(0));
     start_and_finish(&mut lanes, 0);
     assert!(lanes.loaded(&a(), (1..20).map(unnumbered).collect(), false));
     assert_eq!(lanes.lanes[&a()].behind.len(), LINE_EVENTS);
@@ -293,7 +294,7 @@ fn a_long_loaded_line_is_cut_to_the_bounds_of_a_lane() {
 fn an_event_that_was_recorded_with_its_attempt_is_at_work_at_once() {
     for others_open in [false, true] {
         let mut lanes = Lanes::default();
-        assert!(lanes.head_begun(unnumbered(1), others_open, ()));
+        assert!(lanes.head_begun(unnumbered(1), others_open, 0));
         assert!(lanes.start(&a()).is_none(), "it has begun");
         let after = lanes.finished(&a(), EventId(1));
         assert_eq!(after, if others_open { After::Load } else { After::Gone });
@@ -303,9 +304,9 @@ fn an_event_that_was_recorded_with_its_attempt_is_at_work_at_once() {
 #[test]
 fn an_event_that_was_recorded_with_its_attempt_takes_the_place_of_a_line_that_is_being_read() {
     let mut lanes = Lanes::default();
-    lanes.woken(unnumbered(1), ());
+    lanes.woken(unnumbered(1));
     assert_eq!(start_and_finish(&mut lanes, 1), After::Load);
-    assert!(lanes.head_begun(unnumbered(2), false, ()));
+    assert!(lanes.head_begun(unnumbered(2), false, 0));
     assert!(!lanes.loaded(&a(), vec![unnumbered(2)], false), "it was read on the way");
     assert_eq!(lanes.finished(&a(), EventId(2)), After::Gone);
 }
@@ -313,7 +314,7 @@ fn an_event_that_was_recorded_with_its_attempt_takes_the_place_of_a_line_that_is
 #[test]
 fn no_event_begins_beside_another_one() {
     let mut lanes = one_lane(unnumbered(1));
-    assert!(!lanes.head_begun(unnumbered(2), false, ()));
+    assert!(!lanes.head_begun(unnumbered(2), false, 0));
     assert_eq!(start_and_finish(&mut lanes, 1), After::Gone);
 }
 
@@ -327,25 +328,25 @@ fn a_line_that_nobody_asked_for_is_ignored() {
 }
 
 #[test]
-fn a_forgotten_lane_gives_its_place_back() {
-    let place = Arc::new(());
+fn a_forgotten_lane_gives_its_memory_back() {
     let mut lanes = Lanes::default();
-    lanes.head_admitted(unnumbered(1), false, place.clone());
-    assert!(lanes.forget(&a()).is_some());
-    assert!(lanes.forget(&a()).is_none());
+    lanes.head_admitted(unnumbered(1), false, 7);
+    assert_eq!(lanes.bytes(), 7);
+    lanes.forget(&a());
+    lanes.forget(&a());
     assert!(lanes.is_empty());
-    assert_eq!(Arc::strong_count(&place), 1);
+    assert_eq!(lanes.bytes(), 0);
 }
 
 #[test]
 fn a_lost_partition_takes_its_lanes_along() {
     let mut lanes = Lanes::default();
     for entity in ["a1", "b1", "b2"] {
-        lanes.head_admitted(candidate(entity, 1, None, 0), false, ());
+        lanes.head_admitted(candidate(entity, 1, None, 0), false, 7);
     }
-    assert_eq!(lanes.len(), 3);
+    assert_eq!((lanes.len(), lanes.bytes()), (3, 21));
     assert!(!lanes.is_empty());
     lanes.forget_partition(Partition(1));
-    assert_eq!(lanes.len(), 1);
+    assert_eq!((lanes.len(), lanes.bytes()), (1, 7));
     assert!(lanes.head(&Entity::from("a1")).is_some());
 }

@@ -9,9 +9,10 @@ use uuid::Uuid;
 use super::batch::Batch;
 use crate::domain::event::EventId;
 use crate::domain::lease::is_current;
+use crate::handoff::Settlement;
 use crate::store::members::Member;
 use crate::store::position::UNNUMBERED;
-use crate::store::progress::{Settlement, ids_and_attempts, small};
+use crate::store::progress::{ids_and_attempts, small};
 
 /// What the statement found.
 pub(super) struct Opening {

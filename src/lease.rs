@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::members::{Claimed, Released};
 use crate::domain::event::Partition;
 use crate::domain::lease::may_begin;
+use crate::engine::leases::{Grant, Proof};
 
 /// A lease on a partition.
 #[derive(Debug)]
@@ -24,8 +24,6 @@ pub struct Lease {
     pub graceful: bool,
     /// The queue was seen without the former owner's consumer, and the broker had the time to take its messages back.
     alone: AtomicBool,
-    /// What the former owner left has been looked at.
-    taken_over: AtomicBool,
     standing: Standing,
     /// Nothing begins under it any more. Left only by the lease's end.
     closed: CancellationToken,
@@ -41,18 +39,6 @@ impl Lease {
         // Taken before the look: whoever closes the lease sees the one or the other.
         let work = self.work.token();
         (!self.closed.is_cancelled()).then(|| Held { lease: self.clone(), _work: work })
-    }
-
-    /// What the former owner left has been looked at.
-    pub fn note_taken_over(&self) {
-        self.taken_over.store(true, Ordering::Release);
-    }
-
-    /// Whether what the former owner left has been looked at. An attempt that is recorded before would be taken for one of
-    /// those that it left in flight.
-    #[must_use]
-    pub fn is_taken_over(&self) -> bool {
-        self.taken_over.load(Ordering::Acquire)
     }
 
     /// The former owner's consumer is gone, and its messages are back in the queue.
@@ -101,6 +87,17 @@ impl Lease {
         self.close();
         self.standing.0.fenced.notify_one();
     }
+}
+
+/// A lease that is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// The partition.
+    pub partition: Partition,
+    /// Its epoch.
+    pub epoch: i64,
+    /// Nothing of a former owner's is left at the broker.
+    pub graceful: bool,
 }
 
 /// Proof that a lease was held when a piece of work began. Every write of an owner carries it; a lease that is given up
@@ -195,17 +192,42 @@ impl Standing {
 
     /// A lease that the database has granted.
     #[must_use]
-    pub fn lease(&self, claimed: &Claimed) -> Arc<Lease> {
+    pub fn lease(&self, partition: Partition, epoch: i64, graceful: bool) -> Arc<Lease> {
         Arc::new(Lease {
-            partition: Partition(claimed.id),
-            epoch: claimed.epoch,
-            graceful: claimed.graceful,
+            partition,
+            epoch,
+            graceful,
             alone: AtomicBool::new(false),
-            taken_over: AtomicBool::new(false),
             standing: self.clone(),
             closed: CancellationToken::new(),
             lost: CancellationToken::new(),
             work: TaskTracker::new(),
         })
+    }
+}
+
+impl Grant for Arc<Lease> {
+    type Proof = Held;
+
+    fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
+    fn hold(&self) -> Option<Held> {
+        Lease::hold(self)
+    }
+}
+
+impl Proof for Held {
+    fn partition(&self) -> Partition {
+        self.lease.partition
+    }
+
+    fn epoch(&self) -> i64 {
+        self.lease.epoch
     }
 }

@@ -1,0 +1,102 @@
+//! Arrivals are recorded: heads of lines are sent or wait for their host, the others wait behind them.
+
+use std::sync::Arc;
+
+use super::Engine;
+use super::command::{Admitted, Arrival, Place, Ticket};
+use super::input::Attempt;
+use super::leases::Grant;
+use crate::domain::admission::Admission;
+use crate::domain::candidate::Candidate;
+use crate::domain::verdict::{NotSent, Outcome};
+
+impl<G: Grant> Engine<G> {
+    pub(super) fn admitted(&mut self, ticket: Ticket, admitted: Vec<(Arrival<G::Proof>, Admitted)>) {
+        let mut answer = Vec::with_capacity(admitted.len());
+        for (arrival, outcome) in admitted {
+            let bytes = self.forget_bytes(&arrival);
+            match joined(&arrival, &outcome) {
+                // Whoever has the partition now finds it in the store.
+                Some(joined) if self.leases.is_current(&arrival.held) => self.joined(joined, arrival, bytes),
+                _ => self.release(&arrival.event.host, arrival.place),
+            }
+            answer.push(outcome);
+        }
+        self.effects.admitted.push((ticket, answer));
+    }
+
+    pub(super) fn not_admitted(&mut self, ticket: Ticket, arrivals: Vec<Arrival<G::Proof>>) {
+        for arrival in arrivals {
+            self.forget_bytes(&arrival);
+            self.release(&arrival.event.host, arrival.place);
+        }
+        self.effects.refused.push(ticket);
+    }
+
+    /// Bytes that an arrival has in memory: they are its lane's from now on, if it gets one.
+    fn forget_bytes(&mut self, arrival: &Arrival<G::Proof>) -> usize {
+        let bytes = if arrival.place == Place::Store { 0 } else { arrival.event.body.len() };
+        self.arrivals.bytes -= bytes;
+        bytes
+    }
+
+    fn joined(&mut self, joined: Joined, arrival: Arrival<G::Proof>, bytes: usize) {
+        let Joined { candidate, head, others_open, begins } = joined;
+        let (host, entity) = (candidate.event.host.clone(), candidate.event.entity.clone());
+        if begins {
+            self.joined_and_begun(candidate, arrival.held, others_open, bytes);
+        } else if !head {
+            self.lanes.follower_admitted(candidate);
+            self.release(&host, arrival.place);
+        } else if arrival.place == Place::Store {
+            self.hosts.note_parked(&host);
+            self.unpark_if_wanted(&host);
+        } else if self.lanes.head_admitted(candidate, others_open, bytes) {
+            match arrival.place {
+                Place::Memory => self.hosts.enqueue(&host, entity, self.now),
+                // It begins otherwise than was thought: as a head of another partition.
+                Place::Begun => {
+                    self.hosts.enqueue_loaded(&host, entity, self.now);
+                    self.free(&host, false, None);
+                }
+                Place::Store => {}
+            }
+        } else {
+            self.release(&host, arrival.place);
+        }
+    }
+
+    /// The head of a line, with its first attempt.
+    fn joined_and_begun(&mut self, candidate: Candidate, held: G::Proof, others_open: bool, bytes: usize) {
+        self.take_in_hand(&candidate, &held);
+        if self.lanes.head_begun(candidate.clone(), others_open, bytes) {
+            self.begun.push(Attempt { candidate, held });
+        } else {
+            self.free(&candidate.event.host, false, None);
+            self.give_up(candidate, held, Outcome::NotSent(NotSent::NotAllowed));
+        }
+    }
+}
+
+/// An arrival that has joined its line.
+struct Joined {
+    candidate: Candidate,
+    /// Nothing of its entity has to become final before it.
+    head: bool,
+    /// The entity had other open events.
+    others_open: bool,
+    /// Its first attempt is recorded with it, and may be sent.
+    begins: bool,
+}
+
+fn joined<P>(arrival: &Arrival<P>, outcome: &Admitted) -> Option<Joined> {
+    let (Admission::Join { head, others_open, home }, Some(id)) = (&outcome.admission, outcome.id) else { return None };
+    let begins = outcome.begins(arrival);
+    let mut event = arrival.event.clone();
+    if event.partition != *home {
+        // Its line is another partition's. That may be ours, too; if it is not, there is no lane for it here.
+        Arc::make_mut(&mut event).partition = *home;
+    }
+    let candidate = Candidate { id, attempts: begins.into(), unknown: 0, event };
+    Some(Joined { candidate, head: *head, others_open: *others_open, begins })
+}
