@@ -3,8 +3,8 @@
 //!
 //! Results go out in the order of their commits, over one channel; who follows it sees the store's history as it was.
 
-mod batch;
-mod found;
+pub(crate) mod batch;
+pub(crate) mod found;
 mod link;
 mod opening;
 mod restore;
@@ -23,7 +23,8 @@ use self::link::{Link, REST};
 use self::opening::Opening;
 use crate::clock;
 use crate::domain::admission::FirstSequence;
-use crate::domain::event::{Entity, EventId, Partition};
+use crate::domain::candidate::Candidate;
+use crate::domain::event::{Entity, EventId, Host, Partition};
 use crate::domain::volume::Volume;
 use crate::handoff::{Arrival, Command, Settlement, Written};
 use crate::lease::Held;
@@ -290,13 +291,13 @@ async fn was_committed(connection: &mut PgConnection, member: &Member, number: i
 async fn take_over(
     connection: &mut PgConnection,
     batch: &Batch,
-) -> Result<HashMap<Partition, found::Left>, sqlx::Error> {
+) -> Result<HashMap<Partition, (Vec<Candidate>, Vec<Host>)>, sqlx::Error> {
     let mut taken_over = HashMap::new();
     for held in &batch.takeovers {
         line::park_heads(connection, held.partition()).await?;
         let in_flight = line::left_in_flight(connection, held.partition()).await?;
         let hosts = line::parked_hosts(connection, &[held.partition().0], HOSTS).await?;
-        taken_over.insert(held.partition(), (in_flight, hosts));
+        taken_over.insert(held.partition(), (restore::all(&in_flight), hosts));
     }
     Ok(taken_over)
 }
@@ -333,17 +334,20 @@ async fn apply(
     }
     if !batch.fronts.is_empty() {
         let entities: Vec<&Entity> = batch.fronts.iter().map(|(entity, _)| entity).collect();
-        found.fronts = line::read_fronts(connection, &entities, floors).await?;
+        let fronts = line::read_fronts(connection, &entities, floors).await?;
+        found.fronts = fronts.into_iter().map(restore::front).collect();
     }
     if !batch.wakes.is_empty() {
         let tokens: Vec<_> = batch.wakes.iter().map(|(token, _)| *token).collect();
-        found.woken = line::wake(connection, &tokens).await?;
+        let woken = line::wake(connection, &tokens).await?;
+        found.woken = woken.into_iter().filter_map(restore::woken).collect();
     }
     for (host, limit, held) in &batch.unparks {
-        found.unparked.insert(host.clone(), line::unpark(connection, &numbers(held), host, *limit).await?);
+        let (events, more) = line::unpark(connection, &numbers(held), host, *limit).await?;
+        found.unparked.insert(host.clone(), (restore::all(&events), more));
     }
     for (suspects, _) in &batch.audits {
-        found.audited.push(audit::confirm(connection, suspects).await?);
+        found.audited.push(restore::confirmed(audit::confirm(connection, suspects).await?));
     }
     Ok(Some(found))
 }

@@ -16,43 +16,43 @@ const ARRIVALS: usize = 512;
 const UNPARKS: usize = 4;
 
 /// An attempt that is to begin.
-pub(super) struct Start {
-    pub(super) candidate: Candidate,
-    pub(super) held: Held,
+pub(crate) struct Start {
+    pub(crate) candidate: Candidate,
+    pub(crate) held: Held,
     /// Only if this one becomes final in the same transaction.
-    pub(super) after: Option<EventId>,
+    pub(crate) after: Option<EventId>,
 }
 
 /// Arrivals that came in together.
-pub(super) struct Together {
-    pub(super) ticket: Ticket,
+pub(crate) struct Together {
+    pub(crate) ticket: Ticket,
     /// The place of the first of them in the batch: they are known by it, whatever becomes of the others.
-    pub(super) first: usize,
-    pub(super) arrivals: Vec<Arrival>,
+    pub(crate) first: usize,
+    pub(crate) arrivals: Vec<Arrival>,
 }
 
 /// The commands of one transaction, by kind.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// Reads of lines, and of events that are due, that it takes at most.
     reads: usize,
-    pub(super) settlements: Vec<(Settlement, Then)>,
-    pub(super) admissions: Vec<Together>,
-    pub(super) parks: Vec<(EventId, Held)>,
-    pub(super) starts: Vec<Start>,
-    pub(super) takeovers: Vec<Held>,
-    pub(super) operations: Vec<(Ticket, Decided, Held)>,
-    pub(super) fronts: Vec<(Entity, Held)>,
-    pub(super) wakes: Vec<(Token, Held)>,
-    pub(super) unparks: Vec<(Host, usize, Vec<Held>)>,
-    pub(super) gathers: Vec<Vec<Held>>,
-    pub(super) audits: Vec<(Vec<Suspect>, Vec<Held>)>,
+    pub(crate) settlements: Vec<(Settlement, Then)>,
+    pub(crate) admissions: Vec<Together>,
+    pub(crate) parks: Vec<(EventId, Held)>,
+    pub(crate) starts: Vec<Start>,
+    pub(crate) takeovers: Vec<Held>,
+    pub(crate) operations: Vec<(Ticket, Decided, Held)>,
+    pub(crate) fronts: Vec<(Entity, Held)>,
+    pub(crate) wakes: Vec<(Token, Held)>,
+    pub(crate) unparks: Vec<(Host, usize, Vec<Held>)>,
+    pub(crate) gathers: Vec<Vec<Held>>,
+    pub(crate) audits: Vec<(Vec<Suspect>, Vec<Held>)>,
 }
 
 impl Batch {
     /// Sorts commands by kind; those beyond the limits of one transaction are given back. Of bodies, it takes what `volume`
     /// allows, or what came first. A read of a line brings at most 16 KiB, or one event.
-    pub(super) fn gather(commands: Vec<Command>, volume: Volume) -> (Self, Vec<Command>) {
+    pub(crate) fn gather(commands: Vec<Command>, volume: Volume) -> (Self, Vec<Command>) {
         let mut batch = Self { reads: volume.reads(), ..Self::default() };
         let (mut rest, mut full) = (Vec::new(), false);
         for command in commands {
@@ -101,7 +101,7 @@ impl Batch {
     }
 
     /// Gives back what is beyond the limits: it came to nothing, and they have become smaller.
-    pub(super) fn shed(&mut self, volume: Volume) -> Vec<Command> {
+    pub(crate) fn shed(&mut self, volume: Volume) -> Vec<Command> {
         let commands = std::mem::take(&mut self.admissions).into_iter();
         let commands = commands.map(|Together { ticket, arrivals, .. }| Command::Admit { ticket, arrivals });
         let (kept, mut beyond) = Self::gather(commands.collect(), volume);
@@ -117,7 +117,7 @@ impl Batch {
     }
 
     /// The largest body that is to be recorded.
-    pub(super) fn largest(&self) -> usize {
+    pub(crate) fn largest(&self) -> usize {
         self.arrived().map(Arrival::bytes).max().unwrap_or(0)
     }
 
@@ -128,7 +128,7 @@ impl Batch {
     }
 
     /// Of all bodies.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.arrived().map(Arrival::bytes).sum()
     }
 
@@ -136,31 +136,31 @@ impl Batch {
         self.admissions.iter().map(|together| together.arrivals.len()).sum()
     }
 
-    pub(super) fn settlements(&self) -> impl Iterator<Item = &Settlement> {
+    pub(crate) fn settlements(&self) -> impl Iterator<Item = &Settlement> {
         self.settlements.iter().map(|(settlement, _)| settlement)
     }
 
-    pub(super) fn arrived(&self) -> impl Iterator<Item = &Arrival> {
+    pub(crate) fn arrived(&self) -> impl Iterator<Item = &Arrival> {
         self.admissions.iter().flat_map(|together| &together.arrivals)
     }
 
     /// The arrivals, each with its place in the batch.
-    pub(super) fn numbered(&self) -> impl Iterator<Item = (usize, &Arrival)> {
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (usize, &Arrival)> {
         self.admissions.iter().flat_map(|together| (together.first..).zip(&together.arrivals))
     }
 
-    pub(super) fn arrived_mut(&mut self) -> impl Iterator<Item = &mut Arrival> {
+    pub(crate) fn arrived_mut(&mut self) -> impl Iterator<Item = &mut Arrival> {
         self.admissions.iter_mut().flat_map(|together| &mut together.arrivals)
     }
 
     /// How much there is to do: each arrival counts.
-    pub(super) fn commands(&self) -> usize {
+    pub(crate) fn commands(&self) -> usize {
         let changes = self.arrivals() + self.settlements.len() + self.starts.len() + self.parks.len();
         let reads = self.fronts.len() + self.wakes.len() + self.unparks.len() + self.gathers.len() + self.audits.len();
         changes + reads + self.operations.len() + self.takeovers.len()
     }
 
-    pub(super) fn held(&self) -> impl Iterator<Item = &Held> {
+    pub(crate) fn held(&self) -> impl Iterator<Item = &Held> {
         let arrivals = self.arrived().map(|arrival| &arrival.held);
         let settlements = self.settlements().map(|settlement| &settlement.held);
         let fronts = self.fronts.iter().map(|(_, held)| held);
@@ -174,7 +174,7 @@ impl Batch {
     }
 
     /// Drops what is under a lost lease. What something hangs on is told: places at hosts, and whoever waits for an answer.
-    pub(super) fn drop_lost(&mut self) -> Vec<Written> {
+    pub(crate) fn drop_lost(&mut self) -> Vec<Written> {
         let kept = |held: &Held| !held.is_lost();
         self.settlements.retain(|(settlement, _)| kept(&settlement.held));
         self.parks.retain(|(_, held)| kept(held));
