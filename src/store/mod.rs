@@ -15,6 +15,7 @@ pub mod position;
 pub mod progress;
 pub mod retention;
 pub mod session;
+pub mod sql;
 pub mod status;
 pub mod stray;
 pub mod writer;
