@@ -38,7 +38,7 @@ use crate::store::members::Member;
 use crate::store::writer::{Command, Writer};
 use crate::store::{self, Database};
 use crate::telemetry::metrics::{self, Connections, HostLoad};
-use crate::telemetry::trace;
+use crate::telemetry::{trace, transaction};
 use crate::{admin, census};
 
 /// Commands that wait for the writer; a sender beyond that waits.
@@ -194,7 +194,8 @@ async fn set_up(args: &WorkerArgs, database: &Database) -> Result<i32, WorkerErr
     }
     store::migrate(&mut connection).await?;
     let (partitions, exchange) = (args.partitions, args.broker.exchange.as_str());
-    Ok(cluster::join(&mut connection, Fixed { partitions, exchange, topology: topology::VERSION }).await?)
+    let fixed = Fixed { partitions, exchange, topology: topology::VERSION };
+    Ok(transaction("join", cluster::join(&mut connection, fixed)).await?)
 }
 
 /// All running parts, in the order in which they end.
