@@ -22,7 +22,7 @@ use crate::handoff::DeadLettered;
 use crate::lease::Held;
 use crate::reconnect::Delays;
 use crate::store::outbox::{self, DeadLetter};
-use crate::telemetry::{metrics, trace};
+use crate::telemetry::{metrics, trace, transaction};
 
 /// Wake-ups that wait for their confirm at one time.
 const WAKING: usize = 256;
@@ -89,7 +89,7 @@ impl Announcer {
             // Whoever owns the partition finds it in the outbox.
             return;
         }
-        let letter = match outbox::unpublished_one(&self.pool, id).await {
+        let letter = match transaction("read_dead_letter", outbox::unpublished_one(&self.pool, id)).await {
             Ok(Some(letter)) => letter,
             Ok(None) => return,
             Err(error) => {
@@ -135,7 +135,7 @@ impl Announcer {
         metrics::dead_lettered(&letter.reason);
         // As long as this is not recorded, a sweep would publish it again.
         let mut delays = Delays::default();
-        while let Err(error) = outbox::mark_published(&self.pool, letter, held).await {
+        while let Err(error) = transaction("mark_published", outbox::mark_published(&self.pool, letter, held)).await {
             tracing::debug!(%error, event = %id, "a dead letter is published, which could not be recorded; it is tried again");
             if held.is_lost() {
                 return;

@@ -37,7 +37,7 @@ use crate::store::cluster::{self, ClusterError, Fixed};
 use crate::store::members::Member;
 use crate::store::{self, Database};
 use crate::telemetry::metrics::{self, Connections};
-use crate::telemetry::trace;
+use crate::telemetry::{trace, transaction};
 use crate::writer::Writer;
 use crate::{admin, census};
 
@@ -198,7 +198,8 @@ async fn set_up(args: &WorkerArgs, database: &Database) -> Result<i32, WorkerErr
     }
     store::migrate(&mut connection).await?;
     let (partitions, exchange) = (args.partitions, args.broker.exchange.as_str());
-    Ok(cluster::join(&mut connection, Fixed { partitions, exchange, topology: topology::VERSION }).await?)
+    let fixed = Fixed { partitions, exchange, topology: topology::VERSION };
+    Ok(transaction("join", cluster::join(&mut connection, fixed)).await?)
 }
 
 /// All running parts, in the order in which they end.

@@ -12,6 +12,7 @@ use crate::domain::lifecycle::State;
 use crate::lease::Lease;
 use crate::store::census::{self, Census};
 use crate::telemetry::metrics::Backlog;
+use crate::telemetry::transaction;
 
 /// The pause between two counts.
 const EVERY: Duration = Duration::from_secs(15);
@@ -55,7 +56,8 @@ async fn count(pool: &PgPool, partitions: &[i32]) -> Result<Census, sqlx::Error>
     if partitions.is_empty() {
         return Ok(Census::default());
     }
-    census::count(&mut *pool.acquire().await?, partitions).await
+    let mut connection = pool.acquire().await?;
+    transaction("census", census::count(&mut connection, partitions)).await
 }
 
 fn backlog(census: &Census) -> Backlog {

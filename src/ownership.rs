@@ -23,6 +23,7 @@ use crate::lease::{Lease, Released, Standing};
 use crate::reconnect::Delays;
 use crate::store::members::{self, Claimed, Member, View};
 use crate::store::{self, Database};
+use crate::telemetry::transaction;
 
 /// How often a worker looks at the others, whether or not it was told of a change.
 const LOOK: Duration = Duration::from_millis(500);
@@ -185,13 +186,13 @@ impl<'a> Keeper<'a> {
         self.give_back(connection).await?;
         if self.leaving {
             if !self.told_leaving {
-                members::begin_to_leave(connection, &self.us.member).await?;
+                transaction("begin_to_leave", members::begin_to_leave(connection, &self.us.member)).await?;
                 self.told_leaving = true;
             }
             return Ok(self.until_next_look());
         }
         let asked = clock::now();
-        let view = members::view(connection, &self.us.member).await?;
+        let view = transaction("view", members::view(connection, &self.us.member)).await?;
         // Not among them: the others have found us gone; the next renewal joins again.
         let Some(me) = view.me else {
             self.renewed = None;
@@ -207,7 +208,7 @@ impl<'a> Keeper<'a> {
         if !plan.claim.is_empty() {
             let epoch = |partition: i32| usize::try_from(partition).ok().and_then(|at| view.epochs.get(at)).copied();
             let seen: Vec<(i32, i64)> = plan.claim.iter().filter_map(|id| Some((*id, epoch(*id)?))).collect();
-            let claimed = members::claim(connection, &self.us.member, &seen).await?;
+            let claimed = transaction("claim", members::claim(connection, &self.us.member, &seen)).await?;
             self.take_up(&claimed);
         }
         Ok(pause)
@@ -230,14 +231,14 @@ impl<'a> Keeper<'a> {
         for (member, _) in &gone {
             tracing::warn!(%member, "a worker has not renewed its lease in time: it is gone, and the others take its partitions");
         }
-        members::note_gone(connection, &gone).await?;
-        members::tell(connection).await?;
+        transaction("note_gone", members::note_gone(connection, &gone)).await?;
+        transaction("tell", members::tell(connection)).await?;
         Ok(true)
     }
 
     async fn renew(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let asked = clock::now();
-        let renewed = members::renew(connection, &self.us.member, self.us.lease).await?;
+        let renewed = transaction("renew", members::renew(connection, &self.us.member, self.us.lease)).await?;
         // Before the leases count again: what is not ours any more, and what we may not have open any more.
         self.forget_lost(|lease| !renewed.held.contains(&(lease.partition, lease.epoch)));
         let first = self.renewed.is_none();
@@ -255,13 +256,14 @@ impl<'a> Keeper<'a> {
         self.unused.extend(unknown.map(|(partition, epoch)| Released { partition, epoch, graceful: false }));
         if clock::now().saturating_sub(self.kept_from_older) >= KEEP_FROM_OLDER {
             self.kept_from_older = clock::now();
-            if let Err(error) = members::keep_from_older(connection, &self.us.member).await {
+            let keeping = members::keep_from_older(connection, &self.us.member);
+            if let Err(error) = transaction("keep_from_older", keeping).await {
                 tracing::debug!(%error, "older programs were not kept from this worker's partitions; it is tried again");
             }
         }
         if first {
-            members::forget_gone(connection).await?;
-            members::tell(connection).await?;
+            transaction("forget_gone", members::forget_gone(connection)).await?;
+            transaction("tell", members::tell(connection)).await?;
         }
         Ok(())
     }
@@ -280,14 +282,15 @@ impl<'a> Keeper<'a> {
                 return Ok(LOOK_AT_SHARE);
             }
             self.us.cap.set(Cap::Share(target.into())).await;
-            members::lower_share(connection, &self.us.member, target).await?;
+            transaction("lower_share", members::lower_share(connection, &self.us.member, target)).await?;
             self.host_share = target;
         } else if target > self.host_share {
-            let raised = members::raise_share(connection, &self.us.member, target, cap).await?;
+            let raising = members::raise_share(connection, &self.us.member, target, cap);
+            let raised = transaction("raise_share", raising).await?;
             if raised > self.host_share {
                 self.host_share = raised;
                 self.us.cap.set(Cap::Share(raised.into())).await;
-                members::tell(connection).await?;
+                transaction("tell", members::tell(connection)).await?;
                 return Ok(Duration::ZERO);
             }
         }
@@ -323,12 +326,12 @@ impl<'a> Keeper<'a> {
         if self.unused.is_empty() {
             return Ok(());
         }
-        members::release(connection, &self.us.member, &self.unused).await?;
+        transaction("release", members::release(connection, &self.us.member, &self.unused)).await?;
         let unused = std::mem::take(&mut self.unused);
         let is_unused =
             |lease: &Lease| unused.iter().any(|given| (given.partition, given.epoch) == (lease.partition, lease.epoch));
         self.us.owned.send_modify(|owned| owned.retain(|lease| !is_unused(lease)));
-        members::tell(connection).await
+        transaction("tell", members::tell(connection)).await
     }
 
     /// Drops what another owner has.
@@ -374,7 +377,10 @@ impl<'a> Keeper<'a> {
     async fn leave(&mut self) {
         let within = self.us.lease / RENEW_PART;
         let left = match self.connection.as_mut() {
-            Some(connection) => tokio::time::timeout(within, members::leave(connection, &self.us.member)).await,
+            Some(connection) => {
+                let leaving = transaction("leave", members::leave(connection, &self.us.member));
+                tokio::time::timeout(within, leaving).await
+            }
             None => return tracing::warn!("the database is unreachable: what is left of the leases ends by itself"),
         };
         if let Ok(Err(error)) = left {

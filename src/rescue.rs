@@ -16,6 +16,7 @@ use crate::lease::{Held, Lease};
 use crate::store::audit::{self, Looked};
 use crate::store::line::{self, Overdue};
 use crate::store::{outbox, retention, stray};
+use crate::telemetry::transaction;
 
 /// The pause between two sweeps.
 const EVERY: Duration = Duration::from_secs(1);
@@ -125,15 +126,18 @@ impl Rescue {
             return Ok(());
         }
         let mut connection = self.pool.acquire().await?;
-        let overdue = line::overdue(&mut connection, &partitions, LATE_MS, self.late.retry, AT_MOST).await?;
+        let overdue = line::overdue(&mut connection, &partitions, LATE_MS, self.late.retry, AT_MOST);
+        let overdue = transaction("overdue_retries", overdue).await?;
         self.late.retry = full(&overdue).map(Overdue::place).unwrap_or_default();
-        let hosts = line::parked_hosts(&mut connection, &partitions, HOSTS).await?;
-        let strays = stray::any(&mut connection, &partitions).await?;
-        let Looked { suspects, span, more } = audit::look(&mut connection, &partitions, self.round.at).await?;
+        let hosts = transaction("parked_hosts", line::parked_hosts(&mut connection, &partitions, HOSTS)).await?;
+        let strays = transaction("strays", stray::any(&mut connection, &partitions)).await?;
+        let looking = audit::look(&mut connection, &partitions, self.round.at);
+        let Looked { suspects, span, more } = transaction("audit", looking).await?;
         self.round.note(span, more);
         drop(connection);
         let behind = self.late.letter.unwrap_or(EventId(0));
-        let left = outbox::left_behind(&self.pool, &partitions, LATE_MS, behind, AT_MOST).await?;
+        let left = outbox::left_behind(&self.pool, &partitions, LATE_MS, behind, AT_MOST);
+        let left = transaction("unpublished_dead_letters", left).await?;
         self.late.letter = full(&left).map(|(id, _)| *id);
         for (id, partition) in left {
             // What finds no room is found again.
@@ -171,7 +175,7 @@ async fn expire(pool: PgPool, owned: watch::Receiver<Vec<Arc<Lease>>>, after: Du
     loop {
         let first = owned.borrow().iter().find(|lease| lease.partition == Partition(0)).and_then(Lease::hold);
         let deleted = match &first {
-            Some(_held) => retention::sweep(&pool, after).await,
+            Some(_held) => transaction("expire", retention::sweep(&pool, after)).await,
             None => Ok(0),
         };
         // The pause must not hold up a handover.

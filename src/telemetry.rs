@@ -8,12 +8,15 @@ mod hosts;
 mod logs;
 pub mod metrics;
 pub mod trace;
+mod transaction;
 
 use std::fmt::Display;
 use std::time::Duration;
 
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+
+pub use self::transaction::transaction;
 
 /// How long the last spans and figures may take to leave.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);

@@ -6,7 +6,6 @@
 pub(crate) mod batch;
 pub(crate) mod found;
 mod link;
-mod opening;
 mod restore;
 
 use std::collections::HashMap;
@@ -20,11 +19,11 @@ use tokio::sync::mpsc;
 use self::batch::Batch;
 use self::found::{Found, report};
 use self::link::{Link, REST};
-use self::opening::Opening;
 use crate::clock;
 use crate::domain::admission::FirstSequence;
 use crate::domain::candidate::Candidate;
 use crate::domain::event::{Entity, EventId, Host, Partition};
+use crate::domain::lease::is_current;
 use crate::domain::volume::Volume;
 use crate::handoff::{Arrival, Command, Settlement, Written};
 use crate::lease::Held;
@@ -33,7 +32,8 @@ use crate::standstill::Standstill;
 use crate::store::admit::{self, Keys};
 use crate::store::floor::Floors;
 use crate::store::members::Member;
-use crate::store::{Database, audit, cause, explain, is_transient, line, operator, progress, stray};
+use crate::store::opening::{self, Opened, Opening};
+use crate::store::{Database, audit, cause, commits, explain, is_transient, line, operator, progress, stray};
 use crate::telemetry::metrics;
 
 /// Commands that one transaction takes at most.
@@ -244,7 +244,7 @@ impl Session {
             }
         };
         if let Some(doubt) = &self.doubt {
-            let committed = was_committed(&mut link.connection, &self.writer.member, doubt.number).await?;
+            let committed = commits::was_committed(&mut link.connection, &self.writer.member, doubt.number).await?;
             let found = self.doubt.take().filter(|_| committed).map(|doubt| doubt.found);
             return Ok(found.map_or(Attempted::Again, Attempted::Done));
         }
@@ -256,13 +256,13 @@ impl Session {
         let keys = if self.look_ups > 0 { Keys::LookUp } else { Keys::TakeAsNew };
         let transaction = link.transaction().await?;
         let taken_over = take_over(transaction, batch).await?;
-        let Some(opening) = opening::open(transaction, &self.writer.member, self.commits, batch).await? else {
+        let Some(opened) = open(transaction, &self.writer.member, self.commits, batch).await? else {
             link.roll_back().await?;
             return Ok(Attempted::Again);
         };
         let found = Found { taken_over, ..Found::default() };
         let terms = (self.writer.first_sequence, keys, &self.floors);
-        let Some(found) = apply(transaction, batch, opening, terms, found).await? else {
+        let Some(found) = apply(transaction, batch, opened, terms, found).await? else {
             link.roll_back().await?;
             return Ok(Attempted::Collision);
         };
@@ -273,18 +273,30 @@ impl Session {
     }
 }
 
-/// Whether the commit whose end is unknown took place. If it is still under way, its lock is waited for.
-async fn was_committed(connection: &mut PgConnection, member: &Member, number: i64) -> Result<bool, sqlx::Error> {
-    // The first commit of a worker inserts the row: only another insert waits for that.
-    sqlx::query("insert into writer_commit (member, number) values ($1, 0) on conflict (member) do nothing")
-        .bind(member.id)
-        .execute(&mut *connection)
-        .await?;
-    let last: Option<(i64,)> = sqlx::query_as("select number from writer_commit where member = $1 for update")
-        .bind(member.id)
-        .fetch_optional(connection)
-        .await?;
-    Ok(last.is_some_and(|(last,)| last >= number))
+/// Opens the transaction. None if any lease of the batch has another owner or epoch: those are marked, and the transaction has
+/// to be rolled back.
+async fn open(
+    connection: &mut PgConnection,
+    member: &Member,
+    number: i64,
+    batch: &Batch,
+) -> Result<Option<Opened>, sqlx::Error> {
+    let opening = Opening {
+        partitions: batch.held().map(Held::partition).collect(),
+        entities: batch.arrived().map(|arrival| &arrival.event.entity).collect(),
+        finals: batch.settlements().filter(|settlement| settlement.frees_the_line()).collect(),
+        starts: batch.starts.iter().map(|start| (start.candidate.id, start.candidate.attempts, start.after)).collect(),
+    };
+    let opened = opening::open(connection, member, number, opening).await?;
+    let mut ours = true;
+    for held in batch.held() {
+        let (owner, epoch) = opened.leases.get(&held.partition()).copied().unwrap_or_default();
+        if !is_current((owner.as_ref(), epoch), (&member.id, held.epoch())) {
+            held.lose();
+            ours = false;
+        }
+    }
+    Ok(ours.then_some(opened))
 }
 
 /// Looks at what former owners left, before anything of ours begins. The fence follows, and undoes it if a lease is lost.
@@ -306,14 +318,14 @@ async fn take_over(
 async fn apply(
     connection: &mut PgConnection,
     batch: &Batch,
-    opening: Opening,
+    opened: Opened,
     (first, keys, floors): (FirstSequence, Keys, &Floors),
     mut found: Found,
 ) -> Result<Option<Found>, sqlx::Error> {
     let settlements: Vec<&Settlement> = batch.settlements().collect();
-    found.settled.extend(opening.finished);
-    found.settled.extend(progress::settle(connection, &settlements).await?);
-    found.started.extend(opening.started);
+    found.settled.extend(opened.finished);
+    progress::settle(connection, &settlements, &mut found.settled).await?;
+    found.started.extend(opened.started);
     if !batch.admissions.is_empty() {
         let (numbers, arrivals): (Vec<usize>, Vec<&Arrival>) = batch.numbered().unzip();
         match admit::admit(connection, &arrivals, first, keys, floors).await? {

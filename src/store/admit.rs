@@ -7,6 +7,7 @@ use sqlx::{Connection as _, PgConnection};
 use super::floor::Floors;
 use super::operator;
 use super::position::{REDRIVEN, UNNUMBERED};
+use super::sql::admit as sql;
 use super::stray;
 use crate::domain::admission::{self, Admission, FirstSequence, Line, Newcomer, Recorded};
 use crate::domain::event::{Digest, Entity, EventId, IdempotencyKey, Partition, Sequence};
@@ -154,15 +155,8 @@ async fn recorded_events(
     arrivals: &[&Arrival],
 ) -> Result<HashMap<IdempotencyKey, (Option<EventId>, Recorded)>, sqlx::Error> {
     let keys: Vec<&str> = arrivals.iter().map(|arrival| arrival.event.key.as_str()).collect();
-    let rows: Vec<(i64, String, Vec<u8>, bool)> = sqlx::query_as(
-        "select e.id, e.idempotency_key, e.digest, \
-         exists (select from final_event where event_id = e.id and state = 'FAILED' offset 0) \
-         or exists (select from open_event where event_id = e.id and state = 'FAILED' offset 0) \
-         from event e where e.idempotency_key = any($1)",
-    )
-    .bind(keys)
-    .fetch_all(connection)
-    .await?;
+    let rows: Vec<(i64, String, Vec<u8>, bool)> =
+        sqlx::query_as(sql::RECORDED_EVENTS).bind(keys).fetch_all(connection).await?;
     let recorded = rows.into_iter().map(|(id, key, digest, has_failed)| {
         let digest = Digest(digest.try_into().unwrap_or_default());
         (key.into(), (Some(EventId(id)), Recorded { digest, has_failed }))
@@ -182,22 +176,13 @@ async fn lines(connection: &mut PgConnection, arrivals: &[&Arrival], floors: &Fl
     }
     let entities: Vec<&str> = lines.keys().map(Entity::as_str).collect();
     let (positions, ids) = floors.of(lines.keys());
-    let rows: Vec<LineRow> = sqlx::query_as(
-        "select a.entity, s.next_sequence, o.position, o.partition \
-         from unnest($1::text[], $3::int8[], $4::int8[]) as a (entity, floor_position, floor_id) \
-         left join lateral (select * from entity_sequence where entity = a.entity offset 0) s on true \
-         left join lateral (select position, partition from ( \
-         (select position, partition from open_event where entity = a.entity and position = $2 limit 1) union all \
-         (select position, partition from open_event where entity = a.entity \
-         and (position, event_id + 0) > (a.floor_position, a.floor_id) order by position, event_id + 0 limit 1)) f \
-         order by position limit 1) o on true",
-    )
-    .bind(&entities)
-    .bind(REDRIVEN)
-    .bind(positions)
-    .bind(ids)
-    .fetch_all(&mut *connection)
-    .await?;
+    let rows: Vec<LineRow> = sqlx::query_as(sql::LINES)
+        .bind(&entities)
+        .bind(REDRIVEN)
+        .bind(positions)
+        .bind(ids)
+        .fetch_all(&mut *connection)
+        .await?;
     for (entity, next, first_position, partition) in rows {
         let line = lines.entry(entity.into()).or_default();
         line.next = next.map(Sequence);
@@ -219,15 +204,8 @@ async fn note_taken(
     if positions.is_empty() {
         return Ok(());
     }
-    let rows: Vec<(String, i64)> = sqlx::query_as(
-        "select o.entity, o.position from open_event o \
-         join (select ($1::text[])[i] as entity, ($2::int8[])[i] as position from generate_subscripts($1, 1) i) a \
-         on o.entity = a.entity and o.position = a.position where o.entity = any($1)",
-    )
-    .bind(entities)
-    .bind(positions)
-    .fetch_all(connection)
-    .await?;
+    let rows: Vec<(String, i64)> =
+        sqlx::query_as(sql::TAKEN_NUMBERS).bind(entities).bind(positions).fetch_all(connection).await?;
     for (entity, position) in rows {
         lines.entry(entity.into()).or_default().taken.insert(Sequence(position));
     }
@@ -252,23 +230,11 @@ async fn begin_numbering(
         return Ok(());
     }
     let (entities, numbers): (Vec<&str>, Vec<i64>) = first.iter().map(|(e, n)| (e.as_str(), *n)).unzip();
-    sqlx::query(
-        "insert into entity_sequence (entity, next_sequence) select * from unnest($1::text[], $2::int8[]) \
-         on conflict do nothing",
-    )
-    .bind(entities)
-    .bind(numbers)
-    .execute(connection)
-    .await
-    .map(drop)
+    sqlx::query(sql::BEGIN_NUMBERING).bind(entities).bind(numbers).execute(connection).await.map(drop)
 }
 
-/// Inserts the joining arrivals in their order; the identity column numbers them in it. Gives the numbers in that order,
-/// without those of keys that are recorded already.
-///
-/// Bodies pass through nothing on their way into their table: `arrived` is read once, in the order of its numbers as it is,
-/// and what goes into the narrow table is taken apart once more. A sort or a join would copy them, and to disk if they are
-/// large.
+/// Inserts the joining arrivals in their order. Gives their numbers in that order, without those of keys that are recorded
+/// already.
 async fn insert(
     connection: &mut PgConnection,
     arrivals: &[&Arrival],
@@ -279,36 +245,22 @@ async fn insert(
     let parked = joining.iter().map(|&index| {
         arrivals[index].place == Place::Store && matches!(decided[index].admission, Admission::Join { head: true, .. })
     });
-    let mut ids: Vec<i64> = sqlx::query_scalar(
-        "with recorded as (insert into event (idempotency_key, digest, partition, entity, sequence, destination, \
-         properties, body, trace) select idempotency_key, digest, partition, entity, nullif(position, -1), destination, \
-         properties, body, trace from unnest($1::text[], $2::bytea[], $3::int4[], $4::text[], $5::int8[], $6::text[], \
-         $7::bytea[], $8::bytea[], $9::text[]) with ordinality as arrived (idempotency_key, digest, partition, entity, \
-         position, destination, properties, body, trace, number) order by number \
-         on conflict (idempotency_key) do nothing returning id, idempotency_key), \
-         opened as (insert into open_event (event_id, partition, entity, position, host, body_bytes, parked, \
-         state, attempts) select id, partition, entity, position, host, body_bytes, parked, \
-         case when begun then 'IN_FLIGHT' else 'PENDING' end, begun::int from recorded \
-         join unnest($1::text[], $3::int4[], $4::text[], $5::int8[], $10::text[], $11::int4[], $12::bool[], $13::bool[]) \
-         as arrived (idempotency_key, partition, entity, position, host, body_bytes, parked, begun) \
-         using (idempotency_key)) \
-         select id from recorded",
-    )
-    .bind(events().map(|event| event.key.as_str()).collect::<Vec<_>>())
-    .bind(joining.iter().map(|&index| arrivals[index].digest.0.as_slice()).collect::<Vec<_>>())
-    .bind(joining.iter().map(|&index| home_of(arrivals[index], &decided[index]).0).collect::<Vec<_>>())
-    .bind(events().map(|event| event.entity.as_str()).collect::<Vec<_>>())
-    .bind(events().map(|event| event.sequence.map_or(UNNUMBERED, |s| s.0)).collect::<Vec<_>>())
-    .bind(events().map(|event| event.destination.as_str()).collect::<Vec<_>>())
-    .bind(events().map(|event| event.properties.as_ref()).collect::<Vec<_>>())
-    .bind(events().map(|event| event.body.as_ref()).collect::<Vec<_>>())
-    .bind(events().map(|event| event.trace.as_ref().and_then(|trace| trace.to_str().ok())).collect::<Vec<_>>())
-    .bind(events().map(|event| event.host.as_str()).collect::<Vec<_>>())
-    .bind(events().map(|event| i32::try_from(event.body.len()).unwrap_or(i32::MAX)).collect::<Vec<_>>())
-    .bind(parked.collect::<Vec<_>>())
-    .bind(joining.iter().map(|&index| decided[index].begins(arrivals[index])).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?;
+    let mut ids: Vec<i64> = sqlx::query_scalar(sql::INSERT_EVENTS)
+        .bind(events().map(|event| event.key.as_str()).collect::<Vec<_>>())
+        .bind(joining.iter().map(|&index| arrivals[index].digest.0.as_slice()).collect::<Vec<_>>())
+        .bind(joining.iter().map(|&index| home_of(arrivals[index], &decided[index]).0).collect::<Vec<_>>())
+        .bind(events().map(|event| event.entity.as_str()).collect::<Vec<_>>())
+        .bind(events().map(|event| event.sequence.map_or(UNNUMBERED, |s| s.0)).collect::<Vec<_>>())
+        .bind(events().map(|event| event.destination.as_str()).collect::<Vec<_>>())
+        .bind(events().map(|event| event.properties.as_ref()).collect::<Vec<_>>())
+        .bind(events().map(|event| event.body.as_ref()).collect::<Vec<_>>())
+        .bind(events().map(|event| event.trace.as_ref().and_then(|trace| trace.to_str().ok())).collect::<Vec<_>>())
+        .bind(events().map(|event| event.host.as_str()).collect::<Vec<_>>())
+        .bind(events().map(|event| i32::try_from(event.body.len()).unwrap_or(i32::MAX)).collect::<Vec<_>>())
+        .bind(parked.collect::<Vec<_>>())
+        .bind(joining.iter().map(|&index| decided[index].begins(arrivals[index])).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
     ids.sort_unstable();
     Ok(ids.into_iter().map(EventId).collect())
 }

@@ -8,6 +8,7 @@ use sqlx::{FromRow, PgConnection};
 
 use super::line::StoredEvent;
 use super::position::UNNUMBERED;
+use super::sql::audit as sql;
 use crate::domain::event::{Entity, EventId, Partition};
 use crate::engine::command::{Ready, Suspect, Suspicion};
 
@@ -40,35 +41,13 @@ pub struct Looked {
 /// # Errors
 /// sqlx's.
 pub async fn look(connection: &mut PgConnection, partitions: &[i32], after: EventId) -> Result<Looked, sqlx::Error> {
-    let span: (Option<i64>, Option<i64>, i64) = sqlx::query_as(
-        "select min(event_id), max(event_id), count(*) from (select event_id from open_event where event_id > $1 \
-         order by event_id limit $2) page",
-    )
-    .bind(after.0)
-    .bind(LOOK)
-    .fetch_one(&mut *connection)
-    .await?;
+    let span: (Option<i64>, Option<i64>, i64) =
+        sqlx::query_as(sql::PAGE).bind(after.0).bind(LOOK).fetch_one(&mut *connection).await?;
     let (Some(first), Some(last), count) = span else {
         return Ok(Looked { suspects: Vec::new(), span: None, more: false });
     };
-    // Of each line, the first of these events may be its head; which one is, is for `confirm` to say: of a busy line, that takes
-    // longer, and almost always somebody has it in hand.
-    let rows: Vec<Row> = sqlx::query_as(
-        "with mine as materialized (select event_id, partition, entity, position, state, attempts, parked from open_event \
-         where event_id between $2 and $3 and partition = any($1)), \
-         firsts as (select distinct on (entity) * from mine order by entity, position, event_id), \
-         orphans as (select m.* from mine m left join lateral (select id from event where id = m.event_id offset 0) e \
-         on true where e.id is null) \
-         select event_id, partition, entity, attempts, state, false as orphan from mine where state = 'IN_FLIGHT' \
-         union all select event_id, partition, entity, attempts, state, false from firsts \
-         where state = 'PENDING' and not parked \
-         union all select event_id, partition, entity, attempts, state, true from orphans",
-    )
-    .bind(partitions)
-    .bind(first)
-    .bind(last)
-    .fetch_all(connection)
-    .await?;
+    let rows: Vec<Row> =
+        sqlx::query_as(sql::SUSPECTS).bind(partitions).bind(first).bind(last).fetch_all(connection).await?;
     let suspect = |row: Row| Suspect {
         id: EventId(row.event_id),
         partition: Partition(row.partition),
@@ -109,26 +88,10 @@ pub async fn confirm(connection: &mut PgConnection, suspects: &[Suspect]) -> Res
         of_kind.map(|suspect| suspect.id.0).collect::<Vec<_>>()
     };
     let in_flight = super::line::in_flight(connection, &ids(Suspicion::InFlight)).await?;
-    let ready: Vec<(i64, i32, String, String)> = sqlx::query_as(
-        "select event_id, partition, entity, host from open_event o where event_id = any($1) and state = 'PENDING' \
-         and not parked and not exists (select from open_event p where p.entity = o.entity \
-         and (p.position, p.event_id + 0) < (o.position, o.event_id) offset 0) and (o.position < 0 or exists \
-         (select from entity_sequence s where s.entity = o.entity and s.next_sequence = o.position))",
-    )
-    .bind(ids(Suspicion::Ready))
-    .fetch_all(&mut *connection)
-    .await?;
-    let orphans: Vec<(i64, String)> = sqlx::query_as(
-        "with gone as (delete from open_event o where event_id = any($1) \
-         and not exists (select from event where id = o.event_id offset 0) returning event_id, entity, position), \
-         advanced as (update entity_sequence s set next_sequence = g.position + 1 from gone g \
-         where s.entity = any(array(select entity from gone)) and g.position <> $2 and s.entity = g.entity \
-         and s.next_sequence = g.position) select event_id, entity from gone",
-    )
-    .bind(ids(Suspicion::Orphan))
-    .bind(UNNUMBERED)
-    .fetch_all(connection)
-    .await?;
+    let ready: Vec<(i64, i32, String, String)> =
+        sqlx::query_as(sql::CONFIRM_READY).bind(ids(Suspicion::Ready)).fetch_all(&mut *connection).await?;
+    let orphans: Vec<(i64, String)> =
+        sqlx::query_as(sql::REMOVE_ORPHANS).bind(ids(Suspicion::Orphan)).bind(UNNUMBERED).fetch_all(connection).await?;
     let ready = ready.into_iter().map(|(id, partition, entity, host)| Ready {
         id: EventId(id),
         partition: Partition(partition),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use sqlx::{FromRow, PgConnection};
 
+use super::sql::census as sql;
+
 /// Open events of some partitions.
 #[derive(Clone, Debug, Default, FromRow, PartialEq, Eq)]
 pub struct Census {
@@ -34,19 +36,5 @@ impl Census {
 /// # Errors
 /// sqlx's.
 pub async fn count(connection: &mut PgConnection, partitions: &[i32]) -> Result<Census, sqlx::Error> {
-    sqlx::query_as(
-        "with mine as (select event_id, entity, position, state from open_event where partition = any($1)), \
-         heads as (select entity, min(position) as position from mine group by entity) \
-         select count(*) filter (where state = 'PENDING') as pending, \
-         count(*) filter (where state = 'IN_FLIGHT') as in_flight, \
-         count(*) filter (where state = 'RETRY_WAIT') as retry_wait, \
-         count(*) filter (where state = 'FAILED') as held, \
-         (select count(*) from heads h join entity_sequence s on s.entity = h.entity \
-         where h.position > s.next_sequence) as gaps, \
-         (select (extract(epoch from clock_timestamp() - e.recorded_at) * 1000)::int8 from event e \
-         where e.id = (select min(event_id) from mine)) as oldest_ms from mine",
-    )
-    .bind(partitions)
-    .fetch_one(connection)
-    .await
+    sqlx::query_as(sql::COUNT).bind(partitions).fetch_one(connection).await
 }

@@ -2,6 +2,8 @@
 
 use sqlx::PgConnection;
 
+use super::sql::cluster as sql;
+
 /// Why a worker with these settings can't join.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
@@ -74,27 +76,16 @@ pub struct Fixed<'a> {
 /// # Errors
 /// What differs, in words.
 pub async fn join(connection: &mut PgConnection, fixed: Fixed<'_>) -> Result<i32, ClusterError> {
-    sqlx::query("insert into cluster (partitions, exchange, topology) values ($1, $2, $3) on conflict do nothing")
+    sqlx::query(sql::RECORD_SETTINGS)
         .bind(i32::from(fixed.partitions))
         .bind(fixed.exchange)
         .bind(fixed.topology)
         .execute(&mut *connection)
         .await?;
-    let recorded: Recorded = sqlx::query_as("select partitions, exchange, topology, least_schema from cluster")
-        .fetch_one(&mut *connection)
-        .await?;
+    let recorded: Recorded = sqlx::query_as(sql::READ_SETTINGS).fetch_one(&mut *connection).await?;
     compare(&recorded, &fixed)?;
-    // Of those that are gone, however long ago the database's clock says they last wrote.
-    sqlx::query(
-        "delete from writer_commit w where at < clock_timestamp() - interval '1 day' \
-         and not exists (select from member where id = w.member)",
-    )
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query("insert into partition (id) select generate_series(0, $1 - 1) on conflict do nothing")
-        .bind(i32::from(fixed.partitions))
-        .execute(connection)
-        .await?;
+    sqlx::query(sql::FORGET_COMMITS).execute(&mut *connection).await?;
+    sqlx::query(sql::CREATE_PARTITIONS).bind(i32::from(fixed.partitions)).execute(connection).await?;
     Ok(recorded.topology)
 }
 

@@ -1,7 +1,4 @@
 //! Reading events back: the front of a line, retries that are due, what was parked, what a former owner left.
-//!
-//! `offset 0` keeps each look-up by key a look-up by key, also in a plan that was made while the tables were empty: the
-//! planner can't make a join of it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,6 +6,7 @@ use sqlx::{FromRow, PgConnection};
 
 use super::floor::Floors;
 use super::position::{REDRIVEN, UNNUMBERED};
+use super::sql::line as sql;
 use crate::domain::candidate::Token;
 use crate::domain::event::{Entity, EventId, Host, Partition};
 
@@ -48,13 +46,6 @@ pub struct StoredEvent {
     pub recorded_ms: i64,
 }
 
-macro_rules! stored_columns {
-    () => {
-        "o.event_id, o.attempts, o.unknown, o.partition, e.idempotency_key, o.entity, e.sequence, e.destination, e.properties, \
-         e.body, e.trace, (extract(epoch from e.recorded_at) * 1000)::int8 as recorded_ms"
-    };
-}
-
 /// The front of a line: events to be sent one after the other, and whether the line goes on behind them.
 #[derive(Debug)]
 pub struct Front {
@@ -87,32 +78,15 @@ pub async fn read_fronts(
 ) -> Result<Vec<Front>, sqlx::Error> {
     let entities: HashSet<&Entity> = entities.iter().copied().collect();
     let (positions, ids) = floors.of(entities.iter().copied());
-    // A window over the narrow table chooses the rows before any body is read.
-    let rows: Vec<FrontRow> = sqlx::query_as(concat!(
-        "select o.state, o.position, s.next_sequence, f.goes_on, ",
-        stored_columns!(),
-        " from unnest($1::text[], $5::int8[], $6::int8[]) as a (line, floor_position, floor_id) \
-         cross join lateral (select event_id, position, row_number() over w as place, \
-         sum(body_bytes) over w - body_bytes as bytes_before, lead(event_id) over w is not null as goes_on \
-         from (select * from ( \
-         (select event_id, position, body_bytes from open_event where entity = a.line and position = $4 \
-         order by event_id + 0 limit $2 + 1) union all \
-         (select event_id, position, body_bytes from open_event where entity = a.line \
-         and (position, event_id + 0) > (a.floor_position, a.floor_id) order by position, event_id + 0 limit $2 + 1)) o \
-         order by position, event_id limit $2 + 1) line window w as (order by position, event_id)) f \
-         cross join lateral (select * from open_event where event_id = f.event_id offset 0) o \
-         cross join lateral (select * from event where id = f.event_id offset 0) e \
-         left join lateral (select * from entity_sequence where entity = a.line offset 0) s on true \
-         where f.place = 1 or (f.place <= $2 and f.bytes_before < $3) order by f.place"
-    ))
-    .bind(entities.iter().map(|entity| entity.as_str()).collect::<Vec<_>>())
-    .bind(LINE_READ)
-    .bind(LINE_READ_BYTES)
-    .bind(REDRIVEN)
-    .bind(positions)
-    .bind(ids)
-    .fetch_all(connection)
-    .await?;
+    let rows: Vec<FrontRow> = sqlx::query_as(sql::READ_FRONTS)
+        .bind(entities.iter().map(|entity| entity.as_str()).collect::<Vec<_>>())
+        .bind(LINE_READ)
+        .bind(LINE_READ_BYTES)
+        .bind(REDRIVEN)
+        .bind(positions)
+        .bind(ids)
+        .fetch_all(connection)
+        .await?;
     let mut lines: HashMap<String, Vec<FrontRow>> = HashMap::new();
     for row in rows {
         lines.entry(row.event.entity.clone()).or_default().push(row);
@@ -194,28 +168,9 @@ const SLACK_MS: i64 = 20;
 pub async fn wake(connection: &mut PgConnection, tokens: &[Token]) -> Result<Vec<Woken>, sqlx::Error> {
     let ids: Vec<i64> = tokens.iter().map(|token| token.id.0).collect();
     let attempts: Vec<i16> = tokens.iter().map(|token| i16::try_from(token.attempts).unwrap_or(i16::MAX)).collect();
-    let waits: Vec<Waiting> = sqlx::query_as(
-        "select o.event_id, o.attempts, o.partition, \
-         (extract(epoch from o.due_at - clock_timestamp()) * 1000)::int8 as early_ms \
-         from (select ($1::int8[])[i] as event_id, ($2::int2[])[i] as attempts from generate_subscripts($1, 1) i) t \
-         join open_event o on o.event_id = t.event_id and o.attempts = t.attempts \
-         where o.event_id = any($1) and o.state = 'RETRY_WAIT' and not o.parked",
-    )
-    .bind(ids)
-    .bind(attempts)
-    .fetch_all(&mut *connection)
-    .await?;
+    let waits: Vec<Waiting> = sqlx::query_as(sql::WAITING).bind(ids).bind(attempts).fetch_all(&mut *connection).await?;
     let due: Vec<i64> = waits.iter().filter(|waiting| waiting.early_ms <= SLACK_MS).map(|w| w.event_id).collect();
-    let rows: Vec<DueRow> = sqlx::query_as(concat!(
-        "select (extract(epoch from clock_timestamp() - o.changed_at) * 1000)::int8 as waited_ms, \
-         (extract(epoch from clock_timestamp() - o.due_at) * 1000)::int8 as late_ms, ",
-        stored_columns!(),
-        " from open_event o cross join lateral (select * from event where id = o.event_id offset 0) e \
-         where o.event_id = any($1) and o.due_at is not null"
-    ))
-    .bind(due)
-    .fetch_all(connection)
-    .await?;
+    let rows: Vec<DueRow> = sqlx::query_as(sql::DUE).bind(due).fetch_all(connection).await?;
     let due = rows.into_iter().map(|DueRow { waited_ms, late_ms, event }| Woken::Due { event, waited_ms, late_ms });
     let early = waits.into_iter().filter(|waiting| waiting.early_ms > SLACK_MS).map(|waiting| Woken::Early {
         token: Token { id: EventId(waiting.event_id), attempts: u16::try_from(waiting.attempts).unwrap_or_default() },
@@ -235,24 +190,13 @@ pub async fn unpark(
     host: &Host,
     limit: usize,
 ) -> Result<(Vec<StoredEvent>, bool), sqlx::Error> {
-    let mut events: Vec<StoredEvent> = sqlx::query_as(concat!(
-        "with chosen as (select event_id, sum(body_bytes) over (order by event_id) - body_bytes as bytes_before \
-         from (select p.event_id, p.body_bytes from unnest($1::int4[]) as a (partition) \
-         cross join lateral (select event_id, body_bytes from open_event where parked and partition = a.partition \
-         and host = $2 order by event_id + 0 limit $3) p order by p.event_id limit $3) first), \
-         unparked as (update open_event o set parked = false from chosen c \
-         where o.event_id = any(array(select event_id from chosen)) and o.event_id = c.event_id \
-         and (c.bytes_before = 0 or c.bytes_before < $4) returning o.*) \
-         select ",
-        stored_columns!(),
-        " from unparked o cross join lateral (select * from event where id = o.event_id offset 0) e"
-    ))
-    .bind(partitions)
-    .bind(host.as_str())
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .bind(PARKED_READ_BYTES)
-    .fetch_all(connection)
-    .await?;
+    let mut events: Vec<StoredEvent> = sqlx::query_as(sql::UNPARK)
+        .bind(partitions)
+        .bind(host.as_str())
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(PARKED_READ_BYTES)
+        .fetch_all(connection)
+        .await?;
     events.sort_by_key(|event| event.event_id);
     // Any number but none may have been cut short by the limits.
     let more = !events.is_empty();
@@ -264,20 +208,7 @@ pub async fn unpark(
 /// # Errors
 /// sqlx's.
 pub async fn park(connection: &mut PgConnection, ids: &[EventId]) -> Result<(), sqlx::Error> {
-    sqlx::query("update open_event set parked = true where event_id = any($1) and state in ('PENDING', 'RETRY_WAIT')")
-        .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
-        .execute(connection)
-        .await
-        .map(drop)
-}
-
-macro_rules! without_body {
-    () => {
-        "select o.event_id, o.attempts, o.unknown, o.partition, e.idempotency_key, o.entity, e.sequence, e.destination, \
-         e.properties, ''::bytea as body, e.trace, (extract(epoch from e.recorded_at) * 1000)::int8 as recorded_ms \
-         from open_event o cross join lateral (select * from event where id = o.event_id offset 0) e \
-         where o.state = 'IN_FLIGHT' and "
-    };
+    sqlx::query(sql::PARK).bind(ids.iter().map(|id| id.0).collect::<Vec<_>>()).execute(connection).await.map(drop)
 }
 
 /// Attempts that a former owner of the partition left in flight; as many as one worker may have. Without their bodies: nothing
@@ -289,10 +220,7 @@ pub async fn left_in_flight(
     connection: &mut PgConnection,
     partition: Partition,
 ) -> Result<Vec<StoredEvent>, sqlx::Error> {
-    sqlx::query_as(concat!(without_body!(), "o.partition = $1 order by o.event_id"))
-        .bind(partition.0)
-        .fetch_all(connection)
-        .await
+    sqlx::query_as(sql::LEFT_IN_FLIGHT).bind(partition.0).fetch_all(connection).await
 }
 
 /// Those of the events whose attempt is recorded as in flight, without their bodies.
@@ -300,7 +228,7 @@ pub async fn left_in_flight(
 /// # Errors
 /// sqlx's.
 pub async fn in_flight(connection: &mut PgConnection, ids: &[i64]) -> Result<Vec<StoredEvent>, sqlx::Error> {
-    sqlx::query_as(concat!(without_body!(), "o.event_id = any($1)")).bind(ids).fetch_all(connection).await
+    sqlx::query_as(sql::IN_FLIGHT).bind(ids).fetch_all(connection).await
 }
 
 /// Parks every PENDING head of a partition: what a former owner held in memory is then found host by host, like
@@ -309,15 +237,7 @@ pub async fn in_flight(connection: &mut PgConnection, ids: &[i64]) -> Result<Vec
 /// # Errors
 /// sqlx's.
 pub async fn park_heads(connection: &mut PgConnection, partition: Partition) -> Result<u64, sqlx::Error> {
-    let parked = sqlx::query(
-        "update open_event o set parked = true where o.partition = $1 and o.state = 'PENDING' and not o.parked \
-         and not exists (select from open_event p where p.entity = o.entity \
-         and (p.position, p.event_id + 0) < (o.position, o.event_id) offset 0) and (o.position < 0 or exists \
-         (select from entity_sequence s where s.entity = o.entity and s.next_sequence = o.position))",
-    )
-    .bind(partition.0)
-    .execute(connection)
-    .await?;
+    let parked = sqlx::query(sql::PARK_HEADS).bind(partition.0).execute(connection).await?;
     Ok(parked.rows_affected())
 }
 
@@ -330,20 +250,8 @@ pub async fn parked_hosts(
     partitions: &[i32],
     limit: i64,
 ) -> Result<Vec<Host>, sqlx::Error> {
-    // One index look-up for each host of each partition, however many events are parked.
-    let rows: Vec<(String,)> = sqlx::query_as(
-        "with recursive step (partition, host) as ( \
-         select p.id, (select min(host) from open_event where parked and partition = p.id) \
-         from unnest($1::int4[]) as p (id) \
-         union all \
-         select s.partition, (select min(host) from open_event where parked and partition = s.partition \
-         and host > s.host) from step s where s.host is not null) \
-         select distinct host from step where host is not null limit $2",
-    )
-    .bind(partitions)
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
+    let rows: Vec<(String,)> =
+        sqlx::query_as(sql::PARKED_HOSTS).bind(partitions).bind(limit).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|(host,)| Host::from(host)).collect())
 }
 
@@ -381,18 +289,12 @@ pub async fn overdue(
     (due_us, event_id): (i64, i64),
     limit: i64,
 ) -> Result<Vec<Overdue>, sqlx::Error> {
-    sqlx::query_as(
-        "select event_id, attempts, partition, entity, (extract(epoch from due_at) * 1000000)::int8 as due_us \
-         from open_event where partition = any($1) and not parked and state = 'RETRY_WAIT' \
-         and due_at < clock_timestamp() - $2 * interval '1 ms' \
-         and (due_at, event_id) > (timestamptz 'epoch' + $4 * interval '1 microsecond', $5) \
-         order by due_at, event_id limit $3",
-    )
-    .bind(partitions)
-    .bind(late_ms)
-    .bind(limit)
-    .bind(due_us)
-    .bind(event_id)
-    .fetch_all(connection)
-    .await
+    sqlx::query_as(sql::OVERDUE)
+        .bind(partitions)
+        .bind(late_ms)
+        .bind(limit)
+        .bind(due_us)
+        .bind(event_id)
+        .fetch_all(connection)
+        .await
 }

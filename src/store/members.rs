@@ -11,6 +11,7 @@ use sqlx::postgres::{PgListener, PgPool};
 use sqlx::{Connection as _, Executor as _, FromRow, PgConnection};
 use uuid::Uuid;
 
+use super::sql::members as sql;
 use crate::domain::event::Partition;
 use crate::domain::shares::{Owner, Peer};
 use crate::lease::Released;
@@ -49,34 +50,18 @@ struct RenewedRow {
 }
 
 /// Renews the member's lease, which is that on all of its partitions; joins, if it is not a member (any more).
-///
-/// Others see by `expires_at` that there was a renewal, so that it changes with each, whatever the database's clock does.
-///
-/// Partitions are not locked, or every transaction of the writer could hold up the renewal. A member that was found to be gone
-/// gets none of them back: others may be taking them.
+/// A member that was found to be gone gets none of its partitions back.
 ///
 /// # Errors
 /// sqlx's.
 pub async fn renew(connection: &mut PgConnection, member: &Member, lease: Duration) -> Result<Renewed, sqlx::Error> {
-    let RenewedRow { host_share, revived, partitions, epochs } = sqlx::query_as(
-        "with me as (insert into member as m (id, name, host_cap, lease_ms, expires_at) \
-         values ($1, $2, $3, $4, clock_timestamp() + $4 * interval '1 ms') \
-         on conflict (id) do update set lease_ms = excluded.lease_ms, expires_at = excluded.expires_at + \
-         case when m.expires_at = excluded.expires_at then interval '1 microsecond' else interval '0' end, \
-         revived = m.gone is not distinct from m.expires_at, \
-         host_share = case when m.gone is not distinct from m.expires_at then 0 else m.host_share end \
-         returning host_share, revived), \
-         dropped as (update partition set owner = null, owner_name = null, expires_at = null, graceful = false \
-         where owner = $1 and (select revived from me)) \
-         select host_share, revived, array(select id from partition where owner = $1 order by id) as partitions, \
-         array(select epoch from partition where owner = $1 order by id) as epochs from me",
-    )
-    .bind(member.id)
-    .bind(&member.name)
-    .bind(i32::from(member.host_cap))
-    .bind(millis(lease))
-    .fetch_one(connection)
-    .await?;
+    let RenewedRow { host_share, revived, partitions, epochs } = sqlx::query_as(sql::RENEW)
+        .bind(member.id)
+        .bind(&member.name)
+        .bind(i32::from(member.host_cap))
+        .bind(millis(lease))
+        .fetch_one(connection)
+        .await?;
     let held = partitions.into_iter().map(Partition).zip(epochs).filter(|_| !revived).collect();
     Ok(Renewed { held, host_share: share(host_share) })
 }
@@ -94,14 +79,11 @@ const LOCK_WITHIN: &str = "set local lock_timeout = '500ms'";
 pub async fn keep_from_older(connection: &mut PgConnection, member: &Member) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
     transaction.execute(LOCK_WITHIN).await?;
-    sqlx::query(
-        "update partition p set expires_at = clock_timestamp() + $2 * interval '1 ms' \
-         from (select id from partition where owner = $1 order by id for update) mine where p.id = mine.id",
-    )
-    .bind(member.id)
-    .bind(millis(OLDER_PROGRAMS_WAIT))
-    .execute(&mut *transaction)
-    .await?;
+    sqlx::query(sql::KEEP_FROM_OLDER)
+        .bind(member.id)
+        .bind(millis(OLDER_PROGRAMS_WAIT))
+        .execute(&mut *transaction)
+        .await?;
     transaction.commit().await
 }
 
@@ -136,27 +118,13 @@ struct PartitionRow {
     epoch: i64,
 }
 
-/// A renewal as a number that changes with each: when it would end, in microseconds since 1970.
-macro_rules! renewal {
-    () => {
-        "(extract(epoch from expires_at) * 1000000)::int8"
-    };
-}
-
-/// Looks at members and partitions. No clock has a say in it.
+/// Looks at members and partitions.
 ///
 /// # Errors
 /// sqlx's.
 pub async fn view(connection: &mut PgConnection, member: &Member) -> Result<View, sqlx::Error> {
-    let members: Vec<MemberRow> = sqlx::query_as(concat!(
-        "select id, host_cap, host_share, leaving, ",
-        renewal!(),
-        " as renewal, lease_ms from member where gone is distinct from expires_at order by joined_at, id"
-    ))
-    .fetch_all(&mut *connection)
-    .await?;
-    let partitions: Vec<PartitionRow> =
-        sqlx::query_as("select owner, epoch from partition order by id").fetch_all(connection).await?;
+    let members: Vec<MemberRow> = sqlx::query_as(sql::VIEW_MEMBERS).fetch_all(&mut *connection).await?;
+    let partitions: Vec<PartitionRow> = sqlx::query_as(sql::VIEW_PARTITIONS).fetch_all(connection).await?;
     let peers: Vec<&MemberRow> = members.iter().filter(|member| !member.leaving).collect();
     let number = |id: Uuid| peers.iter().position(|peer| peer.id == id);
     let owner = |row: &PartitionRow| match row.owner.filter(|id| members.iter().any(|member| member.id == *id)) {
@@ -182,17 +150,7 @@ pub async fn view(connection: &mut PgConnection, member: &Member) -> Result<View
 /// sqlx's.
 pub async fn note_gone(connection: &mut PgConnection, gone: &[(Uuid, i64)]) -> Result<(), sqlx::Error> {
     let (ids, renewals): (Vec<Uuid>, Vec<i64>) = gone.iter().copied().unzip();
-    sqlx::query(concat!(
-        "update member m set gone = expires_at, host_share = 0 from unnest($1::uuid[], $2::int8[]) as seen (id, renewal) \
-         where m.id = seen.id and ",
-        renewal!(),
-        " = seen.renewal"
-    ))
-    .bind(ids)
-    .bind(renewals)
-    .execute(connection)
-    .await
-    .map(drop)
+    sqlx::query(sql::NOTE_GONE).bind(ids).bind(renewals).execute(connection).await.map(drop)
 }
 
 /// A partition that was taken.
@@ -216,23 +174,14 @@ pub async fn claim(
     partitions: &[(i32, i64)],
 ) -> Result<Vec<Claimed>, sqlx::Error> {
     let (partitions, epochs): (Vec<i32>, Vec<i64>) = partitions.iter().copied().unzip();
-    let mut claimed: Vec<Claimed> = sqlx::query_as(
-        // The epoch is what counts if the row has changed between the look at the owner and its lock.
-        "with free as (select p.id, p.owner is null and p.graceful as graceful from partition p \
-         join unnest($4::int4[], $5::int8[]) as seen (id, epoch) on p.id = seen.id and p.epoch = seen.epoch \
-         where p.owner is null or not exists (select from member m where m.id = p.owner \
-         and m.gone is distinct from m.expires_at) order by p.id for update of p skip locked) \
-         update partition p set owner = $1, owner_name = $2, epoch = p.epoch + 1, acquired_at = clock_timestamp(), \
-         expires_at = clock_timestamp() + $3 * interval '1 ms', graceful = false from free where p.id = free.id \
-         returning p.id, p.epoch, free.graceful",
-    )
-    .bind(member.id)
-    .bind(&member.name)
-    .bind(millis(OLDER_PROGRAMS_WAIT))
-    .bind(partitions)
-    .bind(epochs)
-    .fetch_all(connection)
-    .await?;
+    let mut claimed: Vec<Claimed> = sqlx::query_as(sql::CLAIM)
+        .bind(member.id)
+        .bind(&member.name)
+        .bind(millis(OLDER_PROGRAMS_WAIT))
+        .bind(partitions)
+        .bind(epochs)
+        .fetch_all(connection)
+        .await?;
     claimed.sort_unstable_by_key(|claimed| claimed.id);
     Ok(claimed)
 }
@@ -242,18 +191,14 @@ pub async fn claim(
 /// # Errors
 /// sqlx's.
 pub async fn release(connection: &mut PgConnection, member: &Member, leases: &[Released]) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "update partition p set owner = null, owner_name = null, expires_at = null, graceful = given.graceful \
-         from unnest($2::int4[], $3::int8[], $4::bool[]) as given (id, epoch, graceful) \
-         where p.owner = $1 and p.id = given.id and p.epoch = given.epoch",
-    )
-    .bind(member.id)
-    .bind(leases.iter().map(|lease| lease.partition.0).collect::<Vec<_>>())
-    .bind(leases.iter().map(|lease| lease.epoch).collect::<Vec<_>>())
-    .bind(leases.iter().map(|lease| lease.graceful).collect::<Vec<_>>())
-    .execute(connection)
-    .await
-    .map(drop)
+    sqlx::query(sql::RELEASE)
+        .bind(member.id)
+        .bind(leases.iter().map(|lease| lease.partition.0).collect::<Vec<_>>())
+        .bind(leases.iter().map(|lease| lease.epoch).collect::<Vec<_>>())
+        .bind(leases.iter().map(|lease| lease.graceful).collect::<Vec<_>>())
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// Sets the member's share of the cap on a host to less. Only after nothing is open beyond it.
@@ -261,17 +206,12 @@ pub async fn release(connection: &mut PgConnection, member: &Member, leases: &[R
 /// # Errors
 /// sqlx's.
 pub async fn lower_share(connection: &mut PgConnection, member: &Member, host_share: u16) -> Result<(), sqlx::Error> {
-    sqlx::query("update member set host_share = least(host_share, $2) where id = $1")
-        .bind(member.id)
-        .bind(i32::from(host_share))
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query(sql::LOWER_SHARE).bind(member.id).bind(i32::from(host_share)).execute(&mut *connection).await?;
     tell(connection).await
 }
 
 /// Raises the member's share towards `target`, by no more than what all others together leave of `cap`. Gives the share; none
-/// is left if the member was found to be gone. Whoever was found to be gone has none; all others count, whatever the database's
-/// clock says.
+/// is left if the member was found to be gone.
 ///
 /// # Errors
 /// sqlx's.
@@ -282,18 +222,13 @@ pub async fn raise_share(
     cap: u16,
 ) -> Result<u16, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    // One at a time: the sum below has to be the one that the last of them left.
-    transaction.execute("select from cluster for update").await?;
-    let raised: Option<(i32,)> = sqlx::query_as(
-        "update member m set host_share = greatest(m.host_share, least($2, $3 - (select coalesce(sum(o.host_share), 0) \
-         from member o where o.id <> $1)::integer)) \
-         where m.id = $1 and m.gone is distinct from m.expires_at returning host_share",
-    )
-    .bind(member.id)
-    .bind(i32::from(target))
-    .bind(i32::from(cap))
-    .fetch_optional(&mut *transaction)
-    .await?;
+    transaction.execute(sql::LOCK_SHARES).await?;
+    let raised: Option<(i32,)> = sqlx::query_as(sql::RAISE_SHARE)
+        .bind(member.id)
+        .bind(i32::from(target))
+        .bind(i32::from(cap))
+        .fetch_optional(&mut *transaction)
+        .await?;
     transaction.commit().await?;
     Ok(raised.map_or(0, |(raised,)| share(raised)))
 }
@@ -303,7 +238,7 @@ pub async fn raise_share(
 /// # Errors
 /// sqlx's.
 pub async fn begin_to_leave(connection: &mut PgConnection, member: &Member) -> Result<(), sqlx::Error> {
-    sqlx::query("update member set leaving = true where id = $1").bind(member.id).execute(&mut *connection).await?;
+    sqlx::query(sql::BEGIN_TO_LEAVE).bind(member.id).execute(&mut *connection).await?;
     tell(connection).await
 }
 
@@ -312,13 +247,7 @@ pub async fn begin_to_leave(connection: &mut PgConnection, member: &Member) -> R
 /// # Errors
 /// sqlx's; then the leases end by themselves.
 pub async fn leave(connection: &mut PgConnection, member: &Member) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "with mine as (update partition set owner = null, owner_name = null, expires_at = null, graceful = false \
-         where owner = $1) delete from member where id = $1",
-    )
-    .bind(member.id)
-    .execute(&mut *connection)
-    .await?;
+    sqlx::query(sql::LEAVE).bind(member.id).execute(&mut *connection).await?;
     tell(connection).await
 }
 
@@ -327,11 +256,7 @@ pub async fn leave(connection: &mut PgConnection, member: &Member) -> Result<(),
 /// # Errors
 /// sqlx's.
 pub async fn forget_gone(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("delete from member where gone = expires_at and expires_at < clock_timestamp() - $1 * interval '1 ms'")
-        .bind(millis(REMEMBERED))
-        .execute(connection)
-        .await
-        .map(drop)
+    sqlx::query(sql::FORGET_GONE).bind(millis(REMEMBERED)).execute(connection).await.map(drop)
 }
 
 /// Tells the others to look.
@@ -339,7 +264,7 @@ pub async fn forget_gone(connection: &mut PgConnection) -> Result<(), sqlx::Erro
 /// # Errors
 /// sqlx's; then they look by themselves, a little later.
 pub async fn tell(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("select pg_notify($1, '')").bind(CHANNEL).execute(connection).await.map(drop)
+    sqlx::query(sql::TELL).bind(CHANNEL).execute(connection).await.map(drop)
 }
 
 /// A connection that hears what is told.

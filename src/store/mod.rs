@@ -4,15 +4,18 @@ pub mod admit;
 pub mod audit;
 pub mod census;
 pub mod cluster;
+pub mod commits;
 pub mod floor;
 pub mod line;
 pub mod members;
+pub mod opening;
 pub mod operator;
 pub mod outbox;
 pub mod position;
 pub mod progress;
 pub mod retention;
 pub mod session;
+pub mod sql;
 pub mod status;
 pub mod stray;
 

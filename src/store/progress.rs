@@ -1,8 +1,11 @@
 //! Settlements, and what is recorded of attempts that did not succeed. Ends and beginnings are in
-//! [`super::writer`]'s opening: they are part of almost every transaction.
+//! [`super::opening`]: they are part of almost every transaction.
+
+use std::collections::HashSet;
 
 use sqlx::PgConnection;
 
+use super::sql::progress as sql;
 use crate::domain::event::EventId;
 use crate::domain::verdict::{Decision, Outcome};
 use crate::handoff::Settlement;
@@ -11,17 +14,25 @@ use crate::handoff::Settlement;
 const LONGEST_ERROR: usize = 1_024;
 
 /// Records of settlements what the opening has not: events that go on waiting, what went wrong, and the outbox of dead
-/// letters. Gives the events that wait: one that another owner has settled does not.
+/// letters. `recorded` are the events whose settlement is recorded: those that are final already, and then also those that
+/// wait. Of any other, the store has it otherwise, and nothing is recorded: a letter about an event that is not FAILED would
+/// be a lie.
 ///
 /// # Errors
 /// sqlx's.
-pub async fn settle(connection: &mut PgConnection, settled: &[&Settlement]) -> Result<Vec<EventId>, sqlx::Error> {
+pub async fn settle(
+    connection: &mut PgConnection,
+    settled: &[&Settlement],
+    recorded: &mut HashSet<EventId>,
+) -> Result<(), sqlx::Error> {
     let waiting: Vec<&Settlement> = settled.iter().copied().filter(|s| !s.frees_the_line()).collect();
-    let waits = keep_waiting(connection, &waiting).await?;
-    let failures: Vec<&Settlement> =
-        settled.iter().copied().filter(|s| !matches!(s.decision, Decision::Deliver | Decision::Withdraw(_))).collect();
-    record_failures(connection, &failures).await?;
-    Ok(waits)
+    recorded.extend(keep_waiting(connection, &waiting).await?);
+    let has_failed = |settlement: &&Settlement| {
+        let attempt_failed = !matches!(settlement.decision, Decision::Deliver | Decision::Withdraw(_));
+        attempt_failed && recorded.contains(&settlement.candidate.id)
+    };
+    let failures: Vec<&Settlement> = settled.iter().copied().filter(has_failed).collect();
+    record_failures(connection, &failures).await
 }
 
 /// Records `RETRY_WAIT` with its time, and FAILED events that hold their line.
@@ -43,23 +54,15 @@ async fn keep_waiting(connection: &mut PgConnection, waiting: &[&Settlement]) ->
     let unknown: Vec<bool> = waiting.iter().map(|settlement| settlement.outcome == Outcome::Unknown).collect();
     let withdrawn: Vec<bool> =
         waiting.iter().map(|settlement| matches!(settlement.decision, Decision::Withdraw(_))).collect();
-    let rows: Vec<(i64,)> = sqlx::query_as(
-        "update open_event o set state = d.state, changed_at = clock_timestamp(), \
-         due_at = clock_timestamp() + d.delay_ms * interval '1 ms', \
-         unknown = o.unknown + d.unknown::int, attempts = o.attempts - d.withdrawn::int \
-         from (select ($1::int8[])[i] as event_id, ($2::int2[])[i] as attempts, ($3::text[])[i] as state, \
-         ($4::int8[])[i] as delay_ms, ($5::bool[])[i] as unknown, ($6::bool[])[i] as withdrawn from generate_subscripts($1, 1) i) d \
-         where o.event_id = any($1) and o.event_id = d.event_id and o.attempts = d.attempts and o.state = 'IN_FLIGHT' \
-         returning o.event_id",
-    )
-    .bind(ids)
-    .bind(attempts)
-    .bind(states)
-    .bind(delays)
-    .bind(unknown)
-    .bind(withdrawn)
-    .fetch_all(connection)
-    .await?;
+    let rows: Vec<(i64,)> = sqlx::query_as(sql::KEEP_WAITING)
+        .bind(ids)
+        .bind(attempts)
+        .bind(states)
+        .bind(delays)
+        .bind(unknown)
+        .bind(withdrawn)
+        .fetch_all(connection)
+        .await?;
     Ok(rows.into_iter().map(|(id,)| EventId(id)).collect())
 }
 
@@ -74,19 +77,15 @@ async fn record_failures(connection: &mut PgConnection, failures: &[&Settlement]
         .map(|settlement| settlement.took.map(|took| i32::try_from(took.as_millis()).unwrap_or(i32::MAX)))
         .collect();
     let described: Vec<Described> = failures.iter().map(|settlement| describe(&settlement.outcome)).collect();
-    sqlx::query(
-        "insert into failed_attempt (event_id, attempt, duration_ms, status, answer, error) \
-         select * from unnest($1::int8[], $2::int2[], $3::int4[], $4::int2[], $5::text[], $6::text[]) \
-         on conflict do nothing",
-    )
-    .bind(ids)
-    .bind(attempts)
-    .bind(took)
-    .bind(described.iter().map(|described| described.status).collect::<Vec<_>>())
-    .bind(described.iter().map(|described| described.answer.as_deref()).collect::<Vec<_>>())
-    .bind(described.iter().map(|described| described.error.as_deref()).collect::<Vec<_>>())
-    .execute(&mut *connection)
-    .await?;
+    sqlx::query(sql::RECORD_FAILURES)
+        .bind(ids)
+        .bind(attempts)
+        .bind(took)
+        .bind(described.iter().map(|described| described.status).collect::<Vec<_>>())
+        .bind(described.iter().map(|described| described.answer.as_deref()).collect::<Vec<_>>())
+        .bind(described.iter().map(|described| described.error.as_deref()).collect::<Vec<_>>())
+        .execute(&mut *connection)
+        .await?;
     enter_outbox(connection, failures).await
 }
 
@@ -102,18 +101,13 @@ async fn enter_outbox(connection: &mut PgConnection, failures: &[&Settlement]) -
     if dead.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "insert into dead_letter (event_id, partition, reason) \
-         select * from unnest($1::int8[], $2::int4[], $3::text[]) \
-         on conflict (event_id) do update set reason = excluded.reason, failed_at = excluded.failed_at, \
-         published_at = null",
-    )
-    .bind(dead.iter().map(|(id, _, _)| *id).collect::<Vec<_>>())
-    .bind(dead.iter().map(|(_, partition, _)| *partition).collect::<Vec<_>>())
-    .bind(dead.iter().map(|(_, _, reason)| *reason).collect::<Vec<_>>())
-    .execute(connection)
-    .await
-    .map(drop)
+    sqlx::query(sql::ENTER_OUTBOX)
+        .bind(dead.iter().map(|(id, _, _)| *id).collect::<Vec<_>>())
+        .bind(dead.iter().map(|(_, partition, _)| *partition).collect::<Vec<_>>())
+        .bind(dead.iter().map(|(_, _, reason)| *reason).collect::<Vec<_>>())
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// Numbers of events, and of the attempts that are settled.

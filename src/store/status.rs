@@ -3,6 +3,7 @@
 use serde::Serialize;
 use sqlx::{FromRow, PgConnection};
 
+use super::sql::status as sql;
 use crate::domain::event::{EventId, Partition};
 use crate::domain::lifecycle::State;
 
@@ -114,66 +115,18 @@ pub struct Status {
     pub unpublished: i64,
 }
 
-/// The first in each entity's line, with what it waits for. A number that is not the entity's next one waits for it.
-const ENTITIES: &str = "with line as (select *, row_number() over (partition by entity \
-    order by position, event_id) as place, count(*) over (partition by entity) as open from open_event), \
-    head as (select l.*, s.next_sequence from line l left join entity_sequence s on s.entity = l.entity \
-    where l.place = 1) \
-    select entity, open, state, attempts, case \
-    when state = 'IN_FLIGHT' then 'attempt' \
-    when state = 'RETRY_WAIT' then case when parked then 'host' else 'retry' end \
-    when state = 'FAILED' then 'operator' \
-    when position >= 0 and position <> next_sequence then 'sequence ' || next_sequence \
-    when parked then 'host' else 'turn' end as waits_for, \
-    extract(epoch from clock_timestamp() - changed_at)::float8 as since_seconds, \
-    extract(epoch from due_at - clock_timestamp())::float8 as until_seconds, host from head ";
-
 /// Reads it all in one snapshot; `limit` entities and hosts.
 ///
 /// # Errors
 /// sqlx's.
 pub async fn read(connection: &mut PgConnection, limit: i64) -> Result<Status, sqlx::Error> {
     let members = members(connection).await?;
-    let partitions = sqlx::query_as(
-        "select p.id as partition, p.owner_name as owner, p.epoch, \
-         extract(epoch from clock_timestamp() - case when p.owner is not null then p.acquired_at end)::float8 \
-         as since_seconds, extract(epoch from m.expires_at - clock_timestamp())::float8 as lease_seconds, \
-         coalesce(o.open, 0) as open, coalesce(o.in_flight, 0) as in_flight from partition p \
-         left join member m on m.id = p.owner left join ( \
-         select partition, count(*) as open, count(*) filter (where state = 'IN_FLIGHT') as in_flight \
-         from open_event group by partition) o on o.partition = p.id order by p.id",
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let states = sqlx::query_as(
-        "select state, count(*) as events, extract(epoch from clock_timestamp() - min(changed_at))::float8 \
-         as oldest_seconds from open_event group by state order by state",
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let busiest = sqlx::query_as(sqlx::AssertSqlSafe(format!("{ENTITIES} order by open desc, entity limit $1")))
-        .bind(limit)
-        .fetch_all(&mut *connection)
-        .await?;
-    let blocked = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-        "select * from ({ENTITIES}) e where waits_for not in ('attempt', 'turn') \
-         order by since_seconds desc, entity limit $1"
-    )))
-    .bind(limit)
-    .fetch_all(&mut *connection)
-    .await?;
-    let hosts = sqlx::query_as(
-        "select host, count(*) as open, count(*) filter (where state = 'IN_FLIGHT') as in_flight, \
-         count(*) filter (where state = 'RETRY_WAIT') as retry_wait, count(*) filter (where parked) as parked \
-         from open_event group by host order by open desc, host limit $1",
-    )
-    .bind(limit)
-    .fetch_all(&mut *connection)
-    .await?;
-    let (failed, unpublished) =
-        sqlx::query_as("select count(*), count(*) filter (where published_at is null) from dead_letter")
-            .fetch_one(connection)
-            .await?;
+    let partitions = sqlx::query_as(sql::PARTITIONS).fetch_all(&mut *connection).await?;
+    let states = sqlx::query_as(sql::STATES).fetch_all(&mut *connection).await?;
+    let busiest = sqlx::query_as(sql::BUSIEST).bind(limit).fetch_all(&mut *connection).await?;
+    let blocked = sqlx::query_as(sql::BLOCKED).bind(limit).fetch_all(&mut *connection).await?;
+    let hosts = sqlx::query_as(sql::HOSTS).bind(limit).fetch_all(&mut *connection).await?;
+    let (failed, unpublished) = sqlx::query_as(sql::DEAD_LETTERS).fetch_one(connection).await?;
     Ok(Status { members, partitions, states, busiest, blocked, hosts, failed, unpublished })
 }
 
@@ -182,28 +135,11 @@ pub async fn read(connection: &mut PgConnection, limit: i64) -> Result<Status, s
 /// # Errors
 /// sqlx's; one of them is that no worker has ever run here.
 pub async fn is_all_owned(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "select count(*) > 0 and bool_and(m.gone is distinct from m.expires_at and m.id is not null) from partition p \
-         left join member m on m.id = p.owner",
-    )
-    .fetch_one(connection)
-    .await
+    sqlx::query_scalar(sql::IS_ALL_OWNED).fetch_one(connection).await
 }
 
 async fn members(connection: &mut PgConnection) -> Result<Vec<MemberRow>, sqlx::Error> {
-    sqlx::query_as(
-        "select m.name, case when m.gone = m.expires_at then 'gone' when m.leaving then 'leaves' \
-         when m.host_share = 0 then 'stands by' else 'works' end as state, \
-         extract(epoch from clock_timestamp() - m.joined_at)::float8 as since_seconds, \
-         extract(epoch from m.expires_at - clock_timestamp())::float8 as lease_seconds, m.host_share, \
-         count(p.id) as partitions, coalesce(sum(o.open), 0)::int8 as open, \
-         coalesce(sum(o.in_flight), 0)::int8 as in_flight \
-         from member m left join partition p on p.owner = m.id left join ( \
-         select partition, count(*) as open, count(*) filter (where state = 'IN_FLIGHT') as in_flight \
-         from open_event group by partition) o on o.partition = p.id group by m.id order by m.joined_at, m.id",
-    )
-    .fetch_all(connection)
-    .await
+    sqlx::query_as(sql::MEMBERS).fetch_all(connection).await
 }
 
 /// An event that was looked for by its key.
@@ -224,13 +160,8 @@ pub struct Found {
 /// # Errors
 /// sqlx's.
 pub async fn find(connection: &mut PgConnection, key: &str) -> Result<Option<Found>, sqlx::Error> {
-    let row: Option<(i64, i32, String, Option<i64>)> = sqlx::query_as(
-        "select s.event_id, s.partition, s.state, (extract(epoch from d.failed_at) * 1000000)::int8 \
-         from event_state s left join dead_letter d on d.event_id = s.event_id where s.idempotency_key = $1",
-    )
-    .bind(key)
-    .fetch_optional(connection)
-    .await?;
+    let row: Option<(i64, i32, String, Option<i64>)> =
+        sqlx::query_as(sql::FIND).bind(key).fetch_optional(connection).await?;
     row.map(|(id, partition, state, failed_us)| {
         let state = state.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         Ok(Found { id: EventId(id), partition: Partition(partition), state, failed_us })

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use sqlx::PgConnection;
 
+use super::sql::stray as sql;
 use crate::domain::event::{Entity, Host};
 use crate::engine::command::Gathered;
 
@@ -19,10 +20,7 @@ const AT_MOST: i64 = 1_000;
 /// # Errors
 /// sqlx's.
 pub async fn any(connection: &mut PgConnection, partitions: &[i32]) -> Result<bool, sqlx::Error> {
-    let (any,): (bool,) = sqlx::query_as("select exists (select from stray where partition = any($1))")
-        .bind(partitions)
-        .fetch_one(connection)
-        .await?;
+    let (any,): (bool,) = sqlx::query_as(sql::ANY).bind(partitions).fetch_one(connection).await?;
     Ok(any)
 }
 
@@ -32,26 +30,14 @@ pub async fn any(connection: &mut PgConnection, partitions: &[i32]) -> Result<bo
 /// # Errors
 /// sqlx's.
 pub async fn gather(connection: &mut PgConnection, partitions: &[i32]) -> Result<Gathered, sqlx::Error> {
-    let taken: Vec<(String,)> = sqlx::query_as(
-        "delete from stray where event_id = any(array(select event_id from stray where partition = any($1) \
-         order by event_id limit $2)) returning entity",
-    )
-    .bind(partitions)
-    .bind(AT_MOST)
-    .fetch_all(&mut *connection)
-    .await?;
+    let taken: Vec<(String,)> =
+        sqlx::query_as(sql::TAKE).bind(partitions).bind(AT_MOST).fetch_all(&mut *connection).await?;
     let entities: HashSet<String> = taken.into_iter().map(|(entity,)| entity).collect();
-    let parked: Vec<(String,)> = sqlx::query_as(
-        "update open_event o set parked = true where o.entity = any($1) and o.partition = any($2) \
-         and o.state = 'PENDING' and not o.parked \
-         and not exists (select from open_event p where p.entity = o.entity \
-         and (p.position, p.event_id + 0) < (o.position, o.event_id) offset 0) and (o.position < 0 or exists \
-         (select from entity_sequence s where s.entity = o.entity and s.next_sequence = o.position)) returning o.host",
-    )
-    .bind(entities.iter().map(String::as_str).collect::<Vec<_>>())
-    .bind(partitions)
-    .fetch_all(connection)
-    .await?;
+    let parked: Vec<(String,)> = sqlx::query_as(sql::PARK_HEADS)
+        .bind(entities.iter().map(String::as_str).collect::<Vec<_>>())
+        .bind(partitions)
+        .fetch_all(connection)
+        .await?;
     let hosts: HashSet<String> = parked.into_iter().map(|(host,)| host).collect();
     Ok(Gathered {
         entities: entities.into_iter().map(Entity::from).collect(),
@@ -67,14 +53,11 @@ pub async fn note(connection: &mut PgConnection, events: &[(i64, i32, &str)]) ->
     if events.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "insert into stray (event_id, partition, entity) select * from unnest($1::int8[], $2::int4[], $3::text[]) \
-         on conflict do nothing",
-    )
-    .bind(events.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
-    .bind(events.iter().map(|(_, partition, _)| *partition).collect::<Vec<_>>())
-    .bind(events.iter().map(|(.., entity)| *entity).collect::<Vec<_>>())
-    .execute(connection)
-    .await
-    .map(drop)
+    sqlx::query(sql::NOTE)
+        .bind(events.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
+        .bind(events.iter().map(|(_, partition, _)| *partition).collect::<Vec<_>>())
+        .bind(events.iter().map(|(.., entity)| *entity).collect::<Vec<_>>())
+        .execute(connection)
+        .await
+        .map(drop)
 }

@@ -87,6 +87,7 @@ struct Metrics {
     lateness: Histogram<f64>,
     commit: Histogram<f64>,
     commit_size: Histogram<u64>,
+    transaction: Histogram<f64>,
 }
 
 impl Metrics {
@@ -124,6 +125,10 @@ impl Metrics {
                 .with_description("Commands in one transaction of the writer.")
                 .with_boundaries(SIZES.to_vec())
                 .build(),
+            transaction: seconds(
+                "onceward.database.transaction.duration",
+                "One transaction with the database, by its name and how it ended.",
+            ),
         }
     }
 }
@@ -205,4 +210,11 @@ pub fn retry_late(by: Duration) {
 pub fn committed(commands: usize, took: Duration) {
     METRICS.commit.record(took.as_secs_f64(), &[]);
     METRICS.commit_size.record(commands as u64, &[]);
+}
+
+/// A transaction has ended: `ok`, `error`, or `cancelled` if nobody waits for it any more. `name` is one of
+/// a few.
+pub(super) fn transacted(name: &'static str, outcome: &'static str, took: Duration) {
+    let attributes = [KeyValue::new("onceward.transaction", name), KeyValue::new("onceward.outcome", outcome)];
+    METRICS.transaction.record(took.as_secs_f64(), &attributes);
 }

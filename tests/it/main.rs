@@ -43,6 +43,7 @@ mod request;
 mod sequence;
 mod shortage;
 mod start;
+mod statements;
 mod suspend;
 mod tidy;
 mod traces;

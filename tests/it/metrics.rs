@@ -28,11 +28,20 @@ fn metrics_count_what_happens() {
         producer.publish(&Message::new("user-1", "poison", "ftp://nowhere/")).await;
         dead_letters.wait_for(SOON, 2).await;
         receiver.wait_for_delivered(SOON, 2).await;
+        let transactions =
+            ["join", "renew", "view", "claim", "raise_share", "audit", "read_dead_letter", "mark_published"];
+        let measured = transactions.map(|name| {
+            format!(
+                "onceward_database_transaction_duration_seconds_count\
+                 {{onceward_outcome=\"ok\",onceward_transaction=\"{name}\"}}"
+            )
+        });
         let counted = async || {
             let metrics = admin.metrics().await;
-            (metrics["onceward_event_delivered_total"] >= 2.0).then_some(metrics)
+            let is_measured = measured.iter().all(|name| metrics.contains_key(name));
+            (metrics["onceward_event_delivered_total"] >= 2.0 && is_measured).then_some(metrics)
         };
-        let metrics = asking(SOON, "two delivered events among the metrics", counted).await;
+        let metrics = asking(SOON, "two delivered events and each transaction among the metrics", counted).await;
         let host = receiver.url();
         let port = host.rsplit(':').next().and_then(|rest| rest.split('/').next()).expect("a port");
         let failed = format!(

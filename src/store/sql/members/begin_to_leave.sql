@@ -1,0 +1,4 @@
+-- The member $1 is stopping.
+update member
+set leaving = true
+where id = $1

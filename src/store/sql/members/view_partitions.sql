@@ -1,0 +1,4 @@
+-- Who has each partition.
+select owner, epoch
+from partition
+order by id
