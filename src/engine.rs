@@ -13,6 +13,8 @@
 //! | [`wakes`] | what is due, parked or overdue goes on |
 //! | [`audit`] | open events that nobody has in hand are taken up |
 //! | [`drain`] | nothing new begins, and what was recorded is settled |
+//!
+//! Beside it stands [`membership`]: a worker's place among the others.
 
 pub mod arrivals;
 mod audit;
@@ -23,6 +25,7 @@ pub mod hosts;
 pub mod input;
 pub mod lanes;
 pub mod leases;
+pub mod membership;
 mod recorded;
 mod settle;
 mod wakes;

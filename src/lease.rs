@@ -12,6 +12,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::domain::event::Partition;
 use crate::domain::lease::may_begin;
 use crate::engine::leases::{Grant, Proof};
+use crate::engine::membership::{Claimed, Released};
 
 /// A lease on a partition.
 #[derive(Debug)]
@@ -89,17 +90,6 @@ impl Lease {
     }
 }
 
-/// A lease that is given back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Released {
-    /// The partition.
-    pub partition: Partition,
-    /// Its epoch.
-    pub epoch: i64,
-    /// Nothing of a former owner's is left at the broker.
-    pub graceful: bool,
-}
-
 /// Proof that a lease was held when a piece of work began. Every write of an owner carries it; a lease that is given up
 /// gracefully is released only when all of them are given back.
 #[derive(Clone, Debug)]
@@ -165,12 +155,6 @@ struct Shared {
 }
 
 impl Standing {
-    /// Whether the leases have ended, by [`crate::clock::now`].
-    #[must_use]
-    pub fn has_lapsed(&self, now: Duration) -> bool {
-        now > self.counts_until()
-    }
-
     /// Renewed after they had ended: what waited for it has to begin again.
     pub fn lapse(&self) {
         self.0.lapses.fetch_add(1, Ordering::AcqRel);
@@ -192,7 +176,8 @@ impl Standing {
 
     /// A lease that the database has granted.
     #[must_use]
-    pub fn lease(&self, partition: Partition, epoch: i64, graceful: bool) -> Arc<Lease> {
+    pub fn lease(&self, claimed: &Claimed) -> Arc<Lease> {
+        let Claimed { partition, epoch, graceful } = *claimed;
         Arc::new(Lease {
             partition,
             epoch,

@@ -22,6 +22,7 @@
 //! | [`census`], [`health`], [`admin`] | open events are counted, connections watched, [`standstill`]s have their cause; all are shown on the admin port |
 //! | [`clock`], [`reconnect`] | time, delays between tries |
 //! | [`proof`] | what `verify` sends, and how what it sees is held against the promises, pure |
+//! | [`simulator`] | whole clusters in one thread, from one seed: the engine is held against the promises |
 //! | [`commands`] | what else the program does: publish, sink, status, redrive, verify, report, health |
 
 pub mod admin;
@@ -45,6 +46,7 @@ pub mod ownership;
 pub mod proof;
 pub mod reconnect;
 pub mod rescue;
+pub mod simulator;
 pub mod standstill;
 pub mod store;
 pub mod telemetry;

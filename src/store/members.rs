@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::sql::members as sql;
 use crate::domain::event::Partition;
 use crate::domain::shares::{Owner, Peer};
-use crate::lease::Released;
+use crate::engine::membership::{Claimed, Released, Renewed, View};
 
 /// What members tell each other over: something about members or partitions has changed.
 const CHANNEL: &str = "onceward_cluster";
@@ -30,15 +30,6 @@ pub struct Member {
     pub name: String,
     /// Its own `--host-connections`.
     pub host_cap: u16,
-}
-
-/// What a renewal gives.
-#[derive(Debug)]
-pub struct Renewed {
-    /// Partitions that the member still owns, with their epochs.
-    pub held: Vec<(Partition, i64)>,
-    /// Its share of the cap on a host. It is gone if the member was found to be gone before.
-    pub host_share: u16,
 }
 
 #[derive(FromRow)]
@@ -87,21 +78,6 @@ pub async fn keep_from_older(connection: &mut PgConnection, member: &Member) -> 
     transaction.commit().await
 }
 
-/// The cluster as one member sees it.
-#[derive(Debug)]
-pub struct View {
-    /// This member's number among the peers; none if it is leaving, or was found to be gone.
-    pub me: Option<usize>,
-    /// Members that are neither leaving nor gone, by seniority.
-    pub peers: Vec<Peer>,
-    /// Who has each partition.
-    pub owners: Vec<Owner>,
-    /// Of each partition, by its number.
-    pub epochs: Vec<i64>,
-    /// Of the other members that are not found to be gone: the last renewal, and the length of the lease, if it is known.
-    pub renewals: Vec<(Uuid, i64, Option<Duration>)>,
-}
-
 #[derive(FromRow)]
 struct MemberRow {
     id: Uuid,
@@ -122,7 +98,7 @@ struct PartitionRow {
 ///
 /// # Errors
 /// sqlx's.
-pub async fn view(connection: &mut PgConnection, member: &Member) -> Result<View, sqlx::Error> {
+pub async fn view(connection: &mut PgConnection, member: &Member) -> Result<View<Uuid>, sqlx::Error> {
     let members: Vec<MemberRow> = sqlx::query_as(sql::VIEW_MEMBERS).fetch_all(&mut *connection).await?;
     let partitions: Vec<PartitionRow> = sqlx::query_as(sql::VIEW_PARTITIONS).fetch_all(connection).await?;
     let peers: Vec<&MemberRow> = members.iter().filter(|member| !member.leaving).collect();
@@ -153,15 +129,11 @@ pub async fn note_gone(connection: &mut PgConnection, gone: &[(Uuid, i64)]) -> R
     sqlx::query(sql::NOTE_GONE).bind(ids).bind(renewals).execute(connection).await.map(drop)
 }
 
-/// A partition that was taken.
-#[derive(Clone, Copy, Debug, FromRow)]
-pub struct Claimed {
-    /// The partition.
-    pub id: i32,
-    /// Its epoch from now on.
-    pub epoch: i64,
-    /// Its former owner gave it back, and had seen the queue without a consumer of before.
-    pub graceful: bool,
+#[derive(FromRow)]
+struct ClaimedRow {
+    id: i32,
+    epoch: i64,
+    graceful: bool,
 }
 
 /// Takes those of the partitions that are still free, and whose epoch is the one that was seen.
@@ -171,10 +143,11 @@ pub struct Claimed {
 pub async fn claim(
     connection: &mut PgConnection,
     member: &Member,
-    partitions: &[(i32, i64)],
+    partitions: &[(Partition, i64)],
 ) -> Result<Vec<Claimed>, sqlx::Error> {
-    let (partitions, epochs): (Vec<i32>, Vec<i64>) = partitions.iter().copied().unzip();
-    let mut claimed: Vec<Claimed> = sqlx::query_as(sql::CLAIM)
+    let (partitions, epochs): (Vec<i32>, Vec<i64>) =
+        partitions.iter().map(|(partition, epoch)| (partition.0, *epoch)).unzip();
+    let mut claimed: Vec<ClaimedRow> = sqlx::query_as(sql::CLAIM)
         .bind(member.id)
         .bind(&member.name)
         .bind(millis(OLDER_PROGRAMS_WAIT))
@@ -183,7 +156,12 @@ pub async fn claim(
         .fetch_all(connection)
         .await?;
     claimed.sort_unstable_by_key(|claimed| claimed.id);
-    Ok(claimed)
+    let claimed = claimed.into_iter().map(|ClaimedRow { id, epoch, graceful }| Claimed {
+        partition: Partition(id),
+        epoch,
+        graceful,
+    });
+    Ok(claimed.collect())
 }
 
 /// Gives partitions back. Nothing happens under an older epoch.
