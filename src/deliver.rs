@@ -28,7 +28,7 @@ use crate::domain::event::Event;
 use crate::domain::lease::may_send;
 use crate::domain::signature::SigningSecrets;
 use crate::domain::trace_context;
-use crate::domain::verdict::{NotSent, Outcome};
+use crate::domain::verdict::{NoResponse, NotSent, Outcome};
 use crate::handoff::{Attempt, Ended};
 use crate::lease::Held;
 use crate::telemetry::{metrics, trace};
@@ -145,7 +145,7 @@ async fn send(sender: &Sender, candidate: &Candidate, traceparent: Option<Header
     let request = || request(candidate, traceparent.clone(), &sender.secrets, deadline);
     let is_first = candidate.attempts <= 1;
     let client = if is_first { &sender.client } else { &sender.fresh };
-    let late = || Outcome::NoResponse(format!("no answer within {}", humantime::format_duration(sender.timeout)));
+    let late = || Outcome::NoResponse(NoResponse::Late(sender.timeout));
     let Some((mut response, connected)) = until(deadline, client::execute(client, request())).await else {
         return late();
     };
@@ -166,7 +166,7 @@ async fn send(sender: &Sender, candidate: &Candidate, traceparent: Option<Header
         Ok(response) => answer::answer(response, deadline).await,
         Err(error) if client::trouble(&error) == Trouble::Shortage => {
             tracing::warn!(
-                error = answer::explain(&error),
+                error = %answer::explain(&error),
                 "this machine is short of something; the attempt is made later"
             );
             Outcome::NotSent(NotSent::Shortage)

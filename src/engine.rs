@@ -240,7 +240,7 @@ impl<G: Grant> Engine<G> {
         if self.hosts.enqueue_next_in_line(&event.host, entity.clone(), self.now) {
             return;
         }
-        self.lanes.forget(entity);
+        self.leave(entity, event.partition);
         if let Some(held) = self.leases.hold(event.partition) {
             self.write(Command::Park { id, held });
         }

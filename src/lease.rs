@@ -76,6 +76,12 @@ impl Lease {
         self.work.wait().await;
     }
 
+    /// Whether nothing is at work under the lease.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.work.is_empty()
+    }
+
     /// Whether another owner has taken over.
     #[must_use]
     pub fn is_lost(&self) -> bool {

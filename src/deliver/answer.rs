@@ -6,7 +6,7 @@ use http::HeaderValue;
 use http::header::{LOCATION, RETRY_AFTER};
 
 use crate::clock;
-use crate::domain::verdict::Outcome;
+use crate::domain::verdict::{NoResponse, Outcome};
 
 /// The most of an answer's body that is read, so that its connection can be used again; more closes the connection.
 const ANSWER_LIMIT: usize = 64 * 1024;
@@ -57,8 +57,14 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
 }
 
 /// The error with its causes, without the URL, which may hold a password.
-pub(super) fn explain(error: &reqwest::Error) -> String {
-    let mut text = if error.is_connect() { "no connection".to_owned() } else { "no answer".to_owned() };
+pub(super) fn explain(error: &reqwest::Error) -> NoResponse {
+    let why = causes(error);
+    if error.is_connect() { NoResponse::NoConnection(why) } else { NoResponse::Broken(why) }
+}
+
+/// Each cause behind a colon.
+fn causes(error: &reqwest::Error) -> String {
+    let mut text = String::new();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         let next = error.to_string();

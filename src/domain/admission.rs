@@ -24,6 +24,8 @@ pub struct Line {
     /// The partition of the entity's open events; none if it has no open event. All of them are in one: whoever owns it
     /// keeps their order.
     pub home: Option<Partition>,
+    /// An open event has come in by another partition's queue, and the owner of the line has not looked at it.
+    pub unseen: bool,
     /// Those numbers of open events that this transaction asked for.
     pub taken: HashSet<Sequence>,
 }
@@ -48,6 +50,8 @@ pub enum Admission {
         others_open: bool,
         /// Where its line is: the partition that it came by, unless the entity has open events elsewhere.
         home: Partition,
+        /// Another open event may be in front of it that the owner of the line has not seen.
+        unseen: bool,
     },
     /// It is recorded already: nothing to do.
     Duplicate,
@@ -95,7 +99,8 @@ impl Line {
         }
         let others_open = self.home.is_some();
         self.unnumbered_open = true;
-        Admission::Join { head: !others_open, others_open, home: *self.home.get_or_insert(came_by) }
+        let (home, unseen) = (*self.home.get_or_insert(came_by), self.unseen);
+        Admission::Join { head: !others_open, others_open, home, unseen }
     }
 
     fn join_numbered(&mut self, sequence: Sequence, first: FirstSequence, came_by: Partition) -> Admission {
@@ -113,7 +118,8 @@ impl Line {
         self.next = Some(next);
         let home = *self.home.get_or_insert(came_by);
         // Events from before the entity began to number them go first.
-        Admission::Join { head: sequence == next && !self.unnumbered_open, others_open, home }
+        let unseen = self.unseen;
+        Admission::Join { head: sequence == next && !self.unnumbered_open, others_open, home, unseen }
     }
 }
 
@@ -127,7 +133,7 @@ mod tests {
     const HERE: Partition = Partition(3);
 
     fn join(head: bool, others_open: bool) -> Admission {
-        Admission::Join { head, others_open, home: HERE }
+        Admission::Join { head, others_open, home: HERE, unseen: false }
     }
 
     const NEW: Newcomer = Newcomer { sequence: None, digest: A, came_by: HERE, is_sent_back: false };
@@ -215,7 +221,7 @@ mod tests {
         assert_eq!(admit(line, None, NEW, FirstSequence::One), join(true, false));
         assert_eq!(admit(line, None, Newcomer { came_by: elsewhere, ..NEW }, FirstSequence::One), join(false, true));
         let line = &mut Line { home: Some(elsewhere), next: Some(Sequence(4)), ..Line::default() };
-        let fills_the_gap = Admission::Join { head: true, others_open: true, home: elsewhere };
+        let fills_the_gap = Admission::Join { head: true, others_open: true, home: elsewhere, unseen: false };
         assert_eq!(numbered(line, 4, FirstSequence::One), fills_the_gap);
     }
 }

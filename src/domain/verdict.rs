@@ -1,6 +1,7 @@
 //! What an attempt's outcome means: [`Outcome`] in, [`Decision`] out.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use super::backoff::Backoff;
@@ -18,12 +19,33 @@ pub enum Outcome {
         /// The beginning of the body of an answer other than 2xx.
         excerpt: String,
     },
-    /// No answer came: a sentence that says why.
-    NoResponse(String),
+    /// No answer came.
+    NoResponse(NoResponse),
     /// The attempt was recorded, but its worker died or lost the lease: it may or may not have been sent.
     Unknown,
     /// The attempt was recorded, and it is certain that nothing of it reached for the receiver.
     NotSent(NotSent),
+}
+
+/// Why no answer came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoResponse {
+    /// There was none within this time.
+    Late(Duration),
+    /// No connection was made: for this reason.
+    NoConnection(String),
+    /// The connection, or what came over it, was of no use: for this reason.
+    Broken(String),
+}
+
+impl fmt::Display for NoResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late(timeout) => write!(f, "no answer within {}", humantime::format_duration(*timeout)),
+            Self::NoConnection(why) => write!(f, "no connection{why}"),
+            Self::Broken(why) => write!(f, "no answer{why}"),
+        }
+    }
 }
 
 /// Why an attempt was not sent.
@@ -211,8 +233,8 @@ mod tests {
             (1, answer(429, Some(30)), retry(30)),
             (4, answer(503, Some(3)), retry(8)),
             (1, answer(503, Some(86_400)), retry(60)),
-            (3, Outcome::NoResponse("timeout".into()), retry(4)),
-            (5, Outcome::NoResponse("timeout".into()), exhausted),
+            (3, Outcome::NoResponse(NoResponse::Late(Duration::from_secs(5))), retry(4)),
+            (5, Outcome::NoResponse(NoResponse::Late(Duration::from_secs(5))), exhausted),
             (1, Outcome::Unknown, retry(0)),
             (5, Outcome::Unknown, retry(0)),
             (5, Outcome::NotSent(NotSent::NotAllowed), Decision::Withdraw(Duration::ZERO)),

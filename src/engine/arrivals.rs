@@ -4,7 +4,7 @@
 //! While the queue of its host is full and moves, an arrival waits here, and all that came by the same partition's queue wait
 //! behind it. Bounded by what intake has under way at a time: a few batches for each partition.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::Engine;
 use super::command::{Arrival, Command, Place, Ticket};
@@ -16,7 +16,7 @@ type Queue<P> = VecDeque<(Ticket, VecDeque<Arrival<P>>)>;
 
 /// Arrivals that wait.
 pub struct Arrivals<P> {
-    queues: HashMap<Partition, Queue<P>>,
+    queues: BTreeMap<Partition, Queue<P>>,
     /// Partitions with a queue, in the order in which they look again.
     round: VecDeque<Partition>,
     /// Bytes of body of arrivals that have a place in memory, and are being recorded.
@@ -25,7 +25,7 @@ pub struct Arrivals<P> {
 
 impl<P> Default for Arrivals<P> {
     fn default() -> Self {
-        Self { queues: HashMap::new(), round: VecDeque::new(), bytes: 0 }
+        Self { queues: BTreeMap::new(), round: VecDeque::new(), bytes: 0 }
     }
 }
 
@@ -44,7 +44,7 @@ impl<P> Arrivals<P> {
     /// Drops them all.
     pub(super) fn forget_all(&mut self) -> Vec<Ticket> {
         self.round.clear();
-        self.queues.drain().flat_map(|(_, queue)| queue).map(|(ticket, _)| ticket).collect()
+        std::mem::take(&mut self.queues).into_values().flatten().map(|(ticket, _)| ticket).collect()
     }
 
     fn pop(&mut self, partition: Partition) -> Option<(Ticket, VecDeque<Arrival<P>>)> {

@@ -1,20 +1,21 @@
 //! Attempts that are recorded, and wait until their host may have one more request.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::hosts::Hosts;
 use super::input::Attempt;
 use super::leases::Proof;
 use crate::domain::event::{Host, Partition};
 
-/// Of each host in the order of recording. Bounded by what may be begun.
+/// Of each host in the order of recording, and the hosts in the order of their names: the same happens to the same engine.
+/// Bounded by what may be begun.
 pub struct Begun<P> {
-    by_host: HashMap<Host, VecDeque<Attempt<P>>>,
+    by_host: BTreeMap<Host, VecDeque<Attempt<P>>>,
 }
 
 impl<P> Default for Begun<P> {
     fn default() -> Self {
-        Self { by_host: HashMap::new() }
+        Self { by_host: BTreeMap::new() }
     }
 }
 

@@ -133,7 +133,8 @@ impl Hosts {
     pub fn set_per_host(&mut self, per_host: usize) {
         self.per_host = per_host.min(self.share);
         // Hosts that had all they could get left the round.
-        let hosts: Vec<Host> = self.by_host.keys().cloned().collect();
+        let mut hosts: Vec<Host> = self.by_host.keys().cloned().collect();
+        hosts.sort_unstable();
         for host in &hosts {
             self.give_turn(host);
         }
@@ -365,6 +366,16 @@ impl Hosts {
         self.waiting += 1;
         self.by_host.entry(host.clone()).or_default().waiting.push_back((entity, now));
         self.give_turn(host);
+    }
+
+    /// Takes entities away that wait no more.
+    pub fn forget(&mut self, host: &Host, is_gone: impl Fn(&Entity) -> bool) {
+        if let Some(state) = self.by_host.get_mut(host) {
+            let before = state.waiting.len();
+            state.waiting.retain(|(entity, _)| !is_gone(entity));
+            self.waiting -= before - state.waiting.len();
+        }
+        self.drop_if_idle(host);
     }
 
     fn give_turn(&mut self, host: &Host) {

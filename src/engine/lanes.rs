@@ -5,10 +5,10 @@
 //! head: the rest of the line is in the store, and is read when the lane gets there.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::domain::candidate::Candidate;
-use crate::domain::event::{Entity, Event, EventId, Partition};
+use crate::domain::event::{Entity, Event, EventId, Host, Partition};
 
 /// The most events that a lane keeps behind its head.
 pub const LINE_EVENTS: usize = 4;
@@ -55,6 +55,8 @@ struct Lane {
     behind_bytes: usize,
     /// The store holds open events of the entity that are not in `behind`.
     more: bool,
+    /// Of these, one was read whose turn had come: it may go before the head.
+    called: bool,
     phase: Phase,
     /// Bytes of body that came in with its first head, and are counted as long as the lane is.
     bytes: usize,
@@ -123,7 +125,8 @@ impl Lanes {
         let phase = Phase::Started;
         self.remove(&entity);
         self.bytes += bytes;
-        self.lanes.insert(entity, Lane { head: candidate, behind, behind_bytes: 0, more: others_open, phase, bytes });
+        let lane = Lane { head: candidate, behind, behind_bytes: 0, more: others_open, called: false, phase, bytes };
+        self.lanes.insert(entity, lane);
         true
     }
 
@@ -154,13 +157,14 @@ impl Lanes {
     fn open(&mut self, candidate: Candidate, more: bool, bytes: usize) -> bool {
         match self.lanes.entry(candidate.event.entity.clone()) {
             Entry::Occupied(mut lane) => {
-                lane.get_mut().more = true;
+                (lane.get_mut().more, lane.get_mut().called) = (true, true);
                 false
             }
             Entry::Vacant(free) => {
                 let behind = VecDeque::new();
                 self.bytes += bytes;
-                free.insert(Lane { head: candidate, behind, behind_bytes: 0, more, phase: Phase::Ready, bytes });
+                let phase = Phase::Ready;
+                free.insert(Lane { head: candidate, behind, behind_bytes: 0, more, called: false, phase, bytes });
                 true
             }
         }
@@ -216,7 +220,7 @@ impl Lanes {
         };
         lane.phase = Phase::Ready;
         lane.head = head;
-        lane.more = false;
+        (lane.more, lane.called) = (false, false);
         front.for_each(|candidate| lane.append(candidate));
         lane.more |= more;
         true
@@ -235,18 +239,36 @@ impl Lanes {
         true
     }
 
-    /// The entity waits for something that is not in memory: its lane goes, its line stays in the store.
+    /// The head waits for something that is not in memory. True: another event's turn had come meanwhile (it was redriven, and
+    /// goes before the head): read the line anew, and call [`Lanes::loaded`]. Otherwise the lane goes, and its line stays in the
+    /// store.
+    pub fn leave(&mut self, entity: &Entity) -> bool {
+        let Some(lane) = self.lanes.get_mut(entity).filter(|lane| lane.called) else {
+            self.remove(entity);
+            return false;
+        };
+        lane.behind.clear();
+        (lane.behind_bytes, lane.called, lane.phase) = (0, false, Phase::Loading);
+        true
+    }
+
+    /// The entity's lane goes, and its line stays in the store.
     pub fn forget(&mut self, entity: &Entity) {
         self.remove(entity);
     }
 
-    /// The partition has another owner now.
-    pub fn forget_partition(&mut self, partition: Partition) {
+    /// The partition has another owner now. Gives the hosts that heads were waiting for.
+    pub fn forget_partition(&mut self, partition: Partition) -> HashSet<Host> {
+        let mut hosts = HashSet::new();
         self.lanes.retain(|_, lane| {
-            let stays = lane.head.event.partition != partition;
-            self.bytes -= if stays { 0 } else { lane.bytes };
-            stays
+            let goes = lane.head.event.partition == partition;
+            if goes {
+                self.bytes -= lane.bytes;
+                hosts.extend((lane.phase == Phase::Ready).then(|| lane.head.event.host.clone()));
+            }
+            !goes
         });
+        hosts
     }
 
     fn remove(&mut self, entity: &Entity) {

@@ -1,6 +1,6 @@
 //! What is ours: the leases, and what their former owners left.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::command::Command;
 use super::{Engine, Host};
@@ -41,12 +41,12 @@ struct Known<G> {
 
 /// The leases that are ours. One that is closed or lost is among them until we are told that it is gone.
 pub struct Leases<G> {
-    by_partition: HashMap<Partition, Known<G>>,
+    by_partition: BTreeMap<Partition, Known<G>>,
 }
 
 impl<G> Default for Leases<G> {
     fn default() -> Self {
-        Self { by_partition: HashMap::new() }
+        Self { by_partition: BTreeMap::new() }
     }
 }
 
@@ -61,6 +61,11 @@ impl<G: Grant> Leases<G> {
     #[must_use]
     pub fn hold_all(&self) -> Vec<G::Proof> {
         self.by_partition.values().filter_map(|known| known.lease.hold()).collect()
+    }
+
+    /// Whether a partition is ours.
+    pub fn has(&self, partition: Partition) -> bool {
+        self.by_partition.contains_key(&partition)
     }
 
     /// Whether a proof is of a lease that is still ours.
@@ -86,7 +91,7 @@ impl<G: Grant> Leases<G> {
     fn follow(&mut self, owned: Vec<G>) -> (Vec<Partition>, Vec<G::Proof>) {
         let epochs: HashMap<Partition, i64> = owned.iter().map(|lease| (lease.partition(), lease.epoch())).collect();
         let is_gone = |partition: &Partition, known: &mut Known<G>| epochs.get(partition) != Some(&known.lease.epoch());
-        let gone = self.by_partition.extract_if(is_gone).map(|(partition, _)| partition).collect();
+        let gone = self.by_partition.extract_if(.., is_gone).map(|(partition, _)| partition).collect();
         let mut new = Vec::new();
         for lease in owned {
             if self.by_partition.contains_key(&lease.partition()) {
@@ -106,7 +111,10 @@ impl<G: Grant> Engine<G> {
     pub(super) fn follow_leases(&mut self, owned: Vec<G>) {
         let (gone, new) = self.leases.follow(owned);
         for partition in gone {
-            self.lanes.forget_partition(partition);
+            for host in self.lanes.forget_partition(partition) {
+                self.hosts.forget(&host, |entity| !self.lanes.has(entity));
+                self.room = true;
+            }
             self.in_hand.retain(|_, (of, _)| *of != partition);
             // Whoever has the partition now settles them.
             for attempt in self.begun.take_of(partition) {

@@ -41,12 +41,20 @@ impl<G: Grant> Engine<G> {
     }
 
     fn joined(&mut self, joined: Joined, arrival: Arrival<G::Proof>, bytes: usize) {
-        let Joined { candidate, head, others_open, begins } = joined;
+        let Joined { candidate, head, others_open, unseen, begins } = joined;
         let (host, entity) = (candidate.event.host.clone(), candidate.event.entity.clone());
         if begins {
             self.joined_and_begun(candidate, arrival.held, others_open, bytes);
+        } else if !self.leases.has(candidate.event.partition) {
+            // Its line is another worker's, which finds a note.
+            self.release(&host, arrival.place);
         } else if !head {
-            self.lanes.follower_admitted(candidate);
+            // Behind what only the store knows of, it has to be read with that.
+            if unseen {
+                self.lanes.goes_on(&entity);
+            } else {
+                self.lanes.follower_admitted(candidate);
+            }
             self.release(&host, arrival.place);
         } else if arrival.place == Place::Store {
             self.hosts.note_parked(&host);
@@ -85,18 +93,21 @@ struct Joined {
     head: bool,
     /// The entity had other open events.
     others_open: bool,
+    /// Something may be in front of it that we have not seen.
+    unseen: bool,
     /// Its first attempt is recorded with it, and may be sent.
     begins: bool,
 }
 
 fn joined<P>(arrival: &Arrival<P>, outcome: &Admitted) -> Option<Joined> {
-    let (Admission::Join { head, others_open, home }, Some(id)) = (&outcome.admission, outcome.id) else { return None };
+    let Admission::Join { head, others_open, home, unseen } = outcome.admission else { return None };
+    let id = outcome.id?;
     let begins = outcome.begins(arrival);
     let mut event = arrival.event.clone();
-    if event.partition != *home {
+    if event.partition != home {
         // Its line is another partition's. That may be ours, too; if it is not, there is no lane for it here.
-        Arc::make_mut(&mut event).partition = *home;
+        Arc::make_mut(&mut event).partition = home;
     }
     let candidate = Candidate { id, attempts: begins.into(), unknown: 0, event };
-    Some(Joined { candidate, head: *head, others_open: *others_open, begins })
+    Some(Joined { candidate, head, others_open, unseen, begins })
 }

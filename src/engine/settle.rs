@@ -8,6 +8,7 @@ use super::input::{DeadLettered, Ended, Note, Wake};
 use super::lanes::{After, Then};
 use super::leases::Grant;
 use crate::domain::candidate::{Candidate, Token};
+use crate::domain::event::{Entity, Partition};
 use crate::domain::verdict::{Attempts, Decision};
 
 impl<G: Grant> Engine<G> {
@@ -50,7 +51,7 @@ impl<G: Grant> Engine<G> {
         self.announce(&settlement);
         let (entity, id) = (&settlement.candidate.event.entity, settlement.candidate.id);
         if !settlement.frees_the_line() {
-            self.lanes.forget(entity);
+            self.leave(entity, settlement.candidate.event.partition);
             return;
         }
         match self.lanes.finished(entity, id) {
@@ -85,16 +86,27 @@ impl<G: Grant> Engine<G> {
         }
     }
 
+    /// The head of a lane waits for something that is not in memory.
+    pub(super) fn leave(&mut self, entity: &Entity, partition: Partition) {
+        if self.lanes.leave(entity) {
+            self.read_front(entity, partition);
+        }
+    }
+
+    fn read_front(&mut self, entity: &Entity, partition: Partition) {
+        match self.leases.hold(partition) {
+            Some(held) => self.write(Command::ReadFront { entity: entity.clone(), held }),
+            None => self.lanes.forget(entity),
+        }
+    }
+
     /// The store has an event otherwise than its lane: the line is read anew.
     pub(super) fn not_started(&mut self, candidate: &Candidate) {
         let entity = &candidate.event.entity;
         if !self.lanes.not_started(entity, candidate.id) {
             return;
         }
-        match self.leases.hold(candidate.event.partition) {
-            Some(held) => self.write(Command::ReadFront { entity: entity.clone(), held }),
-            None => self.lanes.forget(entity),
-        }
+        self.read_front(entity, candidate.event.partition);
     }
 
     pub(super) fn front(&mut self, front: Front) {

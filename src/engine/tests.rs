@@ -105,7 +105,7 @@ fn recorded(effects: Effects<Name>) -> Vec<Arrival<Name>> {
 /// The store has recorded them, each as the head of its line.
 fn record(engine: &mut Engine<Name>, ticket: u64, arrivals: Vec<Arrival<Name>>) -> Effects<Name> {
     let joined = |(number, arrival): (i64, Arrival<Name>)| {
-        let admission = Admission::Join { head: true, others_open: false, home: HERE };
+        let admission = Admission::Join { head: true, others_open: false, home: HERE, unseen: false };
         (arrival, Admitted { admission, id: Some(EventId(number)) })
     };
     let admitted = (1..).zip(arrivals).map(joined).collect();

@@ -1,11 +1,12 @@
 //! Chance with a seed: a run can be repeated.
 
 /// Steele, Lea and Flood's `SplitMix64`: the same numbers on every machine.
-pub(crate) struct Chance(u64);
+pub struct Chance(u64);
 
 impl Chance {
     /// The same numbers for the same seed.
-    pub(crate) fn new(seed: u64) -> Self {
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -17,13 +18,13 @@ impl Chance {
     }
 
     /// From 0 to below 1.
-    pub(crate) fn unit(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         // 32 bits are exact in a double.
         f64::from((self.next() >> 32) as u32) / (f64::from(u32::MAX) + 1.0)
     }
 
     /// From 0 to below `bound`.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
 }

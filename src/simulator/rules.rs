@@ -20,6 +20,8 @@ pub enum Rule {
     OneLineOneHome,
     /// The owner of a line is told of an event that came in elsewhere.
     NoteStrays,
+    /// Whoever joins a line behind an event that came in elsewhere is told that its owner may not have seen that.
+    TellOfUnseen,
     /// Only heads of lines are parked when a partition is taken over.
     ParkHeadsOnly,
     /// Whoever takes a partition over looks at what is in flight.
@@ -62,8 +64,6 @@ pub enum Rule {
     ShrinkBeforeTelling,
     /// Messages are acknowledged after the commit.
     AcknowledgeAfterCommit,
-    /// A batch stays as it is while its commit is in doubt.
-    DoubtKeepsTheBatch,
     /// After a lost answer, the store is asked whether the commit took place.
     AskWhenInDoubt,
     /// Results come in the order of the commits.
@@ -82,4 +82,49 @@ pub enum Rule {
     WaitUntilAlone,
     /// A lease is given back only when nothing is at work under it.
     DrainBeforeRelease,
+}
+
+impl Rule {
+    /// All of them.
+    pub const ALL: [Self; 39] = [
+        Self::Fence,
+        Self::SettleWhatIsInFlight,
+        Self::VoidLeavesNothing,
+        Self::StartWhatIsKnown,
+        Self::BeginAfterTheOneBefore,
+        Self::OneKeyOneEvent,
+        Self::OneLineOneHome,
+        Self::NoteStrays,
+        Self::TellOfUnseen,
+        Self::ParkHeadsOnly,
+        Self::AdoptWhatIsInFlight,
+        Self::ParkedSleepOn,
+        Self::OldTokensAreVoid,
+        Self::WaitUntilDue,
+        Self::RedrivenGoFirst,
+        Self::DecisionsNameTheirFailure,
+        Self::LettersNameTheirFailure,
+        Self::KeepUnpublished,
+        Self::ExpireWhatIsFinal,
+        Self::GoneIsGone,
+        Self::ClaimWhatWasSeen,
+        Self::ShareWhatIsLeft,
+        Self::WatchAWholeLease,
+        Self::CountFromBefore,
+        Self::DeadlineWithinLease,
+        Self::LookBeforeSending,
+        Self::LapsedIsNotSent,
+        Self::ClockGoesOnSuspended,
+        Self::ShrinkBeforeTelling,
+        Self::AcknowledgeAfterCommit,
+        Self::AskWhenInDoubt,
+        Self::ResultsInOrder,
+        Self::SweepOverdue,
+        Self::SweepParked,
+        Self::SweepLetters,
+        Self::SweepAdrift,
+        Self::ConfirmLetters,
+        Self::WaitUntilAlone,
+        Self::DrainBeforeRelease,
+    ];
 }

@@ -141,7 +141,7 @@ pub struct Store {
     pub commits: BTreeMap<Uuid, i64>,
     /// The next event's number.
     pub next_id: i64,
-    joined: u64,
+    pub(super) joined: u64,
 }
 
 impl Store {

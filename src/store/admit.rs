@@ -38,7 +38,7 @@ pub async fn mark_unstorable(
 ) -> Result<bool, sqlx::Error> {
     let mut any = false;
     for arrival in arrivals.filter(|arrival| arrival.unstorable.is_none()) {
-        let joins = Admission::Join { head: true, others_open: false, home: arrival.event.partition };
+        let joins = Admission::Join { head: true, others_open: false, home: arrival.event.partition, unseen: false };
         let decided = [Admitted { admission: joins, id: None }];
         let mut trial = connection.begin().await?;
         let tried = insert(&mut trial, &[&*arrival], &decided, &[0]).await;
@@ -165,8 +165,9 @@ async fn recorded_events(
 }
 
 type Lines = HashMap<Entity, Line>;
-/// An entity, the number that it waits for, and position and partition of the first of its open events.
-type LineRow = (String, Option<i64>, Option<i64>, Option<i32>);
+/// An entity, the number that it waits for, position and partition of the first of its open events, and whether the owner of
+/// its line has yet to look at one of them.
+type LineRow = (String, Option<i64>, Option<i64>, Option<i32>, bool);
 
 /// What is recorded of the arrivals' entities.
 async fn lines(connection: &mut PgConnection, arrivals: &[&Arrival], floors: &Floors) -> Result<Lines, sqlx::Error> {
@@ -183,10 +184,11 @@ async fn lines(connection: &mut PgConnection, arrivals: &[&Arrival], floors: &Fl
         .bind(ids)
         .fetch_all(&mut *connection)
         .await?;
-    for (entity, next, first_position, partition) in rows {
+    for (entity, next, first_position, partition, unseen) in rows {
         let line = lines.entry(entity.into()).or_default();
         line.next = next.map(Sequence);
         line.home = partition.map(Partition);
+        line.unseen = unseen;
         line.unnumbered_open = first_position.is_some_and(|position| position <= UNNUMBERED);
     }
     note_taken(connection, arrivals, &mut lines).await?;

@@ -130,7 +130,7 @@ fn describe(outcome: &Outcome) -> Described {
             let answer = Some(excerpt).filter(|text| !text.is_empty()).map(|text| printable(text));
             Described { status: Some(small(*status)), answer, error: None }
         }
-        Outcome::NoResponse(error) => Described { error: Some(printable(error)), ..Described::default() },
+        Outcome::NoResponse(error) => Described { error: Some(printable(&error.to_string())), ..Described::default() },
         Outcome::Unknown => {
             let error = "outcome unknown: the worker stopped or lost its lease during the attempt";
             Described { error: Some(error.into()), ..Described::default() }

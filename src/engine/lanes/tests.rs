@@ -1,4 +1,4 @@
-//! What each method of [`Lanes`] promises; that all of them together keep the order is shown in [`model`].
+//! What each method of [`Lanes`] promises; that all of them together keep the order is shown by the simulator.
 
 use std::sync::Arc;
 
@@ -8,8 +8,6 @@ use url::Url;
 
 use super::*;
 use crate::domain::event::{Host, Sequence};
-
-mod model;
 
 const BODIES: &[u8] = &[0; 2 * LINE_BYTES];
 

@@ -208,11 +208,11 @@ impl Store {
                 }
                 Admitted { admission, id: None }
             }
-            Admission::Join { head, home, others_open } => {
+            Admission::Join { head, home, others_open, unseen } => {
                 let home = if self.keeps(Rule::OneLineOneHome) { home } else { event.partition };
                 let id = EventId(self.next_id);
                 self.next_id += 1;
-                let joined = Admitted { admission: Admission::Join { head, others_open, home }, id: Some(id) };
+                let joined = Admitted { admission: Admission::Join { head, others_open, home, unseen }, id: Some(id) };
                 self.insert(id, arrival, line, &joined, now);
                 joined
             }
@@ -253,8 +253,16 @@ impl Store {
             next: self.sequences.get(entity).copied().map(Sequence),
             unnumbered_open: first.is_some_and(|(position, _)| *position <= UNNUMBERED),
             home: self.home(entity),
+            unseen: self.has_unseen(entity),
             taken: HashSet::new(),
         }
+    }
+
+    /// Whether an open event came in elsewhere that the owner of its line has not looked at.
+    fn has_unseen(&self, entity: &Entity) -> bool {
+        let home = self.home(entity);
+        self.keeps(Rule::TellOfUnseen)
+            && self.strays.values().any(|(partition, of)| of == entity && Some(*partition) == home)
     }
 
     fn line_has(&self, entity: &Entity, sequence: Sequence) -> bool {
