@@ -9,7 +9,7 @@ use http::HeaderMap;
 use super::broker::{Due, Message};
 use super::consuming::queue;
 use super::rules::Rule;
-use super::scenario::{Act, TROUBLE, below};
+use super::scenario::{Act, ENTITIES, TROUBLE, below};
 use super::store::Store;
 use super::world::{Happening, World};
 use crate::domain::event::{Event, EventId, Partition, Sequence};
@@ -20,6 +20,8 @@ impl World {
     pub(super) fn act(&mut self, act: Act) {
         match act {
             Act::Publish { entity, host, late } => self.produce(entity, host, late),
+            Act::Burst { host } => (0..ENTITIES).for_each(|entity| self.produce(entity, host, false)),
+            Act::SlowBroker { lasts } => self.broker.slow_until = self.now + lasts,
             Act::PublishAgain { which, other } => self.publish_again(which, other),
             Act::Crash { worker, back } => {
                 let slot = self.slot(worker);
@@ -46,7 +48,10 @@ impl World {
             }
             Act::RestartBroker { renumbers, disorders } => self.restart_broker(renumbers, disorders),
             Act::StoreDown { lasts } => self.store_down_until = self.now + lasts,
-            Act::SetClock { millis } => self.clock_set += millis,
+            Act::SetClock { millis } => {
+                self.clock_set += millis;
+                self.promises.forget_due();
+            }
             Act::Failover { behind } => self.fail_over(behind),
             Act::LoseTokens { lasts } => self.broker.loses_tokens_until = self.now + lasts,
             Act::DoubleTokens { lasts } => self.broker.doubles_tokens_until = self.now + lasts,

@@ -127,6 +127,7 @@ pub(super) struct Broker {
     pub(super) tags: u64,
     pub(super) loses_tokens_until: Duration,
     pub(super) doubles_tokens_until: Duration,
+    pub(super) slow_until: Duration,
 }
 
 impl Broker {
@@ -140,6 +141,7 @@ impl Broker {
             tags: 0,
             loses_tokens_until: Duration::ZERO,
             doubles_tokens_until: Duration::ZERO,
+            slow_until: Duration::ZERO,
         }
     }
 

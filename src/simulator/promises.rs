@@ -11,11 +11,15 @@ use super::store::Store;
 use super::world::Process;
 use crate::domain::event::{Entity, Event, EventId, Host, IdempotencyKey};
 use crate::domain::lifecycle::State;
+use crate::domain::operator::Decided;
 use crate::domain::verdict::Decision;
 use crate::engine::input::Adrift;
 use crate::store::position::{REDRIVEN, UNNUMBERED};
 use crate::writer::batch::Batch;
 use crate::writer::found::Found;
+
+/// How early a retry may begin.
+const PATIENCE: Duration = Duration::from_millis(25);
 
 /// A request that a receiver has open.
 struct Request {
@@ -40,6 +44,14 @@ pub(super) struct Promises {
     again: BTreeMap<EventId, u64>,
     /// Events that a receiver has answered with success.
     successes: BTreeMap<EventId, Duration>,
+    /// Keys whose delivery is recorded.
+    delivered: BTreeSet<IdempotencyKey>,
+    /// When the next attempt of an event may begin, by the store's clock.
+    due: BTreeMap<EventId, Duration>,
+    /// Letters that decisions of the next commit do not name: they are about an earlier failure.
+    not_meant: Vec<EventId>,
+    /// FAILED events that are about to be deleted, and have no letter.
+    unsaid: BTreeSet<IdempotencyKey>,
     /// Of each entity without numbers, the last message that was recorded.
     last_recorded: BTreeMap<Entity, u64>,
     recorded: BTreeSet<u64>,
@@ -62,6 +74,10 @@ impl Promises {
             sent: BTreeMap::new(),
             again: BTreeMap::new(),
             successes: BTreeMap::new(),
+            delivered: BTreeSet::new(),
+            due: BTreeMap::new(),
+            not_meant: Vec::new(),
+            unsaid: BTreeSet::new(),
             last_recorded: BTreeMap::new(),
             recorded: BTreeSet::new(),
             expired: BTreeSet::new(),
@@ -126,6 +142,9 @@ impl Promises {
         let is_excused = self.excused.contains(&entity);
         if !is_excused {
             self.check_order(store, (id, attempt), &entity, by);
+            if self.delivered.contains(&event.key) {
+                self.breaks(format!("once: {} is sent as event {id} after its delivery was recorded", event.key));
+            }
             let again = self.again.get(&id).copied().unwrap_or(0);
             if let Some(before) = self.sent.insert((id, again, attempt), now) {
                 self.breaks(format!("once: attempt {attempt} of event {id} was sent at {before:?} and at {now:?}"));
@@ -174,26 +193,53 @@ impl Promises {
         self.requests.retain(|request| request.by != (slot, run));
     }
 
+    /// A transaction is about to be committed: which of its decisions are about an earlier failure?
+    pub(super) fn committing(&mut self, store: &Store, batch: &Batch) {
+        let is_meant = |decided: &Decided| {
+            let failed = store.letters.get(&decided.id).map(|letter| letter.failed_us);
+            failed.is_none() || decided.failed_us.is_none() || failed == decided.failed_us
+        };
+        let operations = batch.operations.iter().filter(|(_, decided, _)| !is_meant(decided));
+        self.not_meant = operations.map(|(_, decided, _)| decided.id).collect();
+    }
+
     /// A transaction was committed: what it says is true.
-    pub(super) fn committed(&mut self, store: &Store, batch: &Batch, found: &Found) {
+    pub(super) fn committed(&mut self, (store, now): (&Store, Duration), batch: &Batch, found: &Found) {
         for settlement in batch.settlements() {
             let id = settlement.candidate.id;
             if !found.settled.contains(&id) {
                 continue;
             }
+            match settlement.decision {
+                Decision::Retry(delay) => drop(self.due.insert(id, now + delay)),
+                Decision::Deliver => drop(self.delivered.insert(settlement.candidate.event.key.clone())),
+                Decision::Withdraw(_) | Decision::Fail(_) | Decision::Hold(_) => {}
+            }
             if settlement.decision == Decision::Deliver && !self.successes.contains_key(&id) {
                 self.breaks(format!("honest: event {id} is DELIVERED, and no receiver has said so"));
             }
         }
+        for id in &found.started {
+            if let Some(due) = self.due.remove(id).filter(|due| *due > now + PATIENCE) {
+                self.breaks(format!("patient: event {id} is tried again at {now:?}, before {due:?}"));
+            }
+        }
         for (_, decided, _) in &batch.operations {
-            if store.open.get(&decided.id).is_some_and(|open| open.attempts == 0) {
-                *self.again.entry(decided.id).or_insert(0) += 1;
+            if store.letters.contains_key(&decided.id) {
+                // Nothing came of it.
+                continue;
+            }
+            *self.again.entry(decided.id).or_insert(0) += 1;
+            self.due.remove(&decided.id);
+            if self.not_meant.contains(&decided.id) {
+                self.breaks(format!("meant: {decided:?} was about an earlier failure, and was carried out"));
             }
         }
         for (number, arrival) in batch.numbered() {
             let redriven = found.admitted.get(&number).is_some_and(|admitted| admitted.id.is_none());
             if let Some(id) = store.keys.get(&arrival.event.key).filter(|_| redriven) {
                 *self.again.entry(*id).or_insert(0) += 1;
+                self.due.remove(id);
             }
         }
     }
@@ -215,12 +261,33 @@ impl Promises {
         }
     }
 
-    pub(super) fn expired(&mut self, gone: impl Iterator<Item = IdempotencyKey>) {
-        self.expired.extend(gone);
+    pub(super) fn expired(&mut self, store: &Store, gone: impl Iterator<Item = IdempotencyKey>) {
+        for key in gone {
+            if self.unsaid.contains(&key) && !store.keys.contains_key(&key) {
+                self.breaks(format!("nothing lost: {key} is FAILED, and was deleted before its letter was published"));
+            }
+            // From now on it is another event.
+            self.delivered.remove(&key);
+            self.expired.insert(key);
+        }
+    }
+
+    /// Events are about to be deleted: which of them have no letter yet?
+    pub(super) fn expiring(&mut self, store: &Store, broker: &Broker) {
+        let failed = store.finals.iter().filter(|(_, last)| last.state == State::Failed);
+        let has_letter = |id: &EventId| broker.letters.iter().any(|l| l.failure.is_some_and(|(of, _)| of == *id));
+        let unsaid = failed.filter(|(id, _)| !has_letter(id)).filter_map(|(id, _)| store.events.get(id));
+        self.unsaid = unsaid.map(|kept| kept.event.key.clone()).filter(|_| !self.forgets).collect();
+    }
+
+    /// What was due is due at another time now.
+    pub(super) fn forget_due(&mut self) {
+        self.due.clear();
     }
 
     /// The store forgets: of all entities that it has otherwise now, nothing is promised but that what is left goes on.
     pub(super) fn forget(&mut self, now: &Store, then: &Store) {
+        self.forget_due();
         for (id, kept) in &now.events {
             let is_same = then.events.contains_key(id)
                 && then.open.get(id) == now.open.get(id)
@@ -259,7 +326,8 @@ impl Promises {
                 continue;
             };
             let Some(last) = store.finals.get(id) else { continue };
-            let has_letter = letters().any(|letter| letter.failure.is_some_and(|(of, _)| of == *id));
+            let failure = store.letters.get(id).map(|letter| (*id, letter.failed_us));
+            let has_letter = letters().any(|letter| letter.failure.is_some() && letter.failure == failure);
             if last.state == State::Failed && !has_letter {
                 return Some(format!("event {id} of {entity} is FAILED without a letter"));
             }

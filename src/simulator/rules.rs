@@ -6,14 +6,8 @@
 pub enum Rule {
     /// A transaction is fenced: owner and epoch of all its partitions have to be the writer's.
     Fence,
-    /// A settlement is recorded only for the attempt that is in flight.
-    SettleWhatIsInFlight,
     /// What is void leaves no failed attempt and no dead letter.
     VoidLeavesNothing,
-    /// An attempt begins only if as many have begun as its worker thinks.
-    StartWhatIsKnown,
-    /// The next of a line begins only if the one before it became final in the same transaction.
-    BeginAfterTheOneBefore,
     /// A key is one execution.
     OneKeyOneEvent,
     /// A line is in one partition, whichever queue its events come by.
@@ -26,10 +20,6 @@ pub enum Rule {
     ParkHeadsOnly,
     /// Whoever takes a partition over looks at what is in flight.
     AdoptWhatIsInFlight,
-    /// Of parked events, a token wakes none.
-    ParkedSleepOn,
-    /// A token that names an earlier attempt is void.
-    OldTokensAreVoid,
     /// A retry is sent when it is due, and not before.
     WaitUntilDue,
     /// A redriven event comes before all that is still open.
@@ -40,8 +30,6 @@ pub enum Rule {
     LettersNameTheirFailure,
     /// An event whose letter is not published is kept.
     KeepUnpublished,
-    /// What is deleted at the end of its retention follows from what was final.
-    ExpireWhatIsFinal,
     /// A worker that was found to be gone gets nothing back.
     GoneIsGone,
     /// A partition is claimed only at the epoch that was seen.
@@ -86,26 +74,20 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 33] = [
         Self::Fence,
-        Self::SettleWhatIsInFlight,
         Self::VoidLeavesNothing,
-        Self::StartWhatIsKnown,
-        Self::BeginAfterTheOneBefore,
         Self::OneKeyOneEvent,
         Self::OneLineOneHome,
         Self::NoteStrays,
         Self::TellOfUnseen,
         Self::ParkHeadsOnly,
         Self::AdoptWhatIsInFlight,
-        Self::ParkedSleepOn,
-        Self::OldTokensAreVoid,
         Self::WaitUntilDue,
         Self::RedrivenGoFirst,
         Self::DecisionsNameTheirFailure,
         Self::LettersNameTheirFailure,
         Self::KeepUnpublished,
-        Self::ExpireWhatIsFinal,
         Self::GoneIsGone,
         Self::ClaimWhatWasSeen,
         Self::ShareWhatIsLeft,

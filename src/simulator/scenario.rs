@@ -56,6 +56,11 @@ pub enum Act {
         /// Entities with an odd number use numbers; this one is left out, so that there is a gap until it comes later.
         late: bool,
     },
+    /// Many events come at once, for all entities and one host.
+    Burst {
+        /// Of few.
+        host: usize,
+    },
     /// A producer publishes one of its events again.
     PublishAgain {
         /// Of those that were published.
@@ -113,6 +118,11 @@ pub enum Act {
         renumbers: bool,
         /// What was not acknowledged comes back in another order.
         disorders: bool,
+    },
+    /// The broker confirms nothing, and takes no letters from workers whose connection breaks meanwhile.
+    SlowBroker {
+        /// For this time.
+        lasts: Duration,
     },
     /// The store is not reached by anybody.
     StoreDown {
@@ -185,7 +195,7 @@ pub enum Mood {
 }
 
 /// Entities of a run.
-pub(super) const ENTITIES: usize = 6;
+pub(super) const ENTITIES: usize = 8;
 
 impl Scenario {
     /// The run of a seed.
@@ -209,7 +219,7 @@ impl Scenario {
             let (entity, host) = (below(chance, ENTITIES as u64), below(chance, 3));
             scenario.add(chance, Act::Publish { entity, host, late });
         }
-        for _ in 0..below(chance, 14) {
+        for _ in 0..below(chance, 16) {
             let act = act(chance);
             scenario.add(chance, act);
         }
@@ -245,7 +255,7 @@ fn act(chance: &mut Chance) -> Act {
     let short = |chance: &mut Chance| within(chance, Duration::from_millis(50), Duration::from_secs(3));
     let long = |chance: &mut Chance| within(chance, Duration::from_secs(1), Duration::from_secs(25));
     let worker = below(chance, 4);
-    match below(chance, 26) {
+    match below(chance, 31) {
         0 | 1 => Act::Crash { worker, back: short(chance) },
         2 => Act::Crash { worker, back: long(chance) },
         3 => Act::Pause { worker, lasts: short(chance) },
@@ -270,6 +280,8 @@ fn act(chance: &mut Chance) -> Act {
         22 => Act::SendBack { which: chance.below(64) },
         23 => Act::PublishAgain { which: chance.below(64), other: below(chance, 3) == 0 },
         24 => Act::Expire { after: short(chance) },
+        25..=28 => Act::Burst { host: below(chance, 3) },
+        29 => Act::SlowBroker { lasts: within(chance, Duration::from_secs(1), Duration::from_secs(8)) },
         _ => Act::Failover { behind: within(chance, Duration::from_millis(5), Duration::from_millis(800)) },
     }
 }

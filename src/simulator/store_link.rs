@@ -123,10 +123,11 @@ impl World {
             Request::Expire(after) => {
                 self.remember();
                 let now = self.store_now();
+                self.promises.expiring(&self.store, &self.broker);
                 let before: Vec<IdempotencyKey> = self.store.keys.keys().cloned().collect();
                 self.store.expire(after, 8, now);
                 let gone = before.into_iter().filter(|key| !self.store.keys.contains_key(key));
-                self.promises.expired(gone);
+                self.promises.expired(&self.store, gone);
             }
         }
     }
@@ -150,9 +151,10 @@ impl World {
         self.remember();
         let answer = match &worker.writing {
             Some(writing) if writing.number == number => {
+                self.promises.committing(&self.store, &writing.batch);
                 let applied = self.store.apply(worker.id, number, &writing.batch, now);
                 if let Ok(found) = &applied {
-                    self.promises.committed(&self.store, &writing.batch, found);
+                    self.promises.committed((&self.store, now), &writing.batch, found);
                 }
                 Some(applied)
             }

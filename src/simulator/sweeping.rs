@@ -46,7 +46,8 @@ impl World {
         let failed_us = letter.failed_us;
         let (partition, epoch) = (held.partition(), held.epoch());
         let confirms_first = self.keeps(Rule::ConfirmLetters);
-        let is_lost = self.slots[worker.slot].cut_until > self.now && self.chance.below(2) == 0;
+        let slow = self.broker.slow_until.saturating_sub(self.now);
+        let is_lost = !slow.is_zero() && self.chance.below(3) == 0;
         if !is_lost && let Some(kept) = self.store.events.get(&id) {
             let (key, event) = (kept.event.key.clone(), kept.event.clone());
             self.broker.letters.push(Published { key, failure: Some((id, failed_us)), event });
@@ -55,7 +56,7 @@ impl World {
             worker.letters_under_way.remove(&id);
             return;
         }
-        let latency = self.some(500, 5_000);
+        let latency = slow + self.some(500, 5_000);
         self.after(worker, latency, Timer::Confirmed(id, failed_us, partition, epoch));
     }
 

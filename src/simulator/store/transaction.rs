@@ -116,12 +116,11 @@ impl Store {
         for start in &batch.starts {
             let id = start.candidate.id;
             let after_it = start.after.is_none_or(|after| found.settled.contains(&after));
-            if found.started.contains(&id) || !(after_it || !self.keeps(Rule::BeginAfterTheOneBefore)) {
+            if found.started.contains(&id) || !after_it {
                 continue;
             }
-            let known_only = self.keeps(Rule::StartWhatIsKnown);
             let Some(open) = self.open.get_mut(&id) else { continue };
-            let is_known = open.attempts == start.candidate.attempts || !known_only;
+            let is_known = open.attempts == start.candidate.attempts;
             if let Some(state) = open.state.after(Change::Start).ok().filter(|_| is_known) {
                 (open.state, open.attempts) = (state, open.attempts + 1);
                 (open.changed, open.due, open.parked) = (now, None, false);
@@ -132,10 +131,7 @@ impl Store {
 
     fn is_in_flight(&self, settlement: &Settlement) -> bool {
         let row = self.open.get(&settlement.candidate.id);
-        row.is_some_and(|row| {
-            let is_this = row.state == State::InFlight && row.attempts == settlement.candidate.attempts;
-            is_this || !self.keeps(Rule::SettleWhatIsInFlight)
-        })
+        row.is_some_and(|row| row.state == State::InFlight && row.attempts == settlement.candidate.attempts)
     }
 
     /// Records events that go on waiting, what went wrong, and the outbox.
@@ -324,9 +320,7 @@ impl Store {
 
     fn wake(&self, token: Token, now: Duration) -> Option<Woken> {
         let open = self.open.get(&token.id)?;
-        let is_this = open.attempts == token.attempts || !self.keeps(Rule::OldTokensAreVoid);
-        let sleeps_on = open.parked && self.keeps(Rule::ParkedSleepOn);
-        if open.state != State::RetryWait || !is_this || sleeps_on {
+        if open.state != State::RetryWait || open.attempts != token.attempts || open.parked {
             return None;
         }
         let due = open.due?;
