@@ -140,7 +140,7 @@ impl<'a> Keeper<'a> {
             self.owned().iter().filter(|lease| lease.is_lost()).map(|l| (l.partition, l.epoch)).collect();
         self.lose(&fenced);
         self.membership.begin(clock::now());
-        while let Some(ask) = self.membership.next() {
+        while let Some(ask) = self.membership.next_ask() {
             self.step(connection, ask).await?;
         }
         Ok(())

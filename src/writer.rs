@@ -323,8 +323,7 @@ async fn apply(
     mut found: Found,
 ) -> Result<Option<Found>, sqlx::Error> {
     let settlements: Vec<&Settlement> = batch.settlements().collect();
-    found.settled.extend(opened.finished);
-    progress::settle(connection, &settlements, &mut found.settled).await?;
+    found.settled = progress::settle(connection, &settlements, opened.finished).await?;
     found.started.extend(opened.started);
     if !batch.admissions.is_empty() {
         let (numbers, arrivals): (Vec<usize>, Vec<&Arrival>) = batch.numbered().unzip();

@@ -64,6 +64,7 @@ impl<G: Grant> Leases<G> {
     }
 
     /// Whether a partition is ours.
+    #[must_use]
     pub fn has(&self, partition: Partition) -> bool {
         self.by_partition.contains_key(&partition)
     }

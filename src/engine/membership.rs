@@ -1,6 +1,6 @@
 //! The place of one worker among the others: which partitions it takes and gives up, and how large its part of the cap is.
 //!
-//! It asks for one thing at a time ([`Membership::next`]) and is told what came of it. What should be whose is computed by
+//! It asks for one thing at a time ([`Membership::next_ask`]) and is told what came of it. What should be whose is computed by
 //! [`shares`]; how long a lease holds, by [`lease`](crate::domain::lease).
 
 use std::collections::VecDeque;
@@ -182,7 +182,7 @@ impl<M: Copy + Eq + Hash> Membership<M> {
     }
 
     /// What is to be done next in this turn; none at its end, and then [`Self::rest`] says when the next one begins.
-    pub fn next(&mut self) -> Option<Ask<M>> {
+    pub fn next_ask(&mut self) -> Option<Ask<M>> {
         let gives_back_now = !matches!(self.asks.front(), Some(Ask::Renew)) && !self.is_renewing();
         if self.gives_back && gives_back_now {
             self.gives_back = false;

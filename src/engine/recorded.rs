@@ -41,22 +41,24 @@ impl<G: Grant> Engine<G> {
     }
 
     fn joined(&mut self, joined: Joined, arrival: Arrival<G::Proof>, bytes: usize) {
-        let Joined { candidate, head, others_open, unseen, begins } = joined;
+        let Joined { candidate, others_open, stands } = joined;
         let (host, entity) = (candidate.event.host.clone(), candidate.event.entity.clone());
-        if begins {
-            self.joined_and_begun(candidate, arrival.held, others_open, bytes);
-        } else if !self.leases.has(candidate.event.partition) {
+        match stands {
+            Stands::Begun => return self.joined_and_begun(candidate, arrival.held, others_open, bytes),
             // Its line is another worker's, which finds a note.
-            self.release(&host, arrival.place);
-        } else if !head {
+            _ if !self.leases.has(candidate.event.partition) => return self.release(&host, arrival.place),
             // Behind what only the store knows of, it has to be read with that.
-            if unseen {
+            Stands::Behind { unseen: true } => {
                 self.lanes.goes_on(&entity);
-            } else {
-                self.lanes.follower_admitted(candidate);
+                return self.release(&host, arrival.place);
             }
-            self.release(&host, arrival.place);
-        } else if arrival.place == Place::Store {
+            Stands::Behind { unseen: false } => {
+                self.lanes.follower_admitted(candidate);
+                return self.release(&host, arrival.place);
+            }
+            Stands::First => {}
+        }
+        if arrival.place == Place::Store {
             self.hosts.note_parked(&host);
             self.unpark_if_wanted(&host);
         } else if self.lanes.head_admitted(candidate, others_open, bytes) {
@@ -89,14 +91,19 @@ impl<G: Grant> Engine<G> {
 /// An arrival that has joined its line.
 struct Joined {
     candidate: Candidate,
-    /// Nothing of its entity has to become final before it.
-    head: bool,
     /// The entity had other open events.
     others_open: bool,
-    /// Something may be in front of it that we have not seen.
-    unseen: bool,
-    /// Its first attempt is recorded with it, and may be sent.
-    begins: bool,
+    stands: Stands,
+}
+
+/// Where it stands in its line.
+enum Stands {
+    /// Nothing of its entity has to become final before it, and its first attempt is recorded with it.
+    Begun,
+    /// Nothing of its entity has to become final before it.
+    First,
+    /// Others go first: also ones that we have not seen, perhaps.
+    Behind { unseen: bool },
 }
 
 fn joined<P>(arrival: &Arrival<P>, outcome: &Admitted) -> Option<Joined> {
@@ -109,5 +116,10 @@ fn joined<P>(arrival: &Arrival<P>, outcome: &Admitted) -> Option<Joined> {
         Arc::make_mut(&mut event).partition = home;
     }
     let candidate = Candidate { id, attempts: begins.into(), unknown: 0, event };
-    Some(Joined { candidate, head, others_open, unseen, begins })
+    let stands = match (begins, head) {
+        (true, _) => Stands::Begun,
+        (false, true) => Stands::First,
+        (false, false) => Stands::Behind { unseen },
+    };
+    Some(Joined { candidate, others_open, stands })
 }

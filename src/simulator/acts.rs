@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use url::Url;
 
 use super::broker::{Due, Message};
 use super::consuming::queue;
@@ -17,8 +18,8 @@ use crate::domain::lifecycle::State;
 use crate::domain::operator::{Decided, Verb};
 
 impl World {
-    pub(super) fn act(&mut self, act: Act) {
-        match act {
+    pub(super) fn act(&mut self, act: &Act) {
+        match *act {
             Act::Publish { entity, host, late } => self.produce(entity, host, late),
             Act::Burst { host } => (0..ENTITIES).for_each(|entity| self.produce(entity, host, false)),
             Act::SlowBroker { lasts } => self.broker.slow_until = self.now + lasts,
@@ -94,7 +95,7 @@ impl World {
             entity: format!("entity-{entity}").into(),
             partition: Partition(0),
             sequence: sequence.map(Sequence),
-            destination: self.promises.destination(&host),
+            destination: destination(&host),
             host: host.into(),
             content_type: None,
             content_encoding: None,
@@ -224,6 +225,11 @@ impl World {
         }
         self.agenda.enter(self.now + Duration::from_secs(10), Happening::Tend);
     }
+}
+
+/// A host's URL.
+fn destination(host: &str) -> Url {
+    Url::parse(&format!("http://{host}/")).expect("a host of a scenario makes a URL")
 }
 
 fn chosen(ids: &[EventId], which: u64) -> Option<EventId> {

@@ -11,6 +11,7 @@ use crate::domain::admission::Admission;
 use crate::domain::event::Partition;
 use crate::engine::command::{Admitted, Arrival, Place, Ticket};
 use crate::engine::input::Input;
+use crate::lease::Lease;
 
 /// Messages that the broker sends ahead.
 const PREFETCH: usize = 8;
@@ -37,7 +38,7 @@ impl World {
         self.close_consumers(worker, |partition| done.contains(&partition));
         let new: Vec<_> =
             worker.owned.iter().filter(|lease| !worker.consumers.contains_key(&lease.partition)).collect();
-        let new: Vec<_> = new.into_iter().filter_map(|lease| lease.hold()).collect();
+        let new: Vec<_> = new.into_iter().filter_map(Lease::hold).collect();
         for held in new {
             let (partition, epoch) = (held.partition(), held.epoch());
             worker.consumers.insert(partition, Consumer { held, is_open: false, unanswered: 0 });
@@ -150,7 +151,7 @@ impl World {
             }
         }
         worker.tickets.insert(ticket, Asked::Batch { partition, epoch, messages: messages.into() });
-        self.count_unanswered(worker, partition, 1);
+        Self::count_unanswered(worker, partition, 1);
         self.feed(worker, Input::Arrived { ticket, arrivals });
     }
 
@@ -163,13 +164,13 @@ impl World {
             Due::Operate(decided) => {
                 let ticket = worker.ticket();
                 worker.tickets.insert(ticket, Asked::Decision { partition, epoch, tag });
-                self.count_unanswered(worker, partition, 1);
+                Self::count_unanswered(worker, partition, 1);
                 self.feed(worker, Input::Operate(ticket, partition, decided));
             }
         }
     }
 
-    fn count_unanswered(&mut self, worker: &mut Worker, partition: Partition, by: isize) {
+    fn count_unanswered(worker: &mut Worker, partition: Partition, by: isize) {
         if let Some(consumer) = worker.consumers.get_mut(&partition) {
             consumer.unanswered = consumer.unanswered.saturating_add_signed(by);
         }
@@ -192,7 +193,7 @@ impl World {
         }
         if is_last {
             worker.tickets.remove(&ticket);
-            self.count_unanswered(worker, partition, -1);
+            Self::count_unanswered(worker, partition, -1);
         }
         self.wake_consumers();
     }
@@ -200,7 +201,7 @@ impl World {
     pub(super) fn operated(&mut self, worker: &mut Worker, ticket: Ticket) {
         if let Some(Asked::Decision { partition, epoch, tag }) = worker.tickets.remove(&ticket) {
             self.broker.due[queue(partition)].ack((worker.slot, worker.run, epoch), tag);
-            self.count_unanswered(worker, partition, -1);
+            Self::count_unanswered(worker, partition, -1);
             self.wake_consumers();
         }
     }

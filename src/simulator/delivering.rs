@@ -72,7 +72,7 @@ impl World {
 
     /// What a receiver answers, and how long that takes.
     fn receive(&mut self, host: &Host) -> (Option<u16>, Duration) {
-        let number = self.host_number(host);
+        let number = host_number(host);
         let (mood, until) = self.moods.get(number).copied().unwrap_or((Mood::Well, Duration::ZERO));
         let mood = if until > self.now { mood } else { Mood::Well };
         match mood {
@@ -88,10 +88,6 @@ impl World {
         }
     }
 
-    fn host_number(&self, host: &Host) -> usize {
-        host.as_str().trim_start_matches("host-").trim_end_matches(":80").parse().unwrap_or(0)
-    }
-
     /// An attempt has ended.
     pub(super) fn end(&mut self, worker: &mut Worker, number: u64, outcome: Option<Outcome>) {
         let Some(Sending { candidate, held, begun, .. }) = worker.attempts.remove(&number) else { return };
@@ -99,4 +95,8 @@ impl World {
         let took = begun.map(|(begun, _)| now.saturating_sub(begun));
         self.feed(worker, Input::Ended(vec![Ended { candidate, held, outcome, took }]));
     }
+}
+
+fn host_number(host: &Host) -> usize {
+    host.as_str().trim_start_matches("host-").trim_end_matches(":80").parse().unwrap_or(0)
 }

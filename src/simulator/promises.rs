@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use url::Url;
-
 use super::broker::{Broker, Message};
+use super::messages::Process;
 use super::scenario::Scenario;
 use super::store::Store;
-use super::world::Process;
 use crate::domain::event::{Entity, Event, EventId, Host, IdempotencyKey};
 use crate::domain::lifecycle::State;
 use crate::domain::operator::Decided;
@@ -108,12 +106,6 @@ impl Promises {
     pub(super) fn published_before(&self, which: u64) -> Option<Message> {
         let at = usize::try_from(which).unwrap_or(0) % self.published.len().max(1);
         self.published.get(at).cloned()
-    }
-
-    pub(super) fn destination(&self, host: &str) -> Url {
-        // Every host of a scenario makes one.
-        let parsed = Url::parse(&format!("http://{host}/"));
-        parsed.unwrap_or_else(|_| Url::from_directory_path("/").unwrap_or_else(|()| unreachable!("a path")))
     }
 
     /// **In order, as they arrived**, where nothing at the broker has changed that.

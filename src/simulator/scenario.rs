@@ -8,7 +8,7 @@ use crate::domain::admission::FirstSequence;
 use crate::proof::chance::Chance;
 
 /// Everything happens to the cluster before this; then nothing is in its way any more.
-pub(super) const TROUBLE: Duration = Duration::from_secs(60);
+pub(super) const TROUBLE: Duration = Duration::from_mins(1);
 
 /// A run.
 #[derive(Clone, Debug)]

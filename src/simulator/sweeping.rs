@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::broker::{Due, Published};
 use super::consuming::queue;
+use super::messages::{Request, Swept};
 use super::rules::Rule;
 use super::store::Letter;
-use super::store_link::{Request, Swept};
 use super::worker::Worker;
 use super::world::{Happening, Timer, World};
 use crate::domain::event::{EventId, Partition};

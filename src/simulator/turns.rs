@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use super::messages::{Member, Process, Request};
 use super::rules::Rule;
-use super::store_link::{Member, Request};
 use super::worker::{Turn, Worker};
-use super::world::{Happening, LEASE, Process, Timer, World};
+use super::world::{Happening, LEASE, Timer, World};
 use crate::domain::event::Partition;
 use crate::domain::lease::Look;
 use crate::engine::input::Input;
@@ -65,7 +65,7 @@ impl World {
 
     /// Does what the membership asks, up to a question to the store.
     fn drive(&mut self, worker: &mut Worker) {
-        while let Some(ask) = worker.membership.next() {
+        while let Some(ask) = worker.membership.next_ask() {
             match ask {
                 Ask::Lose(lost) => self.lose_leases(worker, &lost),
                 Ask::Lapse => worker.standing.lapse(),
@@ -79,7 +79,7 @@ impl World {
                     let begun = if self.keeps(Rule::ShrinkBeforeTelling) { worker.engine.most_begun() } else { 0 };
                     worker.membership.cap_set(cap, begun);
                 }
-                Ask::Close(partitions) => self.close_leases(worker, |partition| partitions.contains(&partition.0)),
+                Ask::Close(partitions) => Self::close_leases(worker, |partition| partitions.contains(&partition.0)),
                 ask => {
                     let request = Request::Member(worker.turns, ask);
                     return self.ask(worker, request);
@@ -128,7 +128,7 @@ impl World {
         self.feed(worker, Input::Leases(owned));
     }
 
-    pub(super) fn close_leases(&mut self, worker: &mut Worker, which: impl Fn(Partition) -> bool) {
+    pub(super) fn close_leases(worker: &mut Worker, which: impl Fn(Partition) -> bool) {
         for lease in worker.owned.iter().filter(|lease| !lease.is_closed() && which(lease.partition)) {
             lease.close();
             worker.closing.push(lease.clone());
@@ -168,7 +168,7 @@ impl World {
         worker.draining = true;
         self.feed(worker, Input::Stop { unsent });
         worker.membership.begin_to_leave();
-        self.close_leases(worker, |_| true);
+        Self::close_leases(worker, |_| true);
         self.look_now(worker);
     }
 

@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use super::agenda::{Agenda, Clock};
 use super::broker::{Broker, Due, Message};
+use super::messages::{Process, Reply, Request};
 use super::promises::Promises;
 use super::rules::Rule;
 use super::scenario::{Act, Mood, Scenario, TROUBLE, below, within};
 use super::store::Store;
-use super::store_link::{Reply, Request};
 use super::worker::Worker;
 use crate::domain::backoff::Backoff;
 use crate::domain::event::{EventId, Partition};
@@ -24,16 +24,13 @@ pub(super) const LEASE: Duration = Duration::from_secs(8);
 /// How long an attempt may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
 /// After the trouble, everything becomes final within this.
-const COMES_TO_REST: Duration = Duration::from_secs(240);
+const COMES_TO_REST: Duration = Duration::from_mins(4);
 /// The store's clock at the beginning.
 const STORE_CLOCK: Duration = Duration::from_secs(100_000);
 /// How long a standby may be behind.
 const BEHIND: Duration = Duration::from_secs(1);
 /// Slots for workers.
 const SLOTS: usize = 4;
-
-/// A process: its slot, and its number in that.
-pub(super) type Process = (usize, u64);
 
 /// What may happen.
 pub(super) enum Happening {
@@ -180,7 +177,7 @@ impl World {
 
     fn happen(&mut self, what: Happening) {
         match what {
-            Happening::Act(act) => self.act(act),
+            Happening::Act(act) => self.act(&act),
             Happening::Start(slot) => self.start(slot),
             Happening::At(process, timer) => self.reach(process, timer),
             Happening::Store(process, generation, request) => self.serve(process, generation, request),

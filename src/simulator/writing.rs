@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::messages::{Reply, Request};
 use super::rules::Rule;
-use super::store_link::{Reply, Request};
 use super::worker::{Worker, Writing};
 use super::world::{Timer, World};
 use crate::domain::volume::Volume;

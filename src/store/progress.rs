@@ -14,17 +14,17 @@ use crate::handoff::Settlement;
 const LONGEST_ERROR: usize = 1_024;
 
 /// Records of settlements what the opening has not: events that go on waiting, what went wrong, and the outbox of dead
-/// letters. `recorded` are the events whose settlement is recorded: those that are final already, and then also those that
-/// wait. Of any other, the store has it otherwise, and nothing is recorded: a letter about an event that is not FAILED would
-/// be a lie.
+/// letters. Gives the events whose settlement is recorded: those that are final already (`finished`), and those that wait. Any
+/// other, the store has otherwise, and nothing is recorded: a letter about an event that is not FAILED would be a lie.
 ///
 /// # Errors
 /// sqlx's.
 pub async fn settle(
     connection: &mut PgConnection,
     settled: &[&Settlement],
-    recorded: &mut HashSet<EventId>,
-) -> Result<(), sqlx::Error> {
+    finished: Vec<EventId>,
+) -> Result<HashSet<EventId>, sqlx::Error> {
+    let mut recorded: HashSet<EventId> = finished.into_iter().collect();
     let waiting: Vec<&Settlement> = settled.iter().copied().filter(|s| !s.frees_the_line()).collect();
     recorded.extend(keep_waiting(connection, &waiting).await?);
     let has_failed = |settlement: &&Settlement| {
@@ -32,7 +32,8 @@ pub async fn settle(
         attempt_failed && recorded.contains(&settlement.candidate.id)
     };
     let failures: Vec<&Settlement> = settled.iter().copied().filter(has_failed).collect();
-    record_failures(connection, &failures).await
+    record_failures(connection, &failures).await?;
+    Ok(recorded)
 }
 
 /// Records `RETRY_WAIT` with its time, and FAILED events that hold their line.

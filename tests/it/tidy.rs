@@ -28,6 +28,7 @@ fn may_import(room: &str) -> Option<&'static [&'static str]> {
         "config" | "engine" | "proof" => &["domain"],
         "lease" => &["clock", "domain", "engine"],
         "broker" => &["clock", "config", "domain", "reconnect", "telemetry"],
+        "simulator" => &["domain", "engine", "handoff", "lease", "proof", "store", "writer"],
         "store" => &["config", "domain", "engine", "handoff", "lease"],
         "handoff" => &["domain", "engine", "lease"],
         "commands" => &["broker", "clock", "config", "domain", "proof", "reconnect", "store", "telemetry"],

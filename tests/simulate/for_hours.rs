@@ -1,9 +1,10 @@
 //! `onceward-sim`: lives through one simulated cluster after the other, and prints the first history that breaks a promise,
 //! as short as it can be made.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
+use onceward::clock;
 use onceward::simulator::rules::Rule;
 use onceward::simulator::scenario::Scenario;
 use onceward::simulator::shrink::shrink;
@@ -43,9 +44,9 @@ fn main() -> Result<(), String> {
         rule.ok_or_else(|| format!("there is no rule {name}: --rules names them"))
     };
     let without = args.without.map(named).transpose()?;
-    let began = Instant::now();
+    let began = clock::now();
     let (mut clusters, mut steps, mut time) = (0_u64, 0, Duration::ZERO);
-    while clusters < args.seeds && began.elapsed().as_secs_f64() < args.minutes * 60.0 {
+    while clusters < args.seeds && clock::now().saturating_sub(began).as_secs_f64() < args.minutes * 60.0 {
         let scenario = Scenario { without, ..Scenario::of(args.seed + clusters) };
         let Run { steps: taken, time: passed, broken } = run(&scenario);
         (clusters, steps, time) = (clusters + 1, steps + taken, time + passed);
@@ -55,7 +56,7 @@ fn main() -> Result<(), String> {
             return Err(format!("a promise was broken by cluster {clusters}"));
         }
     }
-    let took = began.elapsed().as_secs_f64();
+    let took = clock::now().saturating_sub(began).as_secs_f64();
     println!(
         "{clusters} clusters, {steps} steps in {took:.1} s ({:.0} a second), {:.1} hours of their time: every promise was kept",
         f64::from(u32::try_from(steps).unwrap_or(u32::MAX)) / took,

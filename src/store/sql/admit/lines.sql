@@ -1,6 +1,6 @@
--- Of the entities $1: the number that each waits for, the first of its open events, and whether the owner of its line has yet
--- to look at one that came in elsewhere. Their lines go on behind the positions $3 and numbers $4; $2 is the position of what
--- was redriven.
+-- Of the entities $1: the number that each waits for, the first of its open events, and whether the owner of its line
+-- has yet to look at one that came in elsewhere. Their lines go on behind the positions $3 and numbers $4; $2 is the
+-- position of what was redriven.
 select
   a.entity,
   s.next_sequence,

@@ -1,6 +1,7 @@
--- Opens a transaction of member $2, number $3: the fence on the partitions $1, locks on the lines of the entities $4, the
--- attempts $6 of the events $5 that end in the final states $7, and the attempts that begin ($9: their events, $10: attempts
--- begun so far, $11: none, or the event that has to become final with it). $8 is the position of what has no number.
+-- Opens a transaction of member $2, number $3: the fence on the partitions $1, locks on the lines of the entities $4,
+-- the attempts $6 of the events $5 that end in the final states $7, and the attempts that begin ($9: their events,
+-- $10: attempts begun so far, $11: none, or the event that has to become final with it). $8 is the position of what
+-- has no number.
 with numbered as (
   -- Tells a worker that lost the connection whether the transaction was committed.
   insert into writer_commit (member, number) values ($2, $3)
@@ -11,9 +12,9 @@ leases as (
   select id, owner, epoch from partition where id = any($1) order by id for share
 ),
 locks as (
-  -- Another worker may be about to open a line for one of these entities, or to empty the one that it has elsewhere. In one
-  -- order, so that no two workers wait for each other; what a line holds is looked at by a later statement, which sees what
-  -- was committed before.
+  -- Another worker may be about to open a line for one of these entities, or to empty the one that it has elsewhere. In
+  -- one order, so that no two workers wait for each other; what a line holds is looked at by a later statement, which
+  -- sees what was committed before.
   select pg_advisory_xact_lock(line)
   from (
     select distinct hashtextextended(entity, 0) as line
