@@ -1,11 +1,21 @@
 //! Rules that can be left out, to see that the simulator would notice.
 
-/// A rule of the system. Where the simulator plays the part of a shell or of the store, it keeps these, but for one that a run
-/// is told to leave out.
+/// A rule of the system. Where the simulator plays the part of a shell or of the store, it keeps these, but for one that it is
+/// told to leave out. Some are missed by the promises, and the others where the model is held against the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rule {
     /// A transaction is fenced: owner and epoch of all its partitions have to be the writer's.
     Fence,
+    /// A settlement is recorded only for the attempt that is in flight.
+    SettleWhatIsInFlight,
+    /// An attempt begins only if as many have begun as its worker thinks.
+    StartWhatIsKnown,
+    /// The next of a line begins only if the one before it became final in the same transaction.
+    BeginAfterTheOneBefore,
+    /// Of parked events, a token wakes none.
+    ParkedSleepOn,
+    /// A token that names an earlier attempt is void.
+    OldTokensAreVoid,
     /// What is void leaves no failed attempt and no dead letter.
     VoidLeavesNothing,
     /// A key is one execution.
@@ -74,8 +84,13 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 38] = [
         Self::Fence,
+        Self::SettleWhatIsInFlight,
+        Self::StartWhatIsKnown,
+        Self::BeginAfterTheOneBefore,
+        Self::ParkedSleepOn,
+        Self::OldTokensAreVoid,
         Self::VoidLeavesNothing,
         Self::OneKeyOneEvent,
         Self::OneLineOneHome,

@@ -70,9 +70,9 @@ pub async fn admit(
         Keys::LookUp => recorded_events(connection, arrivals).await?,
         Keys::TakeAsNew => HashMap::new(),
     };
+    redrive_sent_back(connection, arrivals, &recorded, first).await?;
     let mut lines = lines(connection, arrivals, floors).await?;
     let mut decided: Vec<Admitted> = Vec::with_capacity(arrivals.len());
-    let mut redriven = Vec::new();
     for arrival in arrivals {
         let event = &arrival.event;
         let line = lines.entry(event.entity.clone()).or_default();
@@ -86,7 +86,6 @@ pub async fn admit(
             recorded.insert(event.key.clone(), (None, joined));
         }
         if let (Admission::Redrive, Some((Some(id), _))) = (&admission, known) {
-            redriven.push(id);
             // Another one in the same transaction finds it open.
             recorded.insert(event.key.clone(), (Some(id), Recorded { digest: arrival.digest, has_failed: false }));
         }
@@ -98,9 +97,6 @@ pub async fn admit(
     if keys == Keys::TakeAsNew && decided.iter().zip(arrivals).any(is_by_rule) {
         // A duplicate of something that is over is none of these.
         return Ok(Err(Collision));
-    }
-    for id in redriven {
-        operator::redrive(connection, id).await?;
     }
     let joining: Vec<usize> =
         (0..decided.len()).filter(|&i| matches!(decided[i].admission, Admission::Join { .. })).collect();
@@ -149,11 +145,30 @@ fn newcomer(arrival: &Arrival) -> Newcomer {
     }
 }
 
-/// What is recorded under the arrivals' keys, and its number if that was so before this transaction.
-async fn recorded_events(
+/// What is recorded under keys, and its number if that was so before this transaction.
+type ByKey = HashMap<IdempotencyKey, (Option<EventId>, Recorded)>;
+
+/// Redrives events that have failed and whose dead letters come in. This is done before the lines are looked at: an event that
+/// comes in with such a letter joins the line that is opened here, and goes behind what is redriven.
+async fn redrive_sent_back(
     connection: &mut PgConnection,
     arrivals: &[&Arrival],
-) -> Result<HashMap<IdempotencyKey, (Option<EventId>, Recorded)>, sqlx::Error> {
+    recorded: &ByKey,
+    first: FirstSequence,
+) -> Result<(), sqlx::Error> {
+    for arrival in arrivals.iter().filter(|arrival| arrival.unstorable.is_none()) {
+        let Some((Some(id), known)) = recorded.get(&arrival.event.key).copied() else { continue };
+        // Of what is recorded, the line has no say in it.
+        let admission = admission::admit(&mut Line::default(), Some(known), newcomer(arrival), first);
+        if admission == Admission::Redrive {
+            operator::redrive(connection, id).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What is recorded under the arrivals' keys.
+async fn recorded_events(connection: &mut PgConnection, arrivals: &[&Arrival]) -> Result<ByKey, sqlx::Error> {
     let keys: Vec<&str> = arrivals.iter().map(|arrival| arrival.event.key.as_str()).collect();
     let rows: Vec<(i64, String, Vec<u8>, bool)> =
         sqlx::query_as(sql::RECORDED_EVENTS).bind(keys).fetch_all(connection).await?;

@@ -29,15 +29,15 @@ pub async fn carry_out(connection: &mut PgConnection, decided: &Decided) -> Resu
 /// # Errors
 /// sqlx's.
 pub async fn redrive(connection: &mut PgConnection, id: EventId) -> Result<(), sqlx::Error> {
-    let held = sqlx::query(sql::REDRIVE_HELD).bind(id.0).execute(&mut *connection).await?.rows_affected();
+    let held = sqlx::query(sql::REDRIVE_HELD).bind(id.0).fetch_optional(&mut *connection).await?.is_some();
     let destination: Option<(String,)> =
         sqlx::query_as(sql::LOCK_LINE).bind(id.0).fetch_optional(&mut *connection).await?;
     let host = destination.and_then(|(destination,)| Some(host_of(&Url::parse(&destination).ok()?)));
     let passed = match host {
         Some(host) => open_again(connection, id, &host).await?,
-        None => 0,
+        None => false,
     };
-    if held + passed > 0 {
+    if held || passed {
         for statement in [sql::FORGET_ATTEMPTS, sql::FORGET_DEAD_LETTER] {
             sqlx::query(statement).bind(id.0).execute(&mut *connection).await?;
         }
@@ -45,10 +45,10 @@ pub async fn redrive(connection: &mut PgConnection, id: EventId) -> Result<(), s
     Ok(())
 }
 
-/// Opens an event that was final. Nothing if its retention has ended in the meantime.
-async fn open_again(connection: &mut PgConnection, id: EventId, host: &Host) -> Result<u64, sqlx::Error> {
-    let opened = sqlx::query(sql::OPEN_AGAIN).bind(id.0).bind(REDRIVEN).bind(host.as_str()).execute(connection).await?;
-    Ok(opened.rows_affected())
+/// Opens an event that was final. It is not if its retention has ended in the meantime.
+async fn open_again(connection: &mut PgConnection, id: EventId, host: &Host) -> Result<bool, sqlx::Error> {
+    let opened = sqlx::query(sql::OPEN_AGAIN).bind(id.0).bind(REDRIVEN).bind(host.as_str());
+    Ok(opened.fetch_optional(connection).await?.is_some())
 }
 
 async fn skip(connection: &mut PgConnection, id: EventId) -> Result<(), sqlx::Error> {

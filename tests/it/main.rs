@@ -27,6 +27,7 @@ mod kubernetes;
 mod letters;
 mod memory;
 mod metrics;
+mod model;
 mod once;
 mod operator;
 mod order;

@@ -44,13 +44,15 @@ impl Store {
         for (id, open) in self.open.iter().filter(|(_, open)| partitions.contains(&open.partition)) {
             let is_first = || self.lines.get(&open.entity).and_then(BTreeSet::first) == Some(&(open.position, *id));
             let suspicion = match open.state {
-                _ if !self.events.contains_key(id) => Suspicion::Orphan,
-                State::InFlight => Suspicion::InFlight,
-                State::Pending if !open.parked && is_first() => Suspicion::Ready,
-                _ => continue,
+                State::InFlight => Some(Suspicion::InFlight),
+                State::Pending if !open.parked && is_first() => Some(Suspicion::Ready),
+                _ => None,
             };
-            let (partition, entity, attempts) = (open.partition, open.entity.clone(), open.attempts);
-            suspects.push(Suspect { id: *id, partition, entity, attempts, suspicion });
+            let is_gone = !self.events.contains_key(id);
+            for suspicion in suspicion.into_iter().chain(is_gone.then_some(Suspicion::Orphan)) {
+                let (partition, entity, attempts) = (open.partition, open.entity.clone(), open.attempts);
+                suspects.push(Suspect { id: *id, partition, entity, attempts, suspicion });
+            }
         }
         suspects
     }
@@ -84,7 +86,7 @@ impl Store {
         }
     }
 
-    /// Deletes events that are final for longer than `retention`. A letter that the broker has not confirmed keeps its event.
+    /// Deletes events that are final for longer than `retention`, and gives their number. A letter that the broker has not confirmed keeps its event.
     pub fn expire(&mut self, retention: Duration, limit: usize, now: Duration) -> usize {
         let keeps_unpublished = self.keeps(Rule::KeepUnpublished);
         let expired = self.finals.iter().filter(|(id, last)| {
@@ -92,10 +94,11 @@ impl Store {
             last.finished + retention < now && (is_published || !keeps_unpublished)
         });
         let expired: Vec<EventId> = expired.map(|(id, _)| *id).take(limit).collect();
-        for id in &expired {
-            self.forget(*id);
+        let were = self.events.len();
+        for id in expired {
+            self.forget(id);
         }
-        expired.len()
+        were - self.events.len()
     }
 
     /// Takes an event away with all that belongs to it.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Final, Kept, Letter, Open, Rule, Store};
 use crate::domain::admission::{Admission, Line, Newcomer, Recorded, admit};
 use crate::domain::candidate::{Candidate, Token};
-use crate::domain::event::{Entity, EventId, Host, Partition, Sequence};
+use crate::domain::event::{Entity, EventId, Host, IdempotencyKey, Partition, Sequence};
 use crate::domain::lease::is_current;
 use crate::domain::lifecycle::{Change, State};
 use crate::domain::operator::{Decided, Verb};
@@ -30,6 +30,9 @@ const SLACK: Duration = Duration::from_millis(20);
 /// Hosts that one takeover names.
 const HOSTS: usize = 100;
 
+/// What is recorded under keys.
+type ByKey = BTreeMap<IdempotencyKey, Recorded>;
+
 impl Store {
     /// Carries out commands in one transaction, as the writer would; gives what the engine is told. None if the transaction
     /// is fenced. For a test that holds this model against the real store.
@@ -37,6 +40,23 @@ impl Store {
         let (batch, _) = Batch::gather(commands, Volume::new(Duration::from_secs(1)));
         let found = self.apply(member, number, &batch, now).ok()?;
         Some(report(batch, found))
+    }
+
+    /// The same once more after a transaction was fenced, without what is under a lease that was marked as lost.
+    pub fn commit_the_rest(
+        &mut self,
+        member: Uuid,
+        number: i64,
+        commands: Vec<Command>,
+        now: Duration,
+    ) -> Vec<Written> {
+        let (mut batch, _) = Batch::gather(commands, Volume::new(Duration::from_secs(1)));
+        let mut written = batch.drop_lost();
+        let is_ours = batch.held().next().is_some();
+        let found =
+            if is_ours { self.apply(member, number, &batch, now).unwrap_or_default() } else { Found::default() };
+        written.extend(report(batch, found));
+        written
     }
 
     /// One transaction. Nothing happens if any lease of it is another's: gives those.
@@ -79,7 +99,7 @@ impl Store {
         }
         let entities: BTreeSet<&Entity> = batch.fronts.iter().map(|(entity, _)| entity).collect();
         found.fronts = entities.into_iter().map(|entity| self.front(entity)).collect();
-        found.woken = batch.wakes.iter().filter_map(|(token, _)| self.wake(*token, now)).collect();
+        found.woken = self.wake_all(batch.wakes.iter().map(|(token, _)| *token), now);
         for (host, limit, held) in &batch.unparks {
             let events = self.unpark(&partitions(held), host, *limit);
             let more = !events.is_empty();
@@ -116,11 +136,12 @@ impl Store {
         for start in &batch.starts {
             let id = start.candidate.id;
             let after_it = start.after.is_none_or(|after| found.settled.contains(&after));
-            if found.started.contains(&id) || !after_it {
+            if found.started.contains(&id) || (!after_it && self.keeps(Rule::BeginAfterTheOneBefore)) {
                 continue;
             }
+            let known_only = self.keeps(Rule::StartWhatIsKnown);
             let Some(open) = self.open.get_mut(&id) else { continue };
-            let is_known = open.attempts == start.candidate.attempts;
+            let is_known = open.attempts == start.candidate.attempts || !known_only;
             if let Some(state) = open.state.after(Change::Start).ok().filter(|_| is_known) {
                 (open.state, open.attempts) = (state, open.attempts + 1);
                 (open.changed, open.due, open.parked) = (now, None, false);
@@ -131,7 +152,10 @@ impl Store {
 
     fn is_in_flight(&self, settlement: &Settlement) -> bool {
         let row = self.open.get(&settlement.candidate.id);
-        row.is_some_and(|row| row.state == State::InFlight && row.attempts == settlement.candidate.attempts)
+        row.is_some_and(|row| {
+            let is_this = row.state == State::InFlight && row.attempts == settlement.candidate.attempts;
+            is_this || !self.keeps(Rule::SettleWhatIsInFlight)
+        })
     }
 
     /// Records events that go on waiting, what went wrong, and the outbox.
@@ -146,7 +170,7 @@ impl Store {
             open.due = match settlement.decision {
                 Decision::Retry(delay) => Some(now + delay),
                 Decision::Withdraw(delay) => {
-                    open.attempts -= 1;
+                    open.attempts = open.attempts.saturating_sub(1);
                     Some(now + delay)
                 }
                 Decision::Deliver | Decision::Fail(_) | Decision::Hold(_) => None,
@@ -169,8 +193,23 @@ impl Store {
         }
     }
 
-    /// Decides on arrivals, in their order, and records those that join.
+    /// Decides on arrivals, in their order, and records those that join. Before that, it opens what is sent back.
     fn admit(&mut self, arrivals: &[(usize, &Arrival)], found: &mut Found, now: Duration) {
+        let mut recorded = ByKey::new();
+        for key in arrivals.iter().map(|(_, arrival)| &arrival.event.key) {
+            let id = self.keys.get(key).copied().filter(|_| self.keeps(Rule::OneKeyOneEvent));
+            recorded.extend(id.and_then(|id| Some((key.clone(), self.recorded(id)?))));
+        }
+        for (_, arrival) in arrivals.iter().filter(|(_, arrival)| arrival.unstorable.is_none()) {
+            let known = recorded.get(&arrival.event.key).copied();
+            let id = self.keys.get(&arrival.event.key).copied();
+            let is_sent_back = known.is_some_and(|known| {
+                admit(&mut Line::default(), Some(known), newcomer(arrival), self.first) == Admission::Redrive
+            });
+            if let Some(id) = id.filter(|_| is_sent_back) {
+                self.redrive(id, now);
+            }
+        }
         let mut lines: BTreeMap<Entity, Line> = BTreeMap::new();
         for (_, arrival) in arrivals {
             let entity = &arrival.event.entity;
@@ -179,31 +218,22 @@ impl Store {
         }
         for (number, arrival) in arrivals {
             let line = lines.entry(arrival.event.entity.clone()).or_default();
-            let admitted = self.admit_one(line, arrival, now);
+            let admitted = self.admit_one(line, arrival, &mut recorded, now);
             found.admitted.insert(*number, admitted);
         }
     }
 
-    fn admit_one(&mut self, line: &mut Line, arrival: &Arrival, now: Duration) -> Admitted {
+    fn admit_one(&mut self, line: &mut Line, arrival: &Arrival, recorded: &mut ByKey, now: Duration) -> Admitted {
         let event = &arrival.event;
-        let known = self.keys.get(&event.key).copied().filter(|_| self.keeps(Rule::OneKeyOneEvent));
-        let newcomer = Newcomer {
-            sequence: event.sequence,
-            digest: arrival.digest,
-            came_by: event.partition,
-            is_sent_back: event.is_sent_back,
-        };
+        let known = recorded.get(&event.key).copied();
         let admission = match &arrival.unstorable {
             Some(why) => Admission::Reject(Poison::Unstorable(why.clone())),
-            None => admit(line, known.and_then(|id| self.recorded(id)), newcomer, self.first),
+            None => admit(line, known, newcomer(arrival), self.first),
         };
+        if matches!(admission, Admission::Redrive | Admission::Join { .. }) && self.keeps(Rule::OneKeyOneEvent) {
+            recorded.insert(event.key.clone(), Recorded { digest: arrival.digest, has_failed: false });
+        }
         match admission {
-            Admission::Redrive => {
-                if let Some(id) = known {
-                    self.redrive(id, now);
-                }
-                Admitted { admission, id: None }
-            }
             Admission::Join { head, home, others_open, unseen } => {
                 let home = if self.keeps(Rule::OneLineOneHome) { home } else { event.partition };
                 let id = EventId(self.next_id);
@@ -300,27 +330,41 @@ impl Store {
     fn front(&self, entity: &Entity) -> Front {
         let line: Vec<(i64, EventId)> = self.lines.get(entity).into_iter().flatten().copied().collect();
         let most = usize::try_from(LINE_READ).unwrap_or(usize::MAX);
-        let (mut events, mut bytes, mut read, mut goes_on) = (Vec::new(), 0, 0, true);
-        let mut expected = self.sequences.get(entity).copied();
+        let (mut bytes, mut rows) = (0, Vec::new());
         for (place, (position, id)) in line.iter().enumerate().take(most) {
             if place > 0 && bytes >= LINE_READ_BYTES {
                 break;
             }
-            read += 1;
             bytes += self.events.get(id).map_or(0, |kept| kept.event.body.len());
-            let is_numbered = *position > UNNUMBERED;
-            let is_pending = self.open.get(id).is_some_and(|open| open.state == State::Pending);
-            goes_on &= is_pending && (!is_numbered || Some(*position) == expected);
-            expected = if is_numbered { Some(position.saturating_add(1)) } else { expected };
-            events.extend(self.candidate(*id).filter(|_| goes_on));
+            // One whose event is gone is not read.
+            if let Some(event) = self.candidate(*id) {
+                rows.push((*position, event, line.len() > place + 1));
+            }
         }
-        let more = read > events.len() || line.len() > read;
-        Front { entity: entity.clone(), events, more }
+        let goes_on = rows.last().is_some_and(|(.., goes_on)| *goes_on);
+        let (read, mut expected) = (rows.len(), self.sequences.get(entity).copied());
+        let in_turn = |(position, event, _): &(i64, Candidate, bool)| {
+            let is_numbered = *position > UNNUMBERED;
+            let in_turn = !is_numbered || Some(*position) == expected;
+            expected = if is_numbered { Some(position.saturating_add(1)) } else { expected };
+            in_turn && self.open.get(&event.id).is_some_and(|open| open.state == State::Pending)
+        };
+        let events: Vec<Candidate> = rows.into_iter().take_while(in_turn).map(|(_, event, _)| event).collect();
+        Front { entity: entity.clone(), more: read > events.len() || goes_on, events }
+    }
+
+    /// Each event that is due is found once, however many tokens name it.
+    fn wake_all(&self, tokens: impl Iterator<Item = Token>, now: Duration) -> Vec<Woken> {
+        let mut due = HashSet::new();
+        let woken = tokens.filter_map(|token| self.wake(token, now));
+        woken.filter(|woken| !matches!(woken, Woken::Due { event, .. } if !due.insert(event.id))).collect()
     }
 
     fn wake(&self, token: Token, now: Duration) -> Option<Woken> {
         let open = self.open.get(&token.id)?;
-        if open.state != State::RetryWait || open.attempts != token.attempts || open.parked {
+        let is_this = open.attempts == token.attempts || !self.keeps(Rule::OldTokensAreVoid);
+        let sleeps_on = open.parked && self.keeps(Rule::ParkedSleepOn);
+        if open.state != State::RetryWait || !is_this || sleeps_on {
             return None;
         }
         let due = open.due?;
@@ -353,14 +397,25 @@ impl Store {
         });
         let ready = ready.collect();
         let gone: Vec<EventId> = of_kind(Suspicion::Orphan).filter(|id| !self.events.contains_key(id)).collect();
-        let mut orphans = Vec::new();
-        for id in gone {
-            if let Some(open) = self.remove_open(id) {
-                self.advance(&open);
-                orphans.push((id, open.entity));
-            }
-        }
+        let mut removed: Vec<(EventId, Open)> =
+            gone.into_iter().filter_map(|id| Some((id, self.remove_open(id)?))).collect();
+        removed.sort_unstable_by_key(|(_, open)| open.position);
+        let orphan = |(id, open): (EventId, Open)| {
+            self.advance(&open);
+            (id, open.entity)
+        };
+        let orphans = removed.into_iter().map(orphan).collect();
         Confirmed { in_flight, ready, orphans }
+    }
+}
+
+fn newcomer(arrival: &Arrival) -> Newcomer {
+    let event = &arrival.event;
+    Newcomer {
+        sequence: event.sequence,
+        digest: arrival.digest,
+        came_by: event.partition,
+        is_sent_back: event.is_sent_back,
     }
 }
 

@@ -8,12 +8,21 @@ with gone as (
 ),
 advanced as (
   update entity_sequence s
-  set next_sequence = g.position + 1
-  from gone g
+  set next_sequence = r.last + 1
+  from (
+    -- Numbers that follow one another are as far from their places among all that is gone of the line. It goes on
+    -- behind those that begin with the number it waits for.
+    select entity, min(position) as first, max(position) as last
+    from (
+      select entity, position, position - row_number() over (partition by entity order by position) as run
+      from gone
+      where position > $2
+    ) numbered
+    group by entity, run
+  ) r
   -- Says the same as the join: this is what only the primary key is good for.
   where s.entity = any(array(select entity from gone))
-    and g.position <> $2
-    and s.entity = g.entity
-    and s.next_sequence = g.position
+    and s.entity = r.entity
+    and s.next_sequence = r.first
 )
 select event_id, entity from gone

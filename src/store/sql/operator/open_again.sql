@@ -18,7 +18,11 @@ opened as (
   from again a
   join event e on e.id = a.event_id
   returning event_id, partition, entity
+),
+noted as (
+  insert into stray (event_id, partition, entity)
+  select event_id, partition, entity from opened
+  -- Nobody may have taken the note of before.
+  on conflict do nothing
 )
-insert into stray (event_id, partition, entity)
-select event_id, partition, entity from opened
-on conflict do nothing
+select event_id from opened

@@ -5,7 +5,11 @@ with again as (
   where event_id = $1
     and state = 'FAILED'
   returning event_id, partition, entity
+),
+noted as (
+  insert into stray (event_id, partition, entity)
+  select event_id, partition, entity from again
+  -- Nobody may have taken the note of before.
+  on conflict do nothing
 )
-insert into stray (event_id, partition, entity)
-select event_id, partition, entity from again
-on conflict do nothing
+select event_id from again
