@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 pub use self::carry_out::Loads;
@@ -99,6 +100,9 @@ pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
     };
     let to_writer = dispatch.to_writer.clone();
     let mut show = tokio::time::interval(SHOW_LOADS);
+    let mut look = tokio::time::interval(LOOK_AGAIN);
+    show.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ends = Vec::new();
     loop {
         dispatch.send_commands();
@@ -118,14 +122,14 @@ pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
                 dispatch.set_cap(cap, holds).await;
                 continue;
             }
-            Some(arrived) = arrived.recv(), if has_room => dispatch.tickets.arrived(arrived),
-            Some(notice) = notices.recv(), if has_room => dispatch.tickets.noticed(notice),
-            () = tokio::time::sleep(LOOK_AGAIN), if dispatch.look_again => Input::Look,
+            _ = look.tick(), if dispatch.look_again => Input::Look,
             _ = show.tick() => {
                 dispatch.loads.show(&dispatch.engine);
                 continue;
             }
-            else => break,
+            Some(notice) = notices.recv(), if has_room => dispatch.tickets.noticed(notice),
+            // Last: what is on its way goes first.
+            Some(arrived) = arrived.recv(), if has_room => dispatch.tickets.arrived(arrived),
         };
         dispatch.handle(input).await;
     }
@@ -193,6 +197,8 @@ impl Dispatch {
             };
             self.handle(input).await;
         }
+        // Whoever sets it now is told that nothing is begun.
+        drop(cap);
         let Self { mut engine, to_writer: last, wakes, dead_letters, mut tickets, .. } = self;
         drop((to_writer, last));
         while let Some(results) = written.recv().await {

@@ -1,7 +1,7 @@
 //! The rules, pure: no clock, no I/O, no async, no logging. Time and the random seed come in as arguments.
 //!
 //! Reading order: [`event`] and [`contract`] (what comes in), [`admission`] (may it join its entity's line?),
-//! [`candidate`] (what is passed on), [`lifecycle`] (states), [`operator`] (what people decide), [`signature`] (how a request is signed), [`verdict`] and [`backoff`]
+//! [`candidate`] (what is passed on), [`lifecycle`] (states), [`operator`] (what people decide), [`waits`] (what a line waits for), [`signature`] (how a request is signed), [`verdict`] and [`backoff`]
 //! (what an attempt's outcome means), [`volume`] (how much one transaction takes); between workers, [`shares`] (whose is which partition) and [`lease`] (for how long).
 
 pub mod admission;
@@ -19,3 +19,4 @@ pub mod signature;
 pub mod trace_context;
 pub mod verdict;
 pub mod volume;
+pub mod waits;

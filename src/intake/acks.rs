@@ -101,10 +101,14 @@ impl Acks {
         let (mut under_way, mut ended) = (UnderWay::new(), Ended::default());
         loop {
             tokio::select! {
-                batch = batches.recv() => match batch {
-                    Some(batch) => self.finish(batch, &mut under_way, &mut ended).await?,
-                    None => break,
-                },
+                batch = batches.recv() => {
+                    let Some(batch) = batch else { break };
+                    if let Err(why) = self.finish(batch, &mut under_way, &mut ended).await {
+                        // What is recorded need not come again.
+                        let _ = ended.acknowledge().await;
+                        return Err(why);
+                    }
+                }
                 Some(letter) = under_way.join_next() => ended.letter(letter)?,
                 () = ended.linger() => ended.acknowledge().await?,
             }

@@ -1,20 +1,22 @@
 //! Is everything at rest?
 
 use super::world::World;
-use crate::domain::lifecycle::State;
+use crate::domain::event::Sequence;
+use crate::domain::waits::WaitsFor;
 use crate::store::position::UNNUMBERED;
 
 impl World {
     /// What is still open, if anything is: with its reason.
     pub(super) fn what_is_open(&self) -> Option<String> {
         for (id, open) in &self.store.open {
-            let waits_for_a_gap =
-                open.position > UNNUMBERED && self.store.sequences.get(&open.entity) != Some(&open.position);
+            let number = (open.position > UNNUMBERED).then_some(Sequence(open.position));
+            let next = self.store.sequences.get(&open.entity).copied().map(Sequence);
+            let waits_for = WaitsFor::of(open.state, open.parked, number, next);
             // The number that it waits for was acknowledged, and then forgotten.
-            if waits_for_a_gap && self.promises.is_excused(&open.entity) && open.state == State::Pending {
+            if matches!(waits_for, WaitsFor::Sequence(_)) && self.promises.is_excused(&open.entity) {
                 continue;
             }
-            return Some(format!("event {id} is {open:?}"));
+            return Some(format!("event {id} of {} waits for: {waits_for} ({open:?})", open.entity));
         }
         for (number, queue) in self.broker.queues.iter().enumerate() {
             if !queue.is_empty() {

@@ -202,3 +202,23 @@ statements! {
         TAKE = "take"
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::lifecycle::State;
+
+    #[test]
+    fn the_states_that_statements_name_are_those_of_the_lifecycle() {
+        for (name, statement) in ALL {
+            let clauses: Vec<&str> = statement.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+            let clauses = clauses.join("\n");
+            let texts = clauses.split('\'').skip(1).step_by(2);
+            let states =
+                texts.filter(|text| text.len() > 2 && text.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
+            for state in states {
+                assert!(state.parse::<State>().is_ok(), "{name} names {state}");
+            }
+        }
+    }
+}

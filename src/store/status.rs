@@ -3,9 +3,11 @@
 use serde::Serialize;
 use sqlx::{FromRow, PgConnection};
 
+use super::position::UNNUMBERED;
 use super::sql::status as sql;
-use crate::domain::event::{EventId, Partition};
+use crate::domain::event::{EventId, Partition, Sequence};
 use crate::domain::lifecycle::State;
+use crate::domain::waits::WaitsFor;
 
 /// A worker.
 #[derive(Clone, Debug, FromRow, Serialize)]
@@ -58,8 +60,40 @@ pub struct StateRow {
     pub oldest_seconds: f64,
 }
 
+#[derive(FromRow)]
+struct HeadRow {
+    entity: String,
+    open: i64,
+    state: String,
+    attempts: i16,
+    parked: bool,
+    position: i64,
+    next_sequence: Option<i64>,
+    since_seconds: f64,
+    until_seconds: Option<f64>,
+    host: String,
+}
+
+impl From<HeadRow> for EntityRow {
+    fn from(head: HeadRow) -> Self {
+        let HeadRow { entity, open, state, attempts, parked, position, next_sequence, .. } = head;
+        let number = (position > UNNUMBERED).then_some(Sequence(position));
+        let waits = WaitsFor::of(state.parse().unwrap_or(State::Pending), parked, number, next_sequence.map(Sequence));
+        Self {
+            entity,
+            open,
+            state,
+            attempts,
+            waits_for: waits.to_string(),
+            since_seconds: head.since_seconds,
+            until_seconds: head.until_seconds,
+            host: head.host,
+        }
+    }
+}
+
 /// An entity with open events, and what it waits for.
-#[derive(Clone, Debug, FromRow, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct EntityRow {
     /// Its name.
     pub entity: String,
@@ -123,11 +157,20 @@ pub async fn read(connection: &mut PgConnection, limit: i64) -> Result<Status, s
     let members = members(connection).await?;
     let partitions = sqlx::query_as(sql::PARTITIONS).fetch_all(&mut *connection).await?;
     let states = sqlx::query_as(sql::STATES).fetch_all(&mut *connection).await?;
-    let busiest = sqlx::query_as(sql::BUSIEST).bind(limit).fetch_all(&mut *connection).await?;
-    let blocked = sqlx::query_as(sql::BLOCKED).bind(limit).fetch_all(&mut *connection).await?;
+    let busiest = heads(connection, sql::BUSIEST, limit).await?;
+    let blocked = heads(connection, sql::BLOCKED, limit).await?;
     let hosts = sqlx::query_as(sql::HOSTS).bind(limit).fetch_all(&mut *connection).await?;
     let (failed, unpublished) = sqlx::query_as(sql::DEAD_LETTERS).fetch_one(connection).await?;
     Ok(Status { members, partitions, states, busiest, blocked, hosts, failed, unpublished })
+}
+
+async fn heads(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    limit: i64,
+) -> Result<Vec<EntityRow>, sqlx::Error> {
+    let heads: Vec<HeadRow> = sqlx::query_as(statement).bind(limit).fetch_all(connection).await?;
+    Ok(heads.into_iter().map(EntityRow::from).collect())
 }
 
 /// Whether every partition has an owner.

@@ -36,7 +36,7 @@ fn live_through(scenario: &Scenario) -> Run {
 
 #[test]
 fn whatever_happens_to_a_cluster_every_promise_is_kept_and_everything_comes_to_its_end() {
-    let (began, within) = (clock::now(), Duration::from_secs(setting(SECONDS, 30)));
+    let (began, within) = (clock::now(), Duration::from_secs(setting(SECONDS, 60)));
     let (first, mut clusters) = (setting(SEED, 1), 0);
     let (mut steps, mut time) = (0, Duration::ZERO);
     while clusters < AT_LEAST || clock::now().saturating_sub(began) < within {

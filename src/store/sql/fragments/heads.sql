@@ -1,4 +1,4 @@
--- The first in each entity's line, with what it waits for. A number that is not the entity's next one waits for it.
+-- The first in each entity's line, with what tells what it waits for.
 with line as (
   select
     *,
@@ -17,14 +17,9 @@ select
   open,
   state,
   attempts,
-  case
-    when state = 'IN_FLIGHT' then 'attempt'
-    when state = 'RETRY_WAIT' then case when parked then 'host' else 'retry' end
-    when state = 'FAILED' then 'operator'
-    when position >= 0 and position <> next_sequence then 'sequence ' || next_sequence
-    when parked then 'host'
-    else 'turn'
-  end as waits_for,
+  parked,
+  position,
+  next_sequence,
   extract(epoch from clock_timestamp() - changed_at)::float8 as since_seconds,
   extract(epoch from due_at - clock_timestamp())::float8 as until_seconds,
   host
