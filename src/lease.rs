@@ -47,10 +47,16 @@ impl Lease {
         self.alone.store(true, Ordering::Release);
     }
 
+    /// Whether anybody has consumed under this lease: then what was left at the broker may be our own.
+    #[must_use]
+    pub fn was_alone(&self) -> bool {
+        self.alone.load(Ordering::Acquire)
+    }
+
     /// The lease as it is given back. A next owner has to wait for the broker if this one had to, and did not get to it.
     #[must_use]
     pub fn released(&self) -> Released {
-        let graceful = self.graceful || self.alone.load(Ordering::Acquire);
+        let graceful = self.graceful || self.was_alone();
         Released { partition: self.partition, epoch: self.epoch, graceful }
     }
 

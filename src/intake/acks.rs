@@ -143,6 +143,10 @@ impl Acks {
         while events.len() > 0 {
             let outcomes = tokio::select! {
                 outcomes = admitted.recv() => outcomes.ok_or_else(|| "a partition has another owner".to_owned())?,
+                Some(letter) = under_way.join_next() => {
+                    ended.letter(letter)?;
+                    continue;
+                }
                 // The rest of the batch may wait for its host.
                 () = ended.linger() => {
                     ended.acknowledge().await?;

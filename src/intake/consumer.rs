@@ -19,6 +19,7 @@ use crate::broker::dead_letters::DeadLetters;
 use crate::broker::delay::{Due, failed_at};
 use crate::broker::gatekeeper::ahead::{Ahead, Watched};
 use crate::broker::topology::Names;
+use crate::clock;
 use crate::domain::event::Partition;
 use crate::domain::operator::{Decided, Verb};
 use crate::handoff::Notice;
@@ -38,6 +39,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long the broker may take from counting a consumer out to taking its messages back.
 const TAKE_BACK: Duration = Duration::from_millis(250);
+/// How often a consumer looks whether its lease still counts.
+const LOOK_AT_LEASE: Duration = Duration::from_millis(200);
 /// After so many looks, somebody should know.
 const LOOKS_BEFORE_WARNING: u32 = 1_500;
 
@@ -100,16 +103,35 @@ impl Consumer {
     }
 
     /// Consumes until the lease is closed; then what was taken in is recorded and acknowledged, and the rest goes back to
-    /// its queue.
+    /// its queue. If the lease ends without a word (the database is not reached), another worker may have it, and waits for the
+    /// end of this consumer: then everything goes back at once. Gives the partition if it should be consumed again when the
+    /// lease is renewed.
     ///
     /// # Errors
     /// Why the connection can't be used any more.
-    pub async fn run(self) -> Result<(), String> {
+    pub async fn run(self) -> Result<Option<Partition>, String> {
+        let (held, partition) = (self.held.clone(), self.held.partition());
+        let (events, due) = (self.events.clone(), self.due.clone());
+        let broker = Answers(self.broker.0.clone());
+        until_covered(&held).await;
+        let again = tokio::select! {
+            ended = self.consume() => ended.map(|()| None)?,
+            () = until_lapsed(&held) => Some(partition),
+        };
+        for channel in [events, due] {
+            broker.answer(channel.close(200, "another owner follows".into())).await?;
+        }
+        Ok(again)
+    }
+
+    async fn consume(self) -> Result<(), String> {
         let Self { broker, held, names, events, due, tokens: ahead, reader, recorded, acks, notices } = self;
         let (lease, partition) = (held.lease(), held.partition());
         let (queue, due_queue) = (names.partition(partition), names.due(partition));
         let consuming = async {
-            until_alone(&broker, &events, &queue, lease.graceful).await?;
+            // Only a former owner's end is known to be over; our own consumer may have ended a moment ago.
+            let gracefully = lease.graceful && !lease.was_alone();
+            until_alone(&broker, &events, &queue, gracefully).await?;
             lease.note_alone();
             // The events last: from then on answers come behind messages, and these have to be taken.
             let tokens = consume(&broker, &due, &due_queue).await?;
@@ -126,13 +148,23 @@ impl Consumer {
         // The reader's end is the end of the batches, and so of their acknowledgement.
         let ended = tokio::try_join!(until_closed, acks.run(recorded));
         match ended {
-            Err(_) if lease.is_lost() => {}
-            ended => drop(ended?),
+            Err(_) if lease.is_lost() => Ok(()),
+            ended => ended.map(drop),
         }
-        for channel in [events, due] {
-            broker.answer(channel.close(200, "another owner follows".into())).await?;
-        }
-        Ok(())
+    }
+}
+
+/// Waits until the lease counts, or nothing may begin under it any more.
+async fn until_covered(held: &Held) {
+    while !held.covers(clock::now()) && !held.lease().is_closed() {
+        tokio::time::sleep(LOOK_AT_LEASE).await;
+    }
+}
+
+/// Waits until the lease does not count any more: it was not renewed in time.
+async fn until_lapsed(held: &Held) {
+    while held.covers(clock::now()) || held.is_lost() {
+        tokio::time::sleep(LOOK_AT_LEASE).await;
     }
 }
 

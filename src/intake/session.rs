@@ -64,7 +64,12 @@ async fn consume(
             () = stop.cancelled() => break,
             Ok(()) = intake.owned.changed() => {}
             // A consumer ends gracefully when its lease is closed.
-            Some(ended) = consumers.join_next() => ended.map_err(|error| error.to_string())??,
+            Some(ended) = consumers.join_next() => {
+                // Its lease has ended without a word: it is consumed again when that is renewed.
+                if let Some(partition) = ended.map_err(|error| error.to_string())?? {
+                    consumed.remove(&partition);
+                }
+            }
         }
     }
     // The leases are being closed, and each consumer ends when what it has taken is recorded and acknowledged.

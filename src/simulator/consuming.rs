@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::broker::{Due, Message, Published, Who};
 use super::rules::Rule;
 use super::worker::{Asked, Consumer, Worker};
-use super::world::{Happening, Timer, World};
+use super::world::{Happening, LEASE, Timer, World};
 use crate::domain::admission::Admission;
 use crate::domain::event::Partition;
 use crate::engine::command::{Admitted, Arrival, Place, Ticket};
 use crate::engine::input::Input;
-use crate::lease::Lease;
+use crate::lease::{Held, Lease};
 
 /// Messages that the broker sends ahead.
 const PREFETCH: usize = 8;
@@ -31,7 +31,8 @@ impl World {
         let done: Vec<Partition> = (worker.consumers.iter())
             .filter(|(_, consumer)| {
                 let lease = consumer.held.lease();
-                lease.is_lost() || (lease.is_closed() && consumer.unanswered == 0)
+                let has_lapsed = consumer.is_open && !self.is_covered(worker, &consumer.held);
+                lease.is_lost() || (lease.is_closed() && consumer.unanswered == 0) || has_lapsed
             })
             .map(|(partition, _)| *partition)
             .collect();
@@ -41,7 +42,7 @@ impl World {
         let new: Vec<_> = new.into_iter().filter_map(Lease::hold).collect();
         for held in new {
             let (partition, epoch) = (held.partition(), held.epoch());
-            worker.consumers.insert(partition, Consumer { held, is_open: false, unanswered: 0 });
+            worker.consumers.insert(partition, Consumer { held, is_open: false, since: self.now, unanswered: 0 });
             self.after(worker, Duration::from_millis(1), Timer::Poll(partition, epoch));
         }
     }
@@ -79,26 +80,44 @@ impl World {
         }
     }
 
+    /// Whether a lease counts: a consumer must not outlast it, though nobody has said that it is lost.
+    fn is_covered(&self, worker: &Worker, held: &Held) -> bool {
+        held.covers(worker.clock.shows(self.now)) || !self.keeps(Rule::ConsumeUnderLease)
+    }
+
     /// Looks whether nobody consumes any more.
     pub(super) fn poll(&mut self, worker: &mut Worker, partition: Partition, epoch: i64) {
-        let Some(consumer) = worker.consumers.get(&partition).filter(|consumer| consumer.held.epoch() == epoch) else {
+        let Some(consumer) =
+            worker.consumers.get(&partition).filter(|consumer| consumer.held.epoch() == epoch && !consumer.is_open)
+        else {
             return;
         };
         let waits = self.keeps(Rule::WaitUntilAlone);
+        if !self.is_covered(worker, &consumer.held) {
+            return self.after(worker, Duration::from_millis(200), Timer::Poll(partition, epoch));
+        }
         if waits && self.broker.queues[queue(partition)].consumer_count() > 0 {
+            if self.now > consumer.since + LEASE * 2 {
+                self.promises.starved(partition, worker.who());
+            }
             return self.after(worker, Duration::from_millis(20), Timer::Poll(partition, epoch));
         }
-        let graceful = consumer.held.lease().graceful;
+        let lease = consumer.held.lease();
+        let graceful = lease.graceful && !lease.was_alone();
         let wait = if graceful || !waits { Duration::from_millis(20) } else { WAITS };
         self.after(worker, wait, Timer::Subscribe(partition, epoch));
     }
 
     pub(super) fn subscribe(&mut self, worker: &mut Worker, partition: Partition, epoch: i64) {
         let who = (worker.slot, worker.run, epoch);
+        let is_covered = worker.consumers.get(&partition).is_some_and(|c| self.is_covered(worker, &c.held));
         let consumer = worker.consumers.get_mut(&partition);
         let Some(consumer) = consumer.filter(|consumer| consumer.held.epoch() == epoch && !consumer.is_open) else {
             return;
         };
+        if !is_covered {
+            return self.after(worker, Duration::from_millis(200), Timer::Poll(partition, epoch));
+        }
         consumer.held.lease().note_alone();
         consumer.is_open = true;
         self.broker.queues[queue(partition)].subscribe(who);

@@ -7,7 +7,7 @@ use super::broker::{Broker, Message};
 use super::messages::Process;
 use super::scenario::Scenario;
 use super::store::Store;
-use crate::domain::event::{Entity, Event, EventId, Host, IdempotencyKey};
+use crate::domain::event::{Entity, Event, EventId, Host, IdempotencyKey, Partition};
 use crate::domain::lifecycle::State;
 use crate::domain::operator::Decided;
 use crate::domain::verdict::Decision;
@@ -251,6 +251,11 @@ impl Promises {
         if !self.forgets {
             self.breaks(format!("in hand: nobody had event {id} in hand: {adrift:?}"));
         }
+    }
+
+    /// A new owner waits for the end of a consumer whose worker may not consume any more.
+    pub(super) fn starved(&mut self, partition: Partition, owner: Process) {
+        self.breaks(format!("nothing stands still: worker {owner:?} waits to consume from partition {partition}"));
     }
 
     pub(super) fn expired(&mut self, store: &Store, gone: impl Iterator<Item = IdempotencyKey>) {

@@ -78,13 +78,15 @@ pub enum Rule {
     ConfirmLetters,
     /// A consumer waits until nobody else consumes, and until the broker has taken everything back.
     WaitUntilAlone,
+    /// A consumer ends when its lease does, also if nobody has said so.
+    ConsumeUnderLease,
     /// A lease is given back only when nothing is at work under it.
     DrainBeforeRelease,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::Fence,
         Self::SettleWhatIsInFlight,
         Self::StartWhatIsKnown,
@@ -122,6 +124,7 @@ impl Rule {
         Self::SweepAdrift,
         Self::ConfirmLetters,
         Self::WaitUntilAlone,
+        Self::ConsumeUnderLease,
         Self::DrainBeforeRelease,
     ];
 }

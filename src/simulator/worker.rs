@@ -78,6 +78,8 @@ pub(super) struct Writing {
 pub(super) struct Consumer {
     pub(super) held: Held,
     pub(super) is_open: bool,
+    /// Since when it waits for a former one's end.
+    pub(super) since: Duration,
     /// Batches and decisions without an answer.
     pub(super) unanswered: usize,
 }
