@@ -29,11 +29,10 @@ impl WaitsFor {
     pub fn of(state: State, parked: bool, number: Option<Sequence>, next: Option<Sequence>) -> Self {
         match (state, next.filter(|next| number.is_some_and(|number| number != *next))) {
             (State::InFlight, _) => Self::Attempt,
-            (State::RetryWait, _) if parked => Self::Host,
+            (State::RetryWait, _) | (State::Pending, None) if parked => Self::Host,
             (State::RetryWait, _) => Self::Retry,
             (State::Failed, _) => Self::Operator,
             (State::Pending, Some(missing)) => Self::Sequence(missing),
-            (State::Pending, None) if parked => Self::Host,
             (State::Pending | State::Delivered, _) => Self::Turn,
         }
     }

@@ -258,7 +258,12 @@ impl<M: Copy + Eq + Hash> Membership<M> {
         asks.push(Ask::Extend(until));
         // A claim whose answer was lost: nothing is at work under it.
         let unknown = held.into_iter().filter(|held| !self.owned.contains(held));
-        self.unused.extend(unknown.map(|(partition, epoch)| Released { partition, epoch, graceful: false }));
+        for (partition, epoch) in unknown {
+            let released = Released { partition, epoch, graceful: false };
+            if !self.unused.contains(&released) {
+                self.unused.push(released);
+            }
+        }
         if now.saturating_sub(self.kept_from_older) >= KEEP_FROM_OLDER {
             self.kept_from_older = now;
             asks.push(Ask::KeepFromOlder);
