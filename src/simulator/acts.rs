@@ -146,7 +146,8 @@ impl World {
     fn pause(&mut self, worker: usize, lasts: Duration) {
         let slot = self.slot(worker);
         let until = self.now + lasts;
-        self.slots[slot].paused_until = until;
+        let paused = &mut self.slots[slot].paused_until;
+        *paused = until.max(*paused);
         // The broker hears nothing from it for too long.
         if lasts > Duration::from_secs(4) {
             self.drop_connection(slot);

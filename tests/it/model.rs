@@ -33,7 +33,7 @@ use self::trial::Trial;
 use crate::support::{Load, World, test};
 
 /// How long sequences are run unless something else is said.
-const SECONDS: u64 = 45;
+const SECONDS: u64 = 30;
 /// So many are run, however long it takes.
 const LEAST: u64 = 200;
 /// Among so many, there are answers of every kind.

@@ -66,6 +66,7 @@ const MISSED: &[(Rule, u64)] = &[
     (Rule::OneKeyOneEvent, 3),
     (Rule::OneLineOneHome, 15),
     (Rule::NoteStrays, 15),
+    (Rule::TellOfUnseen, 9_025_755),
     (Rule::ParkHeadsOnly, 4),
     (Rule::AdoptWhatIsInFlight, 41),
     (Rule::WaitUntilDue, 5482),
