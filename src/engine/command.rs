@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lanes::Then;
-use crate::domain::admission::Admission;
+use crate::domain::admission::{Admission, Newcomer};
 use crate::domain::candidate::{Candidate, Token};
 use crate::domain::event::{Digest, Entity, Event, EventId, Host, Partition};
 use crate::domain::lifecycle::State;
@@ -38,6 +38,17 @@ impl<P> Arrival<P> {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.event.body.len() + self.event.properties.len()
+    }
+
+    /// What the rules of admission ask of it.
+    #[must_use]
+    pub fn newcomer(&self) -> Newcomer {
+        Newcomer {
+            sequence: self.event.sequence,
+            digest: self.digest,
+            came_by: self.event.partition,
+            is_sent_back: self.event.is_sent_back,
+        }
     }
 }
 

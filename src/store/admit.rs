@@ -9,7 +9,7 @@ use super::operator;
 use super::position::{REDRIVEN, UNNUMBERED};
 use super::sql::admit as sql;
 use super::stray;
-use crate::domain::admission::{self, Admission, FirstSequence, Line, Newcomer, Recorded};
+use crate::domain::admission::{self, Admission, FirstSequence, Line, Recorded};
 use crate::domain::event::{Digest, Entity, EventId, IdempotencyKey, Partition, Sequence};
 use crate::domain::poison::Poison;
 use crate::engine::command::{Admitted, Place};
@@ -79,7 +79,7 @@ pub async fn admit(
         let known = recorded.get(&event.key).copied();
         let admission = match &arrival.unstorable {
             Some(why) => Admission::Reject(Poison::Unstorable(why.clone())),
-            None => admission::admit(line, known.map(|(_, recorded)| recorded), newcomer(arrival), first),
+            None => admission::admit(line, known.map(|(_, recorded)| recorded), arrival.newcomer(), first),
         };
         if matches!(admission, Admission::Join { .. }) {
             let joined = Recorded { digest: arrival.digest, has_failed: false };
@@ -135,16 +135,6 @@ async fn note_strays(
     stray::note(connection, &strays.collect::<Vec<_>>()).await
 }
 
-fn newcomer(arrival: &Arrival) -> Newcomer {
-    let event = &arrival.event;
-    Newcomer {
-        sequence: event.sequence,
-        digest: arrival.digest,
-        came_by: event.partition,
-        is_sent_back: event.is_sent_back,
-    }
-}
-
 /// What is recorded under keys, and its number if that was so before this transaction.
 type ByKey = HashMap<IdempotencyKey, (Option<EventId>, Recorded)>;
 
@@ -159,7 +149,7 @@ async fn redrive_sent_back(
     for arrival in arrivals.iter().filter(|arrival| arrival.unstorable.is_none()) {
         let Some((Some(id), known)) = recorded.get(&arrival.event.key).copied() else { continue };
         // Of what is recorded, the line has no say in it.
-        let admission = admission::admit(&mut Line::default(), Some(known), newcomer(arrival), first);
+        let admission = admission::admit(&mut Line::default(), Some(known), arrival.newcomer(), first);
         if admission == Admission::Redrive {
             operator::redrive(connection, id).await?;
         }

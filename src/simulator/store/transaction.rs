@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Final, Kept, Letter, Open, Rule, Store};
-use crate::domain::admission::{Admission, Line, Newcomer, Recorded, admit};
+use crate::domain::admission::{Admission, Line, Recorded, admit};
 use crate::domain::candidate::{Candidate, Token};
 use crate::domain::event::{Entity, EventId, Host, IdempotencyKey, Partition, Sequence};
 use crate::domain::lease::is_current;
@@ -204,7 +204,7 @@ impl Store {
             let known = recorded.get(&arrival.event.key).copied();
             let id = self.keys.get(&arrival.event.key).copied();
             let is_sent_back = known.is_some_and(|known| {
-                admit(&mut Line::default(), Some(known), newcomer(arrival), self.first) == Admission::Redrive
+                admit(&mut Line::default(), Some(known), arrival.newcomer(), self.first) == Admission::Redrive
             });
             if let Some(id) = id.filter(|_| is_sent_back) {
                 self.redrive(id, now);
@@ -228,7 +228,7 @@ impl Store {
         let known = recorded.get(&event.key).copied();
         let admission = match &arrival.unstorable {
             Some(why) => Admission::Reject(Poison::Unstorable(why.clone())),
-            None => admit(line, known, newcomer(arrival), self.first),
+            None => admit(line, known, arrival.newcomer(), self.first),
         };
         if matches!(admission, Admission::Redrive | Admission::Join { .. }) && self.keeps(Rule::OneKeyOneEvent) {
             recorded.insert(event.key.clone(), Recorded { digest: arrival.digest, has_failed: false });
@@ -406,16 +406,6 @@ impl Store {
         };
         let orphans = removed.into_iter().map(orphan).collect();
         Confirmed { in_flight, ready, orphans }
-    }
-}
-
-fn newcomer(arrival: &Arrival) -> Newcomer {
-    let event = &arrival.event;
-    Newcomer {
-        sequence: event.sequence,
-        digest: arrival.digest,
-        came_by: event.partition,
-        is_sent_back: event.is_sent_back,
     }
 }
 
