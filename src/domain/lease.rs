@@ -3,7 +3,8 @@
 //! A lease is measured by two clocks, that of the member that holds it and that of whoever wants to take it; never by the
 //! database's, which may be set, and jumps at a failover. Both are clocks that nobody sets, and may run a little faster or
 //! slower. The holder counts its lease from *before* it asked for a renewal, and gives up a part of it to the drift. The other
-//! one watches: a member is gone if its renewals stood still for the whole of a lease.
+//! one watches: a member is gone if its renewals stood still for the whole of a lease, under one server of the database. Another
+//! server that takes over may have forgotten renewals that members count on; so with it the watch begins anew.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -68,8 +69,8 @@ impl<M> Default for Sightings<M> {
 }
 
 impl<M: Copy + Eq + Hash> Sightings<M> {
-    /// Notes what a look has shown: of each member, its last renewal (a value that changes with each) and the length of its
-    /// lease. Gives those that are gone, with their last renewal.
+    /// Notes what a look has shown: of each member, its last renewal (a value that changes with each, and with the server) and
+    /// the length of its lease. Gives those that are gone, with their last renewal.
     ///
     /// If the last look was long ago, the watch begins anew: while nobody could look, nobody could renew either, and after an
     /// outage of the database every member gets the time to come back.

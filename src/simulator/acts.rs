@@ -198,9 +198,11 @@ impl World {
         self.promises.forget(&self.store, &earlier);
         // The server writes ahead how far its numbers may have come.
         let next_id = self.store.next_id + 32;
-        self.store = Store { next_id, ..earlier };
-        self.earlier.clear();
         self.generation += 1;
+        let is_noticed = self.keeps(Rule::WatchAnewAfterFailover);
+        let server = if is_noticed { i64::try_from(self.generation).unwrap_or(i64::MAX) } else { 0 };
+        self.store = Store { next_id, server, ..earlier };
+        self.earlier.clear();
         self.store_down_until = self.now + self.some(10_000, 3_000_000);
     }
 

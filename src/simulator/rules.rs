@@ -48,6 +48,8 @@ pub enum Rule {
     ShareWhatIsLeft,
     /// A worker is gone only when its renewals stood still for a whole lease.
     WatchAWholeLease,
+    /// Where another server takes over, which may have forgotten renewals, that whole lease begins anew.
+    WatchAnewAfterFailover,
     /// A lease counts from before it was asked for, and less than its length.
     CountFromBefore,
     /// An attempt starts only if its deadline lies within the lease.
@@ -86,7 +88,7 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::Fence,
         Self::SettleWhatIsInFlight,
         Self::StartWhatIsKnown,
@@ -109,6 +111,7 @@ impl Rule {
         Self::ClaimWhatWasSeen,
         Self::ShareWhatIsLeft,
         Self::WatchAWholeLease,
+        Self::WatchAnewAfterFailover,
         Self::CountFromBefore,
         Self::DeadlineWithinLease,
         Self::LookBeforeSending,

@@ -141,6 +141,8 @@ pub struct Store {
     pub commits: BTreeMap<Uuid, i64>,
     /// The next event's number.
     pub next_id: i64,
+    /// Which server it is: another one after a failover.
+    pub server: i64,
     pub(super) joined: u64,
 }
 
@@ -164,6 +166,7 @@ impl Store {
             members: BTreeMap::new(),
             commits: BTreeMap::new(),
             next_id: 1,
+            server: 0,
             joined: 0,
         }
     }

@@ -76,6 +76,7 @@ const MISSED: &[(Rule, u64)] = &[
     (Rule::KeepUnpublished, 2350),
     (Rule::ShareWhatIsLeft, 170),
     (Rule::WatchAWholeLease, 1),
+    (Rule::WatchAnewAfterFailover, 20_050_200),
     (Rule::ShrinkBeforeTelling, 170),
     (Rule::AcknowledgeAfterCommit, 11),
     (Rule::AskWhenInDoubt, 11),

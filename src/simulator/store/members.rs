@@ -68,16 +68,17 @@ impl Store {
             epochs: self.partitions.iter().map(|owned| owned.epoch).collect(),
             renewals: (present.iter())
                 .filter(|(member, _)| **member != id)
-                .map(|(member, row)| (**member, row.renewal, Some(row.lease)))
+                .map(|(member, row)| (**member, row.renewal ^ self.server, Some(row.lease)))
                 .collect(),
         }
     }
 
     /// Notes that members are gone whose last renewal is the one that stood still.
     pub fn note_gone(&mut self, gone: &[(Uuid, i64)]) {
+        let server = self.server;
         for (id, renewal) in gone {
-            if let Some(row) = self.members.get_mut(id).filter(|row| row.renewal == *renewal) {
-                (row.gone, row.host_share) = (Some(*renewal), 0);
+            if let Some(row) = self.members.get_mut(id).filter(|row| row.renewal ^ server == *renewal) {
+                (row.gone, row.host_share) = (Some(row.renewal), 0);
             }
         }
     }

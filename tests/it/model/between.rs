@@ -103,7 +103,7 @@ impl Trial<'_> {
         self.steps.push(format!("{who} is found to be gone{}", if late > 0 { ", though it has renewed" } else { "" }));
         let member = self.member(who);
         let renewal = self.renewal(member.id).await?.unwrap_or_default();
-        let gone = [(member.id, renewal - late)];
+        let gone = [(member.id, (renewal - late) ^ self.model.server)];
         members::note_gone(&mut self.both.connection, &gone).await.map_err(told)?;
         self.model.note_gone(&gone);
         Ok(())

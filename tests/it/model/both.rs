@@ -90,6 +90,12 @@ impl Both {
         self.connection.execute(AssertSqlSafe(format!("{empty}; {free}"))).await.expect("the tables are ours");
     }
 
+    /// Which server the database runs on, as what others see of a renewal has it.
+    pub async fn server(&mut self) -> i64 {
+        let sql = "select (extract(epoch from pg_postmaster_start_time()) * 1000000)::int8";
+        sqlx::query_scalar(sql).fetch_one(&mut self.connection).await.expect("everybody may ask")
+    }
+
     pub fn hand(&mut self, first: FirstSequence, who: usize) -> &mut Hand {
         let crew = self.crews.iter_mut().find(|(setting, _)| *setting == first);
         crew.map(|(_, hands)| &mut hands[who]).expect("a crew for each setting")

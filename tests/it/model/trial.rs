@@ -62,6 +62,7 @@ impl Trial<'_> {
         let mut model = Store::new(PARTITIONS.into(), first);
         model.without = without;
         both.empty().await;
+        model.server = both.server().await;
         let mut trial = Trial {
             both,
             first,
