@@ -24,6 +24,7 @@ use crate::census::Counted;
 use crate::config::{BrokerArgs, WorkerArgs};
 use crate::deliver::{self, Sender, client};
 use crate::dispatch::{self, Loads, Ports};
+use crate::domain::destination::Destinations;
 use crate::engine::Rules;
 use crate::handoff::{Arrived, CapSetter, Notice};
 use crate::health::Health;
@@ -234,7 +235,8 @@ impl Worker {
         let pool = database.pool();
         let member = Member { id: Uuid::new_v4(), name: args.name(), host_cap: args.host_connections };
         let (cap, set_cap) = CapSetter::new();
-        let sender = sender(args)?;
+        let (settings, destinations) = watch::channel(Arc::new(Destinations::new(args.defaults())));
+        let sender = sender(args, destinations.clone())?;
         let (publisher, keep_publishing) = Publisher::new(nodes(args), end.clone());
         let (commands, to_write) = mpsc::channel(COMMANDS);
         let (written, from_writer) = mpsc::channel(WRITTEN);
@@ -257,10 +259,12 @@ impl Worker {
             Writer { database: database.by_index(), member: member.clone(), first_sequence, target, recording };
         let ownership = Ownership { database, member, lease: args.lease, cap, health: health.clone(), owned };
         let feeds = (arrived, notices.clone(), publisher.clone());
-        let intake = intake(args, names.clone(), feeds, ours.clone(), &health, &reached);
+        let intake = intake(args, names.clone(), feeds, (ours.clone(), destinations.clone()), &health, &reached);
         let census = census::run(pool.clone(), ours.clone(), counted, stop.clone());
         let rescue = Rescue::new(pool.clone(), ours.clone(), notices, dead_letters.clone(), args.retention);
+        let rules = rules(args, destinations.borrow().clone());
         let ports = Ports {
+            destinations,
             arrived: to_admit,
             cap: set_cap,
             loads,
@@ -279,7 +283,7 @@ impl Worker {
         Ok(Self {
             intake: tokio::spawn(intake.run(stop.clone())),
             rescue: tokio::spawn(rescue.run(stop.clone())),
-            dispatch: tokio::spawn(dispatch::run(ports, rules(args), stop.clone())),
+            dispatch: tokio::spawn(dispatch::run(ports, rules, stop.clone())),
             deliver: tokio::spawn(deliver::run(to_deliver, ended, sender)),
             writer: on_a_thread(writer.run(to_write, written)),
             announcer: tokio::spawn(announcer.run(to_wake, to_dead_letter)),
@@ -379,7 +383,7 @@ fn intake(
     args: &WorkerArgs,
     names: Names,
     (arrived, notices, publisher): (mpsc::Sender<Arrived>, mpsc::Sender<Notice>, Publisher),
-    owned: watch::Receiver<Vec<Arc<Lease>>>,
+    (owned, destinations): (watch::Receiver<Vec<Arc<Lease>>>, watch::Receiver<Arc<Destinations>>),
     health: &Arc<Health>,
     reached: &CancellationToken,
 ) -> Intake {
@@ -389,6 +393,7 @@ fn intake(
         names,
         partitions: args.partitions,
         terms: args.terms(),
+        destinations,
         arrived,
         notices,
         publisher,
@@ -404,15 +409,16 @@ fn nodes(args: &WorkerArgs) -> Nodes {
     Nodes::new(&args.broker.amqp_url).for_worker(&args.name())
 }
 
-fn sender(args: &WorkerArgs) -> Result<Sender, reqwest::Error> {
+fn sender(args: &WorkerArgs, destinations: watch::Receiver<Arc<Destinations>>) -> Result<Sender, reqwest::Error> {
     let client = client::client(args.host_connections.into(), args.attempt_timeout)?;
     let fresh = client::client(0, args.attempt_timeout)?;
-    Ok(Sender { client, fresh, timeout: args.attempt_timeout, secrets: Arc::new(args.signing.secrets.clone()) })
+    Ok(Sender { client, fresh, destinations })
 }
 
-fn rules(args: &WorkerArgs) -> Rules {
+fn rules(args: &WorkerArgs, destinations: Arc<Destinations>) -> Rules {
     let seed = RandomState::new().hash_one(args.name());
-    Rules { policy: args.policy(), seed, most_begun: args.max_in_flight.into(), bodies: BODIES }
+    let host_cap = args.host_connections.into();
+    Rules { destinations, host_cap, seed, most_begun: args.max_in_flight.into(), bodies: BODIES }
 }
 
 /// A worker that reaches the broker only after it has taken partitions would leave them waiting. But a broker that is

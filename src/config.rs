@@ -15,14 +15,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use url::Url;
 
 pub use self::secret_url::SecretUrl;
 pub use self::servers::{BrokerArgs, DatabaseArgs};
 pub use self::signing::SigningArgs;
 use crate::domain::admission::FirstSequence;
-use crate::domain::backoff::{Backoff, TICK};
+use crate::domain::backoff::{Backoff, Delays, TICK};
 use crate::domain::contract::{self, Terms};
+use crate::domain::destination::{Destination, Target};
 use crate::domain::verdict::Policy;
 
 /// What an exhausted event does to its entity.
@@ -83,6 +83,9 @@ pub struct WorkerArgs {
     /// The most that jitter adds to a delay, in percent
     #[arg(long, env = "ONCEWARD_BACKOFF_JITTER", default_value_t = 10, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub backoff_jitter: u8,
+    /// The most that a receiver's Retry-After (429, 503, redirects) puts the next attempt off
+    #[arg(long, env = "ONCEWARD_RETRY_AFTER_MAX", default_value = "1h", value_parser = duration, value_name = "TIME")]
+    pub retry_after_max: Duration,
     /// Statuses that are not retried, such as 400,404,410-422 [default: none]
     #[arg(long, env = "ONCEWARD_FINAL_STATUSES", default_value = "", hide_default_value = true, value_name = "LIST")]
     pub final_statuses: StatusList,
@@ -93,8 +96,8 @@ pub struct WorkerArgs {
     #[arg(long, env = "ONCEWARD_FIRST_SEQUENCE", default_value = "1")]
     pub first_sequence: FirstSequenceArg,
     /// Where events without a `destination` header go [default: nowhere, the header is required]
-    #[arg(long, env = "ONCEWARD_DEFAULT_DESTINATION", value_name = "URL", value_parser = destination)]
-    pub default_destination: Option<Url>,
+    #[arg(long, env = "ONCEWARD_DEFAULT_DESTINATION", value_name = "URL|NAME", value_parser = destination)]
+    pub default_destination: Option<Target>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub signing: SigningArgs,
@@ -134,6 +137,9 @@ impl WorkerArgs {
         }
         if self.backoff_max > Duration::from_hours(24) {
             return Err(format!("--backoff-max is {}: use 1day or less", show(self.backoff_max)));
+        }
+        if self.retry_after_max > Duration::from_hours(24) {
+            return Err(format!("--retry-after-max is {}: use 1day or less", show(self.retry_after_max)));
         }
         if self.attempt_timeout < Duration::from_millis(10) {
             return Err(format!("--attempt-timeout is {}: use 10ms or more", show(self.attempt_timeout)));
@@ -177,21 +183,32 @@ impl WorkerArgs {
         Policy {
             max_attempts: self.max_attempts,
             max_unknown: self.max_unknown_outcomes,
-            backoff: Backoff {
+            delays: Delays::Growing(Backoff {
                 initial: self.backoff_initial,
                 max: self.backoff_max,
                 factor: self.backoff_factor,
                 jitter: f64::from(self.backoff_jitter) / 100.0,
-            },
+            }),
+            retry_after_max: self.retry_after_max,
             final_statuses: self.final_statuses.0.clone(),
+            success_statuses: BTreeSet::new(),
             hold: self.on_exhausted == OnExhausted::Hold,
         }
+    }
+
+    /// What holds for receivers without an entry of their own.
+    #[must_use]
+    pub fn defaults(&self) -> Destination {
+        let mut defaults = Destination::defaults(self.policy(), self.attempt_timeout);
+        defaults.request.secrets = self.signing.secrets.clone();
+        defaults
     }
 
     /// The settings of the contract.
     #[must_use]
     pub fn terms(&self) -> Terms {
-        Terms { default_destination: self.default_destination.clone(), body_limit: self.body_limit as usize }
+        let (default_destination, body_limit) = (self.default_destination.clone(), self.body_limit as usize);
+        Terms { default_destination, body_limit, destinations: None }
     }
 
     /// Which number a line begins with.
@@ -285,8 +302,8 @@ fn exchange_name(text: &str) -> Result<String, String> {
     }
 }
 
-fn destination(text: &str) -> Result<Url, String> {
-    contract::read_destination(text).map_err(|error| error.to_string())
+fn destination(text: &str) -> Result<Target, String> {
+    contract::read_target(text, None).map_err(|error| error.to_string())
 }
 
 /// What to log: `ONCEWARD_LOG`. A variable and no flag, because logging starts before the flags are read.

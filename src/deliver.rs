@@ -13,10 +13,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use reqwest::Request;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 use url::Url;
 
@@ -24,9 +24,9 @@ use self::client::Trouble;
 use self::payload::Payload;
 use crate::clock;
 use crate::domain::candidate::Candidate;
+use crate::domain::destination::{Destination, Destinations, RequestSettings};
 use crate::domain::event::Event;
 use crate::domain::lease::may_send;
-use crate::domain::signature::SigningSecrets;
 use crate::domain::trace_context;
 use crate::domain::verdict::{NoResponse, NotSent, Outcome};
 use crate::handoff::{Attempt, Ended};
@@ -56,10 +56,23 @@ pub struct Sender {
     pub client: reqwest::Client,
     /// The same without kept connections, for all others.
     pub fresh: reqwest::Client,
-    /// For one attempt in all.
-    pub timeout: Duration,
-    /// What requests are signed with.
-    pub secrets: Arc<SigningSecrets>,
+    /// What holds for each receiver now.
+    pub destinations: watch::Receiver<Arc<Destinations>>,
+}
+
+impl Sender {
+    /// What holds for an event's receiver now, and where its requests go; none if that is not configured (any more).
+    fn way(&self, event: &Event) -> Option<Way> {
+        let destinations = self.destinations.borrow();
+        let url = destinations.url(&event.destination)?.clone();
+        Some(Way { url, destination: destinations.of(&event.host).clone() })
+    }
+}
+
+/// Where one attempt goes, and what holds for it.
+struct Way {
+    url: Url,
+    destination: Arc<Destination>,
 }
 
 /// Sends attempts until no more come, and all have ended.
@@ -74,15 +87,20 @@ pub async fn run(mut attempts: mpsc::Receiver<Attempt>, ended: mpsc::Sender<Ende
 
 async fn one(attempt: Attempt, sender: Sender, ended: mpsc::Sender<Ended>) {
     let Attempt { candidate, held } = attempt;
-    let timeout = sender.timeout;
-    let (outcome, took) = match wait_for_cover(&held, timeout).await {
+    let Some(way) = sender.way(&candidate.event) else {
+        let outcome = Some(Outcome::NotSent(NotSent::NoDestination));
+        let _ = ended.send(Ended { candidate, held, outcome, took: None }).await;
+        return;
+    };
+    let (outcome, took) = match wait_for_cover(&held, way.destination.timeout).await {
         Cover::Until { begun, deadline } => {
-            let span = trace::attempt(&candidate.event, candidate.attempts);
+            let method = &way.destination.request.method;
+            let span = trace::attempt(&candidate.event, (&way.url, method), candidate.attempts);
             let traceparent = trace::traceparent(&span);
-            let outcome = send(&sender, &candidate, traceparent, deadline).await;
+            let outcome = send(&sender, &way, &candidate, traceparent, deadline).await;
             let took = clock::now().saturating_sub(begun);
             trace::attempted(&span, &outcome);
-            metrics::attempted(&candidate.event.host, &outcome, Some(took));
+            metrics::attempted(&candidate.event.host, &outcome, Some((method, took)));
             (Some(outcome), Some(took))
         }
         Cover::Lapsed => (Some(Outcome::NotSent(NotSent::NotAllowed)), None),
@@ -141,11 +159,17 @@ async fn until<T>(deadline: Duration, attempt: impl Future<Output = T>) -> Optio
 /// A retry has a connection of its own: those that are kept may have died, all of them. A kept connection that the receiver
 /// has closed meanwhile, and a request that it says it has not looked at, are no failure: it is sent once more, as the same
 /// attempt, over a new connection.
-async fn send(sender: &Sender, candidate: &Candidate, traceparent: Option<HeaderValue>, deadline: Duration) -> Outcome {
-    let request = || request(candidate, traceparent.clone(), &sender.secrets, deadline);
+async fn send(
+    sender: &Sender,
+    way: &Way,
+    candidate: &Candidate,
+    traceparent: Option<HeaderValue>,
+    deadline: Duration,
+) -> Outcome {
+    let request = || request(way, candidate, traceparent.clone(), deadline);
     let is_first = candidate.attempts <= 1;
     let client = if is_first { &sender.client } else { &sender.fresh };
-    let late = || Outcome::NoResponse(NoResponse::Late(sender.timeout));
+    let late = || Outcome::NoResponse(NoResponse::Late(way.destination.timeout));
     let Some((mut response, connected)) = until(deadline, client::execute(client, request())).await else {
         return late();
     };
@@ -176,17 +200,12 @@ async fn send(sender: &Sender, candidate: &Candidate, traceparent: Option<Header
 }
 
 /// `traceparent` is that of the attempt's span, if the event's trace is sampled.
-fn request(
-    candidate: &Candidate,
-    traceparent: Option<HeaderValue>,
-    secrets: &SigningSecrets,
-    deadline: Duration,
-) -> Request {
-    let event = &candidate.event;
+fn request(way: &Way, candidate: &Candidate, traceparent: Option<HeaderValue>, deadline: Duration) -> Request {
+    let (event, settings) = (&candidate.event, &way.destination.request);
     let payload = Payload::new(event.body.clone(), deadline);
     // Put together by hand: the builder would merge the headers into its own, one by one.
-    let mut request = Request::new(Method::POST, event.destination.clone());
-    *request.headers_mut() = headers(event, candidate.attempts, traceparent, secrets);
+    let mut request = Request::new(settings.method.clone(), way.url.clone());
+    *request.headers_mut() = headers(event, candidate.attempts, traceparent, settings);
     if let Some(credentials) = basic(request.url()) {
         request.headers_mut().entry(AUTHORIZATION).or_insert(credentials);
         // Both fail only for URLs without a host.
@@ -213,8 +232,11 @@ fn basic(url: &Url) -> Option<HeaderValue> {
 ///
 /// Without a `traceparent` of the attempt, the producer's is passed on as it is.
 #[must_use]
-pub fn headers(event: &Event, attempt: u16, traceparent: Option<HeaderValue>, secrets: &SigningSecrets) -> HeaderMap {
+pub fn headers(event: &Event, attempt: u16, traceparent: Option<HeaderValue>, settings: &RequestSettings) -> HeaderMap {
     let mut headers = event.headers.clone();
+    for (name, value) in &settings.headers {
+        headers.insert(name, value.clone());
+    }
     headers.reserve(OWN_HEADERS);
     if let Some(content_type) = &event.content_type {
         headers.insert(CONTENT_TYPE, content_type.clone());
@@ -231,7 +253,7 @@ pub fn headers(event: &Event, attempt: u16, traceparent: Option<HeaderValue>, se
     headers.insert(WEBHOOK_ID, key);
     let timestamp = clock::unix_seconds();
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
-    if let Some(signature) = secrets.sign(&event.key, timestamp, &event.body) {
+    if let Some(signature) = settings.secrets.sign(&event.key, timestamp, &event.body) {
         headers.insert(WEBHOOK_SIGNATURE, signature);
     }
     headers.insert(ENTITY, text(&utf8_percent_encode(event.entity.as_str(), NOT_VISIBLE).to_string()));

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::carry_out::Loads;
 use self::carry_out::Tickets;
 use crate::clock;
+use crate::domain::destination::Destinations;
 use crate::engine::command::Ticket;
 use crate::engine::input::{Cap, Input, Wake};
 use crate::engine::{self, Rules};
@@ -32,6 +33,8 @@ pub struct Ports {
     pub owned: watch::Receiver<Vec<Arc<Lease>>>,
     /// Our part of the cap on hosts.
     pub cap: mpsc::Receiver<(Cap, oneshot::Sender<usize>)>,
+    /// What holds for receivers.
+    pub destinations: watch::Receiver<Arc<Destinations>>,
     /// What else there is to look at.
     pub notices: mpsc::Receiver<Notice>,
     /// What came of attempts.
@@ -79,6 +82,7 @@ pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
         mut written,
         mut owned,
         mut cap,
+        mut destinations,
         mut notices,
         mut ended,
         commands,
@@ -122,6 +126,7 @@ pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
                 dispatch.set_cap(cap, holds).await;
                 continue;
             }
+            Ok(()) = destinations.changed() => Input::Destinations(destinations.borrow_and_update().clone()),
             _ = look.tick(), if dispatch.look_again => Input::Look,
             _ = show.tick() => {
                 dispatch.loads.show(&dispatch.engine);

@@ -31,6 +31,7 @@ mod settle;
 mod wakes;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::arrivals::Arrivals;
@@ -41,14 +42,17 @@ use self::input::{Attempt, Cap, Effects, Ended, Input, Note};
 use self::lanes::Lanes;
 use self::leases::{Grant, Leases, Proof};
 use crate::domain::candidate::Candidate;
+use crate::domain::destination::Destinations;
 use crate::domain::event::{Entity, EventId, Host, Partition};
-use crate::domain::verdict::{NotSent, Outcome, Policy};
+use crate::domain::verdict::{NotSent, Outcome};
 
 /// The settings of an engine.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Of the verdict on an attempt.
-    pub policy: Policy,
+    /// What holds for receivers.
+    pub destinations: Arc<Destinations>,
+    /// The cap on requests at a time to one host, as this worker has it.
+    pub host_cap: usize,
     /// Makes every worker's jitter its own.
     pub seed: u64,
     /// Attempts that may be begun over all hosts.
@@ -81,7 +85,7 @@ impl<G: Grant> Engine<G> {
     #[must_use]
     pub fn new(rules: Rules) -> Self {
         Self {
-            hosts: Hosts::new(0, rules.most_begun),
+            hosts: Hosts::new(rules.host_cap, rules.most_begun, rules.destinations.clone()),
             rules,
             lanes: Lanes::default(),
             leases: Leases::default(),
@@ -99,12 +103,14 @@ impl<G: Grant> Engine<G> {
     /// sets.
     pub fn handle(&mut self, input: Input<G>, now: Duration) -> Effects<G::Proof> {
         self.now = now;
+        self.hosts.at(now);
         match input {
             Input::Arrived { ticket, arrivals } => self.arrived(ticket, arrivals),
             Input::Written(results) => results.into_iter().for_each(|result| self.written(result)),
             Input::Ended(ends) => ends.into_iter().for_each(|end| self.ended(end)),
             Input::Leases(owned) => self.follow_leases(owned),
             Input::Cap(cap) => self.set_cap(cap),
+            Input::Destinations(destinations) => self.follow_settings(destinations),
             Input::Due(partition, token) => self.wake(partition, token),
             Input::Overdue(partition, entity, token) => self.overdue(partition, &entity, token),
             Input::Parked(host) => self.look_for_parked(&[host]),
@@ -117,7 +123,7 @@ impl<G: Grant> Engine<G> {
         self.admit_waiting();
         self.start_attempts();
         self.send_begun();
-        self.effects.look_again = self.arrivals.are_waiting();
+        self.effects.look_again = self.arrivals.are_waiting() || self.hosts.are_throttled();
         std::mem::take(&mut self.effects)
     }
 
@@ -178,6 +184,12 @@ impl<G: Grant> Engine<G> {
             Cap::Share(share) => self.hosts.set_share(share),
             Cap::Begin(most) => self.hosts.set_per_host(most),
         }
+        self.room = true;
+    }
+
+    fn follow_settings(&mut self, destinations: Arc<Destinations>) {
+        self.hosts.follow(&destinations);
+        self.rules.destinations = destinations;
         self.room = true;
     }
 

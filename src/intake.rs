@@ -19,6 +19,7 @@ use crate::broker::publisher::Publisher;
 use crate::broker::topology::{Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes};
 use crate::domain::contract::Terms;
+use crate::domain::destination::Destinations;
 use crate::handoff::{Arrived, Notice};
 use crate::health::Health;
 use crate::lease::Lease;
@@ -38,6 +39,8 @@ pub struct Intake {
     pub partitions: u16,
     /// The settings of the contract.
     pub terms: Terms,
+    /// What holds for receivers now.
+    pub destinations: watch::Receiver<Arc<Destinations>>,
     /// To the engine: events.
     pub arrived: mpsc::Sender<Arrived>,
     /// To the engine: tokens.

@@ -32,7 +32,9 @@ fn the_defaults_are_the_promised_ones() {
     assert_eq!(args.lease, secs(15));
     let policy = args.policy();
     assert_eq!(policy.max_attempts, 5);
-    assert_eq!(policy.backoff, Backoff { initial: secs(1), max: secs(60), factor: 2.0, jitter: 0.1 });
+    let backoff = Backoff { initial: secs(1), max: secs(60), factor: 2.0, jitter: 0.1 };
+    assert_eq!(policy.delays, Delays::Growing(backoff));
+    assert_eq!(policy.retry_after_max, secs(3_600));
     assert!(policy.final_statuses.is_empty());
     let terms = args.terms();
     assert_eq!((terms.default_destination, terms.body_limit), (None, 1_048_576));
@@ -71,7 +73,7 @@ fn settings_reach_the_room_that_needs_them() {
     assert_eq!(policy.max_attempts, 7);
     assert_eq!(policy.final_statuses, [400, 410, 411, 412].into());
     let (initial, max) = (Duration::from_millis(200), Duration::from_secs(90));
-    assert_eq!(policy.backoff, Backoff { initial, max, factor: 1.5, jitter: 0.0 });
+    assert_eq!(policy.delays, Delays::Growing(Backoff { initial, max, factor: 1.5, jitter: 0.0 }));
     let terms = args.terms();
     assert_eq!(terms.default_destination.unwrap().as_str(), "https://example.com/in");
     assert_eq!(terms.body_limit, 1);

@@ -38,6 +38,35 @@ impl Backoff {
     }
 }
 
+/// How long to wait after each failed attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Delays {
+    /// Longer and longer.
+    Growing(Backoff),
+    /// These; the last one holds for all that follow. There is one at least.
+    Listed {
+        /// In their order.
+        delays: Vec<Duration>,
+        /// The most that jitter adds, as a share of the delay.
+        jitter: f64,
+    },
+}
+
+impl Delays {
+    /// The delay after failed attempt number `attempt` (from 1); see [`Backoff::delay`].
+    #[must_use]
+    pub fn after(&self, attempt: u16, seed: u64) -> Duration {
+        match self {
+            Self::Growing(backoff) => backoff.delay(attempt, seed),
+            Self::Listed { delays, jitter } => {
+                let at = usize::from(attempt.max(1)) - 1;
+                let delay = delays.get(at).or(delays.last()).copied().unwrap_or(TICK);
+                Backoff { initial: delay, max: delay, factor: 1.0, jitter: *jitter }.delay(1, seed)
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +89,15 @@ mod tests {
     fn a_delay_below_a_tick_is_a_tick() {
         let quick = Backoff { initial: Duration::from_millis(1), ..DEFAULT };
         assert_eq!(quick.delay(1, u64::MAX), TICK);
+    }
+
+    #[test]
+    fn listed_delays_come_in_their_order_and_the_last_one_stays() {
+        let delays = [1, 10, 300].map(Duration::from_secs).to_vec();
+        let delays = Delays::Listed { delays, jitter: 0.0 };
+        for (attempt, seconds) in [(0, 1), (1, 1), (2, 10), (3, 300), (4, 300), (u16::MAX, 300)] {
+            assert_eq!(delays.after(attempt, u64::MAX), Duration::from_secs(seconds), "attempt {attempt}");
+        }
     }
 
     proptest! {

@@ -1,10 +1,13 @@
 //! The contract of a message on the wire: from what came to an [`Event`], or to the reason why not.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use super::event::{Entity, Event, Host, IdempotencyKey, Partition, Sequence};
+use super::destination::{Destinations, Target};
+use super::event::{Entity, Event, IdempotencyKey, Partition, Sequence};
 use super::poison::{MAX_DESTINATION_BYTES, MAX_HTTP_HEADERS, MAX_KEY_BYTES, Poison};
 use super::{redact, trace_context};
 
@@ -42,9 +45,11 @@ pub struct Message {
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// Where events without a `destination` go.
-    pub default_destination: Option<Url>,
+    pub default_destination: Option<Target>,
     /// The largest body, in bytes.
     pub body_limit: usize,
+    /// Those that may be called by their names; none where nobody knows which there are.
+    pub destinations: Option<Arc<Destinations>>,
 }
 
 /// Headers that a message may not set: RFC 9110 §7.6.1 (connection), §7.2 and §8.6 (host, content-length), the
@@ -84,7 +89,7 @@ pub fn read(message: Message, partition: Partition, terms: &Terms) -> Result<Eve
         found.take(&name, field)?;
     }
     let destination = match found.destination.take() {
-        Some(text) => read_destination(&text)?,
+        Some(text) => read_target(&text, terms.destinations.as_deref())?,
         None => terms.default_destination.clone().ok_or(Poison::MissingDestination)?,
     };
     let property = |name: &str, value: Option<String>| {
@@ -111,7 +116,7 @@ fn put_together(
         entity,
         partition,
         sequence,
-        host: host_of(&destination),
+        host: destination.host(),
         destination,
         content_type,
         content_encoding,
@@ -136,7 +141,7 @@ pub struct Kept {
     /// Its number in the entity's order.
     pub sequence: Option<Sequence>,
     /// Where it goes.
-    pub destination: Url,
+    pub destination: Target,
 }
 
 /// Reads back a message that was accepted before. A rule that is stricter by now leaves out a header, and strands no event.
@@ -151,12 +156,18 @@ pub fn read_back(message: Message, kept: Kept) -> Event {
     put_together(kept, message.routing_key.into(), properties, found, (message.properties, message.body))
 }
 
-/// The `host:port` of a destination that [`read_destination`] accepted.
-#[must_use]
-pub fn host_of(destination: &Url) -> Host {
-    let host = destination.host_str().unwrap_or_default();
-    let port = destination.port_or_known_default().unwrap_or_default();
-    Host::from(format!("{host}:{port}"))
+/// A URL that can be posted to, or the name of a destination that is configured.
+///
+/// # Errors
+/// [`Poison::BadDestination`] and [`Poison::UnknownDestination`], with what is wrong.
+pub fn read_target(text: &str, destinations: Option<&Destinations>) -> Result<Target, Poison> {
+    if !Target::is_name(text) {
+        return read_destination(text).map(Target::Url);
+    }
+    match destinations {
+        Some(destinations) if destinations.named(text).is_none() => Err(Poison::UnknownDestination(text.into())),
+        _ => Ok(Target::Name(text.into())),
+    }
 }
 
 /// A URL that can be posted to.

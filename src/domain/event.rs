@@ -4,10 +4,10 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use super::destination::Target;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use sha2::{Digest as _, Sha256};
-use url::Url;
 
 /// The number under which an event is recorded; it grows in the order of recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,7 +78,7 @@ shared_text!(
     Entity
 );
 shared_text!(
-    /// What the cap on connections counts by: the destination's `host:port`.
+    /// What the cap on connections counts by: the destination's `host:port`, or its name.
     Host
 );
 
@@ -115,9 +115,9 @@ pub struct Event {
     pub partition: Partition,
     /// Its number in the entity's order, if the producer numbers its events.
     pub sequence: Option<Sequence>,
-    /// Where to POST it.
-    pub destination: Url,
-    /// The destination's host and port.
+    /// Where it goes.
+    pub destination: Target,
+    /// What the cap counts by: the destination's host and port, or its name.
     pub host: Host,
     /// The request's content type.
     pub content_type: Option<HeaderValue>,
@@ -166,7 +166,7 @@ mod tests {
             entity: entity.into(),
             partition: Partition(0),
             sequence: sequence.map(Sequence),
-            destination: destination.parse().unwrap(),
+            destination: Target::read_back(destination).unwrap(),
             host: Host::from("a:80"),
             content_type: None,
             content_encoding: None,

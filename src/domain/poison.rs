@@ -35,6 +35,12 @@ pub enum Poison {
     /// A destination that is no http(s) URL with a host.
     #[error("the header `destination` is not a URL that can be posted to: {0}")]
     BadDestination(String),
+    /// A name that no destination has.
+    #[error(
+        "the header `destination` is {0:?}, which is no URL (http://… or https://…), and no destination of this name is \
+         configured (--destinations)"
+    )]
+    UnknownDestination(String),
     /// A header of the wrong AMQP type.
     #[error("the header `{name}` must be {expected}, but is {found}")]
     WrongType {
@@ -127,7 +133,7 @@ pub enum Unreadable {
 
 impl Poison {
     /// All codes.
-    pub const CODES: [&'static str; 20] = [
+    pub const CODES: [&'static str; 21] = [
         "unreadable",
         "missing_message_id",
         "bad_message_id",
@@ -135,6 +141,7 @@ impl Poison {
         "bad_entity",
         "missing_destination",
         "bad_destination",
+        "unknown_destination",
         "wrong_header_type",
         "bad_sequence",
         "forbidden_header",
@@ -161,6 +168,7 @@ impl Poison {
             Self::BadEntity => "bad_entity",
             Self::MissingDestination => "missing_destination",
             Self::BadDestination(_) => "bad_destination",
+            Self::UnknownDestination(_) => "unknown_destination",
             Self::WrongType { .. } => "wrong_header_type",
             Self::BadSequence(_) => "bad_sequence",
             Self::ForbiddenHeader(_) => "forbidden_header",
@@ -198,6 +206,7 @@ mod tests {
             Poison::BadEntity,
             Poison::MissingDestination,
             Poison::BadDestination(String::new()),
+            Poison::UnknownDestination(String::new()),
             Poison::WrongType { name: String::new(), expected: "", found: "" },
             Poison::BadSequence(0),
             Poison::ForbiddenHeader(String::new()),

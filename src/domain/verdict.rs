@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::backoff::Backoff;
+use super::backoff::Delays;
 use super::lifecycle::{End, State};
 
 /// What came of one HTTP try.
@@ -55,6 +55,8 @@ pub enum NotSent {
     NotAllowed,
     /// The worker is short of something of its own, such as file descriptors or memory.
     Shortage,
+    /// Its destination is not configured (any more).
+    NoDestination,
 }
 
 impl NotSent {
@@ -63,6 +65,7 @@ impl NotSent {
         match self {
             Self::NotAllowed => Duration::ZERO,
             Self::Shortage => Duration::from_secs(1),
+            Self::NoDestination => Duration::from_secs(10),
         }
     }
 }
@@ -137,16 +140,20 @@ impl Failure {
 }
 
 /// The settings that a verdict needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// Failed attempts before an event is FAILED.
     pub max_attempts: u16,
     /// Attempts of unknown outcome before an event is FAILED.
     pub max_unknown: u16,
     /// The delay between attempts.
-    pub backoff: Backoff,
+    pub delays: Delays,
+    /// The most that a receiver's `Retry-After` puts the next attempt off.
+    pub retry_after_max: Duration,
     /// Statuses that are not retried.
     pub final_statuses: BTreeSet<u16>,
+    /// Statuses that are success instead of all from 200 to 299; empty for these.
+    pub success_statuses: BTreeSet<u16>,
     /// A FAILED event is put on hold.
     pub hold: bool,
 }
@@ -166,18 +173,25 @@ impl Policy {
     pub fn judge(&self, attempts: Attempts, outcome: &Outcome, seed: u64) -> Decision {
         let failures = attempts.begun.saturating_sub(attempts.unknown);
         match outcome {
-            Outcome::Response { status: 200..=299, .. } => Decision::Deliver,
+            Outcome::Response { status, .. } if self.is_success(*status) => Decision::Deliver,
             Outcome::Response { status, .. } if self.final_statuses.contains(status) => {
                 self.fail(Failure::FinalStatus(*status))
             }
             Outcome::Unknown => self.judge_unknown(attempts.unknown.saturating_add(1), seed),
             Outcome::NotSent(why) => Decision::Withdraw(why.wait()),
             _ if failures >= self.max_attempts => self.fail(Failure::Exhausted),
-            Outcome::Response { retry_after, .. } => {
-                let asked = retry_after.unwrap_or_default().min(self.backoff.max);
-                Decision::Retry(self.backoff.delay(failures, seed).max(asked))
+            Outcome::Response { retry_after, status, .. } => {
+                let asked = retry_after.filter(|_| may_ask_for_time(*status)).unwrap_or_default();
+                Decision::Retry(self.delays.after(failures, seed).max(asked.min(self.retry_after_max)))
             }
-            Outcome::NoResponse(_) => Decision::Retry(self.backoff.delay(failures, seed)),
+            Outcome::NoResponse(_) => Decision::Retry(self.delays.after(failures, seed)),
+        }
+    }
+
+    fn is_success(&self, status: u16) -> bool {
+        match self.success_statuses.is_empty() {
+            true => (200..300).contains(&status),
+            false => self.success_statuses.contains(&status),
         }
     }
 
@@ -192,21 +206,34 @@ impl Policy {
         match unknown {
             unknown if unknown >= self.max_unknown => self.fail(Failure::OutcomeUnknown),
             0..=1 => Decision::Retry(Duration::ZERO),
-            unknown => Decision::Retry(self.backoff.delay(unknown - 1, seed)),
+            unknown => Decision::Retry(self.delays.after(unknown - 1, seed)),
         }
     }
+}
+
+/// Statuses whose `Retry-After` is meant for the next request (RFC 9110 §10.2.3, RFC 6585 §4).
+fn may_ask_for_time(status: u16) -> bool {
+    matches!(status, 429 | 503 | 300..=399)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::backoff::Backoff;
 
     fn policy() -> Policy {
         Policy {
             max_attempts: 5,
             max_unknown: 10,
-            backoff: Backoff { initial: Duration::from_secs(1), max: Duration::from_mins(1), factor: 2.0, jitter: 0.1 },
+            delays: Delays::Growing(Backoff {
+                initial: Duration::from_secs(1),
+                max: Duration::from_mins(1),
+                factor: 2.0,
+                jitter: 0.1,
+            }),
+            retry_after_max: Duration::from_hours(1),
             final_statuses: [410].into(),
+            success_statuses: BTreeSet::new(),
             hold: false,
         }
     }
@@ -232,7 +259,10 @@ mod tests {
             (5, answer(410, None), Decision::Fail(Failure::FinalStatus(410))),
             (1, answer(429, Some(30)), retry(30)),
             (4, answer(503, Some(3)), retry(8)),
-            (1, answer(503, Some(86_400)), retry(60)),
+            (1, answer(503, Some(600)), retry(600)),
+            (1, answer(503, Some(86_400)), retry(3_600)),
+            (1, answer(307, Some(30)), retry(30)),
+            (1, answer(500, Some(30)), retry(1)),
             (3, Outcome::NoResponse(NoResponse::Late(Duration::from_secs(5))), retry(4)),
             (5, Outcome::NoResponse(NoResponse::Late(Duration::from_secs(5))), exhausted),
             (1, Outcome::Unknown, retry(0)),

@@ -10,12 +10,16 @@
 //! takes until what the first of them took has ended; for as long, a host that comes new finds room in a reserve, of
 //! which each host gets one.
 
+mod limit;
 mod pace;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
+use self::limit::{Limit, Throttle};
 use self::pace::Pace;
+use crate::domain::destination::Destinations;
 use crate::domain::event::{Entity, Host};
 
 /// The most events of one host that wait in memory.
@@ -53,6 +57,10 @@ struct State {
     /// Of those that are begun.
     sending: usize,
     pace: Pace,
+    limit: Limit,
+    throttle: Throttle,
+    /// It waits for its rate, and is to be looked at again.
+    throttled: bool,
     /// A fast host has all that may be begun: newcomers wait until there is room for some of them together.
     full: bool,
     /// Since when nothing has ended while somebody waited.
@@ -105,21 +113,66 @@ pub struct Hosts {
     per_host: usize,
     /// Requests that one host may have: this worker's share of the cap.
     share: usize,
+    /// The cap, as this worker's own settings have it.
+    cap: usize,
     in_all: usize,
+    destinations: Arc<Destinations>,
+    now: Duration,
     closed: bool,
     by_host: HashMap<Host, State>,
     turns: VecDeque<Host>,
+    /// Those that wait for their rate.
+    throttled: Vec<Host>,
     waiting: usize,
     begun: usize,
     sending: usize,
 }
 
 impl Hosts {
-    /// `per_host` requests at a time to one host; `in_all` attempts begun over all hosts.
+    /// No share yet of a `cap` on requests at a time to one host; `in_all` attempts begun over all hosts.
     #[must_use]
-    pub fn new(per_host: usize, in_all: usize) -> Self {
-        let (by_host, turns) = (HashMap::new(), VecDeque::new());
-        Self { per_host, share: per_host, in_all, closed: false, by_host, turns, waiting: 0, begun: 0, sending: 0 }
+    pub fn new(cap: usize, in_all: usize, destinations: Arc<Destinations>) -> Self {
+        Self {
+            per_host: 0,
+            share: 0,
+            cap,
+            in_all,
+            destinations,
+            now: Duration::ZERO,
+            closed: false,
+            by_host: HashMap::new(),
+            turns: VecDeque::new(),
+            throttled: Vec::new(),
+            waiting: 0,
+            begun: 0,
+            sending: 0,
+        }
+    }
+
+    /// Time has passed: hosts that waited for their rate may go on.
+    pub fn at(&mut self, now: Duration) {
+        self.now = now;
+        for host in std::mem::take(&mut self.throttled) {
+            let Some(state) = self.by_host.get_mut(&host) else { continue };
+            state.throttled = false;
+            self.give_turn(&host);
+            self.drop_if_idle(&host);
+        }
+    }
+
+    /// Whether a host waits for its rate.
+    #[must_use]
+    pub fn are_throttled(&self) -> bool {
+        !self.throttled.is_empty()
+    }
+
+    /// The settings are others. What is open beyond a smaller limit runs out.
+    pub fn follow(&mut self, destinations: &Arc<Destinations>) {
+        self.destinations = destinations.clone();
+        for (host, state) in &mut self.by_host {
+            state.limit = Limit::of(destinations.of(host));
+        }
+        self.give_all_turns();
     }
 
     /// Sets how many requests at a time one host may have. What is open beyond a smaller number runs out.
@@ -132,7 +185,11 @@ impl Hosts {
     /// and goes on being sent.
     pub fn set_per_host(&mut self, per_host: usize) {
         self.per_host = per_host.min(self.share);
-        // Hosts that had all they could get left the round.
+        self.give_all_turns();
+    }
+
+    /// Hosts that had all they could get left the round.
+    fn give_all_turns(&mut self) {
         let mut hosts: Vec<Host> = self.by_host.keys().cloned().collect();
         hosts.sort_unstable();
         for host in &hosts {
@@ -145,10 +202,10 @@ impl Hosts {
         self.closed = true;
     }
 
-    /// The most attempts that any one host has begun.
+    /// The share of the cap that is in use: the most attempts that any one host has begun, if its limit is the cap.
     #[must_use]
     pub fn most_begun(&self) -> usize {
-        self.by_host.values().map(|state| state.begun).max().unwrap_or(0)
+        self.by_host.values().map(|state| state.limit.share_for(state.begun, self.cap)).max().unwrap_or(0)
     }
 
     /// Of each host, the requests that are open, and the events in memory that wait for their turn.
@@ -175,8 +232,9 @@ impl Hosts {
     /// [`Self::release_place`].
     pub fn offer(&mut self, host: &Host, now: Duration) -> Offer {
         let ceiling = share(WAITING_IN_ALL, self.waiting, WAITING_PER_HOST);
-        let (per_host, limit) = (self.per_host, self.with_lead(self.by_host.get(host)));
-        let state = self.by_host.entry(host.clone()).or_default();
+        let limit = self.with_lead(host);
+        let per_host = self.per_host(host);
+        let state = self.state(host);
         if state.waiting.len() + state.reserved < ceiling && !state.parked {
             state.full |= state.in_memory() >= limit;
             if state.full && state.pace.is_fast(per_host) {
@@ -205,7 +263,7 @@ impl Hosts {
 
     /// Gives back a place that is not needed.
     pub fn release_place(&mut self, host: &Host) {
-        let limit = self.with_lead(self.by_host.get(host));
+        let limit = self.with_lead(host);
         if let Some(state) = self.by_host.get_mut(host) {
             state.reserved -= 1;
             self.waiting -= 1;
@@ -224,8 +282,7 @@ impl Hosts {
         }
         state.reserved -= 1;
         self.waiting -= 1;
-        state.begun += 1;
-        self.begun += 1;
+        self.begin(host);
         true
     }
 
@@ -233,10 +290,11 @@ impl Hosts {
     /// those that wait go first, or there is no room.
     pub fn begin_next_in_line(&mut self, host: &Host) -> bool {
         let may_begin = self.may_begin(host);
-        let state = self.by_host.entry(host.clone()).or_default();
+        let state = self.state(host);
         let begins = may_begin && state.waiting.is_empty() && !state.parked;
-        state.begun += usize::from(begins);
-        self.begun += usize::from(begins);
+        if begins {
+            self.begin(host);
+        }
         self.drop_if_idle(host);
         begins
     }
@@ -271,13 +329,13 @@ impl Hosts {
             let Some(state) = self.by_host.get_mut(&host) else { continue };
             state.in_turn = false;
             if !may_begin {
-                // The host leaves the round; the end of one of its own attempts brings it back.
+                // The host leaves the round; the end of one of its own attempts brings it back, or time.
+                self.wait_for_rate(&host);
                 continue;
             }
             let Some((entity, _)) = state.waiting.pop_front() else { continue };
-            state.begun += 1;
-            self.begun += 1;
             self.waiting -= 1;
+            self.begin(&host);
             self.give_turn(&host);
             return Some((host, entity));
         }
@@ -287,23 +345,63 @@ impl Hosts {
     fn may_begin(&self, host: &Host) -> bool {
         let state = self.by_host.get(host);
         let begun = state.map_or(0, |state| state.begun);
-        let ceiling = share(self.in_all, self.begun, self.per_host);
-        let has_lead = self.begun < self.in_all / SHARE_WITHOUT_LEAD && begun < self.with_lead(state);
-        !self.closed && (begun < ceiling || has_lead)
+        let ceiling = share(self.in_all, self.begun, self.per_host(host));
+        let has_lead = self.begun < self.in_all / SHARE_WITHOUT_LEAD && begun < self.with_lead(host);
+        !self.closed && (begun < ceiling || has_lead) && state.is_none_or(|state| self.is_due(state))
+    }
+
+    fn is_due(&self, state: &State) -> bool {
+        state.throttle.allows(state.limit, self.now)
+    }
+
+    fn begin(&mut self, host: &Host) {
+        let (now, part) = (self.now, (self.share, self.cap));
+        let state = self.state(host);
+        state.begun += 1;
+        state.throttle.note(state.limit, part, now);
+        self.begun += 1;
+    }
+
+    /// The host has to be looked at again, if its rate is what it waits for.
+    fn wait_for_rate(&mut self, host: &Host) {
+        let now = self.now;
+        if let Some(state) = self.by_host.get_mut(host)
+            && !state.throttled
+            && !state.throttle.allows(state.limit, now)
+        {
+            state.throttled = true;
+            self.throttled.push(host.clone());
+        }
+    }
+
+    /// What is known of a host.
+    fn state(&mut self, host: &Host) -> &mut State {
+        let destinations = &self.destinations;
+        self.by_host
+            .entry(host.clone())
+            .or_insert_with(|| State { limit: Limit::of(destinations.of(host)), ..State::default() })
+    }
+
+    /// How many attempts one host may have begun, but for those ahead of its limit.
+    fn per_host(&self, host: &Host) -> usize {
+        self.by_host.get(host).map_or(self.per_host, |state| state.limit.part(self.per_host, self.cap))
     }
 
     /// How many attempts one host may have begun, those ahead of the cap included. There are none of these while the share
     /// is about to become smaller: nothing may be open beyond it then.
-    fn with_lead(&self, state: Option<&State>) -> usize {
-        match state {
-            Some(state) if self.per_host == self.share => self.per_host + state.pace.lead(self.per_host),
-            _ => self.per_host,
+    fn with_lead(&self, host: &Host) -> usize {
+        let per_host = self.per_host(host);
+        match self.by_host.get(host) {
+            Some(state) if self.per_host == self.share => per_host + state.pace.lead(per_host),
+            _ => per_host,
         }
     }
 
     /// Whether the cap allows one more request to a host, for an attempt that is begun. True: it is counted.
     pub fn send(&mut self, host: &Host) -> bool {
-        let Some(state) = self.by_host.get_mut(host).filter(|state| state.sending < self.share) else { return false };
+        let (share, cap) = (self.share, self.cap);
+        let state = self.by_host.get_mut(host).filter(|state| state.sending < state.limit.part(share, cap));
+        let Some(state) = state else { return false };
         state.sending += 1;
         self.sending += 1;
         true
@@ -312,7 +410,7 @@ impl Hosts {
     /// An attempt has ended: `sent` says whether it was counted by [`Self::send`], `took` how long its request took. True:
     /// newcomers have room again.
     pub fn ended(&mut self, host: &Host, sent: bool, took: Option<Duration>) -> bool {
-        let limit = self.with_lead(self.by_host.get(host));
+        let limit = self.with_lead(host);
         let mut room = false;
         if let Some(state) = self.by_host.get_mut(host) {
             state.begun -= 1;
@@ -332,7 +430,7 @@ impl Hosts {
 
     /// The store holds parked events of this host.
     pub fn note_parked(&mut self, host: &Host) {
-        self.by_host.entry(host.clone()).or_default().park();
+        self.state(host).park();
     }
 
     /// How many of the host's parked events to read, if it is time to; then [`Self::loaded`] has to follow. It is time
@@ -355,7 +453,7 @@ impl Hosts {
 
     /// Parked events of the host were read; `more` says that others are left.
     pub fn loaded(&mut self, host: &Host, more: bool) {
-        let state = self.by_host.entry(host.clone()).or_default();
+        let state = self.state(host);
         state.parked = more || state.reading == Reading::TooEarly;
         state.reading = Reading::No;
         self.drop_if_idle(host);
@@ -364,7 +462,7 @@ impl Hosts {
     /// Takes in an event whatever the ceiling: one that was read back from the store, in a bounded number.
     pub fn enqueue_loaded(&mut self, host: &Host, entity: Entity, now: Duration) {
         self.waiting += 1;
-        self.by_host.entry(host.clone()).or_default().waiting.push_back((entity, now));
+        self.state(host).waiting.push_back((entity, now));
         self.give_turn(host);
     }
 
@@ -389,8 +487,13 @@ impl Hosts {
     }
 
     fn drop_if_idle(&mut self, host: &Host) {
-        if self.by_host.get(host).is_some_and(State::is_idle) {
+        let Some(state) = self.by_host.get_mut(host).filter(|state| state.is_idle()) else { return };
+        if state.throttle.is_over(self.now) {
             self.by_host.remove(host);
+        } else if !state.throttled {
+            // Its rate is remembered for as long as it matters.
+            state.throttled = true;
+            self.throttled.push(host.clone());
         }
     }
 }

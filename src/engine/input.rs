@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::command::{Admitted, Arrival, Command, Suspect, Ticket, Written};
 use super::leases::Grant;
 use crate::domain::candidate::{Candidate, Token};
+use crate::domain::destination::Destinations;
 use crate::domain::event::{Entity, Event, EventId, Host, Partition};
 use crate::domain::operator::Decided;
 use crate::domain::verdict::Outcome;
@@ -27,6 +28,8 @@ pub enum Input<G: Grant> {
     Leases(Vec<G>),
     /// Our part of the cap on hosts is another.
     Cap(Cap),
+    /// What holds for receivers is another.
+    Destinations(Arc<Destinations>),
     /// A token came out of the delay ladder.
     Due(Partition, Token),
     /// A retry's time is over, and perhaps its token was lost.
@@ -89,7 +92,7 @@ pub struct Effects<P> {
     pub refused: Vec<Ticket>,
     /// To be counted, traced and told.
     pub notes: Vec<Note>,
-    /// Newcomers wait: [`Input::Look`] should follow soon.
+    /// Newcomers wait, or hosts for their rate: [`Input::Look`] should follow soon.
     pub look_again: bool,
 }
 

@@ -32,7 +32,8 @@ impl<G: Grant> Engine<G> {
         let mut seed = DefaultHasher::new();
         (self.rules.seed, candidate.id, candidate.attempts).hash(&mut seed);
         let attempts = Attempts { begun: candidate.attempts, unknown: candidate.unknown };
-        let decision = self.rules.policy.judge(attempts, &outcome, seed.finish());
+        let policy = &self.rules.destinations.of(&candidate.event.host).policy;
+        let decision = policy.judge(attempts, &outcome, seed.finish());
         Some(Settlement { candidate, held, outcome, decision, took })
     }
 

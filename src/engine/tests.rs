@@ -9,9 +9,11 @@ use http::HeaderMap;
 use super::command::{Admitted, Arrival, Place, Ticket};
 use super::*;
 use crate::domain::admission::Admission;
-use crate::domain::backoff::Backoff;
+use crate::domain::backoff::{Backoff, Delays};
+use crate::domain::destination::{Destination, Target};
 use crate::domain::event::{Digest, Event};
 use crate::domain::lifecycle::State;
+use crate::domain::verdict::Policy;
 use crate::engine::hosts::{PATIENCE, WAITING_PER_HOST};
 
 /// A lease that is nothing but its name.
@@ -49,8 +51,17 @@ const HERE: Partition = Partition(0);
 
 fn engine(share: usize) -> Engine<Name> {
     let backoff = Backoff { initial: SECOND, max: SECOND * 60, factor: 2.0, jitter: 0.0 };
-    let policy = Policy { max_attempts: 2, max_unknown: 3, backoff, final_statuses: BTreeSet::new(), hold: false };
-    let mut engine = Engine::new(Rules { policy, seed: 0, most_begun: 100, bodies: 1_000 });
+    let policy = Policy {
+        max_attempts: 2,
+        max_unknown: 3,
+        delays: Delays::Growing(backoff),
+        retry_after_max: SECOND * 60,
+        final_statuses: BTreeSet::new(),
+        success_statuses: BTreeSet::new(),
+        hold: false,
+    };
+    let destinations = Arc::new(Destinations::new(Destination::defaults(policy, SECOND * 5)));
+    let mut engine = Engine::new(Rules { destinations, host_cap: 50, seed: 0, most_begun: 100, bodies: 1_000 });
     engine.handle(Input::Cap(Cap::Share(share)), SECOND);
     let told = engine.handle(Input::Leases(vec![LEASE]), SECOND);
     assert!(matches!(told.commands[..], [Command::TakeOver { held: LEASE }]));
@@ -67,7 +78,7 @@ fn event(entity: &str, bytes: usize) -> Arc<Event> {
         entity: entity.into(),
         partition: HERE,
         sequence: None,
-        destination: "http://host/".parse().unwrap(),
+        destination: Target::read_back("http://host/").unwrap(),
         host: "host:80".into(),
         content_type: None,
         content_encoding: None,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lapin::message::Delivery;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::acks::{Batch, Letter, Open, Poisoned};
 use super::deliveries::Deliveries;
@@ -12,6 +12,7 @@ use crate::broker::letter;
 use crate::broker::wire;
 use crate::clock;
 use crate::domain::contract::{self, Terms};
+use crate::domain::destination::Destinations;
 use crate::engine::command::Place;
 use crate::handoff::{Arrival, Arrived};
 use crate::lease::Held;
@@ -27,6 +28,8 @@ const BATCH_BYTES: usize = 256 * 1024;
 pub struct Reader {
     /// The settings of the contract.
     pub terms: Terms,
+    /// What holds for receivers now.
+    pub destinations: watch::Receiver<Arc<Destinations>>,
     /// To the engine.
     pub arrived: mpsc::Sender<Arrived>,
     /// Where the messages come from, for traces.
@@ -53,10 +56,13 @@ impl Reader {
     ///
     /// # Errors
     /// Why it broke.
-    pub async fn run(self, mut deliveries: Deliveries) -> Result<(), String> {
+    pub async fn run(mut self, mut deliveries: Deliveries) -> Result<(), String> {
         loop {
             let mut gathered = Gathered::default();
             let delivery = deliveries.next().await?;
+            if self.terms.destinations.is_none() || self.destinations.has_changed().unwrap_or(false) {
+                self.terms.destinations = Some(self.destinations.borrow_and_update().clone());
+            }
             self.take(&mut gathered, delivery);
             for _ in 1..BATCH {
                 let Some(delivery) = deliveries.ready_now() else { break };

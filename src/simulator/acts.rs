@@ -13,6 +13,7 @@ use super::rules::Rule;
 use super::scenario::{Act, ENTITIES, TROUBLE, below};
 use super::store::Store;
 use super::world::{Happening, World};
+use crate::domain::destination::Target;
 use crate::domain::event::{Event, EventId, Partition, Sequence};
 use crate::domain::lifecycle::State;
 use crate::domain::operator::{Decided, Verb};
@@ -95,7 +96,7 @@ impl World {
             entity: format!("entity-{entity}").into(),
             partition: Partition(0),
             sequence: sequence.map(Sequence),
-            destination: destination(&host),
+            destination: Target::Url(destination(&host)),
             host: host.into(),
             content_type: None,
             content_encoding: None,

@@ -1,6 +1,7 @@
 //! The world: everything that there is, and what happens next in it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -13,7 +14,8 @@ use super::rules::Rule;
 use super::scenario::{Act, Mood, Scenario, TROUBLE, below, within};
 use super::store::Store;
 use super::worker::Worker;
-use crate::domain::backoff::Backoff;
+use crate::domain::backoff::{Backoff, Delays};
+use crate::domain::destination::{Destination, Destinations};
 use crate::domain::event::{EventId, Partition};
 use crate::domain::verdict::{NoResponse, Outcome, Policy};
 use crate::engine::Rules;
@@ -263,11 +265,15 @@ impl World {
         let policy = Policy {
             max_attempts: self.scenario.max_attempts,
             max_unknown: 6,
-            backoff,
+            delays: Delays::Growing(backoff),
+            retry_after_max: backoff.max,
             final_statuses: [410].into(),
+            success_statuses: BTreeSet::new(),
             hold: self.scenario.hold,
         };
-        let rules = Rules { policy, seed: self.chance.below(u64::MAX), most_begun: 64, bodies: 4_096 };
+        let destinations = Arc::new(Destinations::new(Destination::defaults(policy, TIMEOUT)));
+        let (host_cap, seed) = (self.scenario.cap.into(), self.chance.below(u64::MAX));
+        let rules = Rules { destinations, host_cap, seed, most_begun: 64, bodies: 4_096 };
         let worker = Box::new(Worker::new(slot, run, id, clock, (LEASE, rules)));
         self.slots[slot].worker = Some(worker);
         let process = (slot, run);

@@ -1,11 +1,10 @@
 //! An operator's decisions on FAILED events.
 
 use sqlx::PgConnection;
-use url::Url;
 
 use super::position::{REDRIVEN, UNNUMBERED};
 use super::sql::operator as sql;
-use crate::domain::contract::host_of;
+use crate::domain::destination::Target;
 use crate::domain::event::{EventId, Host};
 use crate::domain::operator::{Decided, Verb};
 
@@ -32,7 +31,7 @@ pub async fn redrive(connection: &mut PgConnection, id: EventId) -> Result<(), s
     let held = sqlx::query(sql::REDRIVE_HELD).bind(id.0).fetch_optional(&mut *connection).await?.is_some();
     let destination: Option<(String,)> =
         sqlx::query_as(sql::LOCK_LINE).bind(id.0).fetch_optional(&mut *connection).await?;
-    let host = destination.and_then(|(destination,)| Some(host_of(&Url::parse(&destination).ok()?)));
+    let host = destination.and_then(|(destination,)| Some(Target::read_back(&destination)?.host()));
     let passed = match host {
         Some(host) => open_again(connection, id, &host).await?,
         None => false,

@@ -9,6 +9,7 @@ mod gauges;
 use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
+use http::Method;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 use opentelemetry::{KeyValue, global};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
@@ -177,8 +178,8 @@ pub fn rescued(kind: &'static str) {
     METRICS.rescued.add(1, &[KeyValue::new("onceward.kind", kind)]);
 }
 
-/// An attempt has ended; `took` is none if nobody knows how long it took.
-pub fn attempted(host: &Host, outcome: &Outcome, took: Option<Duration>) {
+/// An attempt has ended; `request` is its method and how long it took, none if nobody knows.
+pub fn attempted(host: &Host, outcome: &Outcome, request: Option<(&Method, Duration)>) {
     let code = match outcome {
         Outcome::Response { status: 200..=299, .. } => "success",
         Outcome::Response { .. } => "status",
@@ -186,12 +187,13 @@ pub fn attempted(host: &Host, outcome: &Outcome, took: Option<Duration>) {
         Outcome::Unknown => "unknown",
         Outcome::NotSent(NotSent::NotAllowed) => "not_sent",
         Outcome::NotSent(NotSent::Shortage) => "shortage",
+        Outcome::NotSent(NotSent::NoDestination) => "no_destination",
     };
     METRICS.attempts.add(1, &[KeyValue::new("onceward.outcome", code)]);
-    let Some(took) = took else { return };
+    let Some((method, took)) = request else { return };
     let [address, port] = hosts::labels(host);
     let mut attributes = Vec::with_capacity(5);
-    attributes.extend([KeyValue::new("http.request.method", "POST"), address, port]);
+    attributes.extend([KeyValue::new("http.request.method", method.to_string()), address, port]);
     if let Outcome::Response { status, .. } = outcome {
         attributes.push(KeyValue::new("http.response.status_code", i64::from(*status)));
     }

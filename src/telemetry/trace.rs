@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
 use opentelemetry::trace::{Span as _, SpanBuilder, SpanKind, TraceContextExt as _, Tracer as _};
 use opentelemetry::{Context, KeyValue, global};
@@ -22,8 +22,8 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use url::Url;
 
-use super::hosts;
 use crate::domain::contract::{Field, Message};
 use crate::domain::event::{Event, Partition};
 use crate::domain::redact;
@@ -131,22 +131,23 @@ pub fn traceparent(span: &Span) -> Option<HeaderValue> {
 
 /// An attempt begins, and ends when its span is dropped.
 #[must_use]
-pub fn attempt(event: &Event, number: u16) -> Span {
+pub fn attempt(event: &Event, (url, method): (&Url, &Method), number: u16) -> Span {
     let Some(parent) = event.trace.as_ref().filter(|_| is_on()) else { return Span::none() };
-    let (address, port) = hosts::split(&event.host);
+    let method = method.as_str();
     let resends = (number > 1).then(|| number - 1);
     let span = tracing::info_span!(
         target: TARGET,
         parent: None,
-        "POST",
+        "request",
+        otel.name = method,
         otel.kind = "client",
         otel.status_code = Empty,
-        http.request.method = "POST",
+        http.request.method = method,
         http.request.resend_count = resends,
         http.response.status_code = Empty,
-        url.full = redact::url(&event.destination),
-        server.address = address,
-        server.port = port,
+        url.full = redact::url(url),
+        server.address = url.host_str(),
+        server.port = url.port_or_known_default(),
         messaging.message.id = event.key.as_str(),
         onceward.attempt = number,
         "error.type" = Empty,

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use url::Url;
 
 use crate::broker::wire;
 use crate::domain::candidate::Candidate;
 use crate::domain::contract::{self, Kept};
+use crate::domain::destination::Target;
 use crate::domain::event::{Event, EventId, Partition, Sequence};
 
 use crate::engine::command::{Confirmed, Front, Woken};
@@ -35,7 +35,7 @@ fn read(stored: &StoredEvent) -> Option<Event> {
         key: stored.idempotency_key.as_str().into(),
         partition: Partition(stored.partition),
         sequence: stored.sequence.map(Sequence),
-        destination: Url::parse(&stored.destination).ok()?,
+        destination: Target::read_back(&stored.destination)?,
     };
     let mut event = contract::read_back(message, kept);
     event.trace = stored.trace.as_deref().and_then(|trace| HeaderValue::from_str(trace).ok());

@@ -53,7 +53,7 @@ impl Outgoing {
         if self.traceparent.as_deref().is_some_and(|text| !trace_context::is_valid(text)) {
             return Err("the traceparent is not valid: see https://www.w3.org/TR/trace-context/".into());
         }
-        let terms = Terms { default_destination: None, body_limit: usize::MAX };
+        let terms = Terms { default_destination: None, body_limit: usize::MAX, destinations: None };
         contract::read(self.message(), Partition(0), &terms).map(drop).map_err(|poison| match poison {
             Poison::MissingKey => "the key is empty".into(),
             Poison::MissingEntity => "the entity is empty".into(),

@@ -1,10 +1,38 @@
 //! The cap is never passed, nobody is stuck behind somebody else, and nothing is kept of a host without work.
 
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::domain::backoff::{Backoff, Delays};
+use crate::domain::destination::Destination;
+use crate::domain::verdict::Policy;
 
 mod model;
 
 const NOW: Duration = Duration::from_secs(100);
+
+/// Of a worker that has the whole of a cap.
+pub(super) fn hosts_with(cap: usize, in_all: usize) -> Hosts {
+    let mut hosts = Hosts::new(cap, in_all, Arc::new(Destinations::new(destination())));
+    hosts.set_share(cap);
+    hosts.at(NOW);
+    hosts
+}
+
+/// What holds without any entry.
+fn destination() -> Destination {
+    let backoff = Backoff { initial: PATIENCE, max: PATIENCE, factor: 1.0, jitter: 0.0 };
+    let policy = Policy {
+        max_attempts: 5,
+        max_unknown: 5,
+        delays: Delays::Growing(backoff),
+        retry_after_max: PATIENCE,
+        final_statuses: BTreeSet::new(),
+        success_statuses: BTreeSet::new(),
+        hold: false,
+    };
+    Destination::defaults(policy, PATIENCE)
+}
 
 fn host(number: usize) -> Host {
     Host::from(format!("host-{number}:80"))
@@ -31,7 +59,7 @@ fn start_all(hosts: &mut Hosts) -> Vec<Host> {
 
 #[test]
 fn a_host_gets_its_ceiling_and_no_more() {
-    let mut hosts = Hosts::new(50, 2_048);
+    let mut hosts = hosts_with(50, 2_048);
     fill(&mut hosts, &host(0), NOW);
     assert_eq!(start_all(&mut hosts).len(), 50);
     assert_eq!(hosts.begun, 50);
@@ -41,7 +69,7 @@ fn a_host_gets_its_ceiling_and_no_more() {
 
 #[test]
 fn all_hosts_together_get_no_more_than_the_ceiling_over_all() {
-    let mut hosts = Hosts::new(50, 60);
+    let mut hosts = hosts_with(50, 60);
     for number in 0..100 {
         fill(&mut hosts, &host(number), NOW);
     }
@@ -51,7 +79,7 @@ fn all_hosts_together_get_no_more_than_the_ceiling_over_all() {
 
 #[test]
 fn a_hundred_dead_hosts_do_not_keep_a_new_one_from_starting() {
-    let mut hosts = Hosts::new(50, 2_048);
+    let mut hosts = hosts_with(50, 2_048);
     for number in 0..100 {
         fill(&mut hosts, &host(number), NOW);
         start_all(&mut hosts);
@@ -84,7 +112,7 @@ fn time_out_once(hosts: &mut Hosts) {
 
 #[test]
 fn two_hosts_take_turns() {
-    let mut hosts = Hosts::new(50, 2_048);
+    let mut hosts = hosts_with(50, 2_048);
     for number in 0..6 {
         for of in [0, 1] {
             assert_eq!(hosts.offer(&host(of), NOW), Offer::Ready);
@@ -102,7 +130,7 @@ fn two_hosts_take_turns() {
 
 #[test]
 fn a_host_that_came_first_with_many_does_not_go_first_with_all() {
-    let mut hosts = Hosts::new(50, 2_048);
+    let mut hosts = hosts_with(50, 2_048);
     fill(&mut hosts, &host(0), NOW);
     hosts.offer(&host(1), NOW);
     hosts.enqueue(&host(1), entity(0), NOW);
@@ -112,7 +140,7 @@ fn a_host_that_came_first_with_many_does_not_go_first_with_all() {
 
 #[test]
 fn a_full_queue_that_moves_is_waited_for() {
-    let mut hosts = Hosts::new(50, 2_048);
+    let mut hosts = hosts_with(50, 2_048);
     assert_eq!(fill(&mut hosts, &host(0), NOW), (Offer::Wait, WAITING_PER_HOST));
     assert_eq!(hosts.offer(&host(0), NOW + PATIENCE), Offer::Wait);
     start_all(&mut hosts);
@@ -122,7 +150,7 @@ fn a_full_queue_that_moves_is_waited_for() {
 
 #[test]
 fn a_full_queue_that_stands_is_parked_until_it_was_read_to_its_end() {
-    let mut hosts = Hosts::new(50, 2_048);
+    let mut hosts = hosts_with(50, 2_048);
     let late = NOW + PATIENCE + Duration::from_millis(1);
     fill(&mut hosts, &host(0), NOW);
     assert_eq!(hosts.offer(&host(0), late), Offer::Park);
@@ -147,7 +175,7 @@ fn what_is_parked_while_the_parked_are_read_is_read_too() {
         [|hosts| hosts.note_parked(&host(0)), |hosts| assert_eq!(hosts.offer(&host(0), NOW), Offer::Park)];
     for park in ways {
         for more in [false, true] {
-            let mut hosts = Hosts::new(50, 2_048);
+            let mut hosts = hosts_with(50, 2_048);
             hosts.note_parked(&host(0));
             assert!(hosts.wants_load(&host(0)).is_some());
             park(&mut hosts);
@@ -161,7 +189,7 @@ fn what_is_parked_while_the_parked_are_read_is_read_too() {
 
 #[test]
 fn when_memory_is_full_events_are_parked_at_once() {
-    let mut hosts = Hosts::new(50, 2_048);
+    let mut hosts = hosts_with(50, 2_048);
     for number in 0..WAITING_IN_ALL {
         assert_eq!(hosts.offer(&host(number), NOW), Offer::Ready, "{number}");
     }
@@ -171,7 +199,7 @@ fn when_memory_is_full_events_are_parked_at_once() {
 
 #[test]
 fn the_next_of_a_line_is_taken_in_as_long_as_its_host_moves() {
-    let mut hosts = Hosts::new(50, 2_048);
+    let mut hosts = hosts_with(50, 2_048);
     assert!(hosts.enqueue_next_in_line(&host(1), entity(0), NOW));
     fill(&mut hosts, &host(0), NOW);
     assert!(hosts.enqueue_next_in_line(&host(0), entity(1), NOW), "beyond the ceiling");
@@ -181,7 +209,7 @@ fn the_next_of_a_line_is_taken_in_as_long_as_its_host_moves() {
 
 #[test]
 fn a_place_that_is_not_needed_leaves_nothing_behind() {
-    let mut hosts = Hosts::new(50, 2_048);
+    let mut hosts = hosts_with(50, 2_048);
     assert_eq!(hosts.offer(&host(0), NOW), Offer::Ready);
     hosts.release_place(&host(0));
     assert!(hosts.by_host.is_empty());
@@ -191,7 +219,7 @@ fn a_place_that_is_not_needed_leaves_nothing_behind() {
 
 /// A host that has answered ten requests, each within this time, and has one more attempt begun.
 fn answered(took: Duration) -> Hosts {
-    let mut hosts = Hosts::new(50, 2_048);
+    let mut hosts = hosts_with(50, 2_048);
     (0..11).for_each(|number| hosts.enqueue_loaded(&host(0), entity(number), NOW));
     assert_eq!(start_all(&mut hosts).len(), 11);
     for _ in 0..10 {
@@ -238,7 +266,7 @@ fn nothing_is_begun_ahead_while_the_share_becomes_smaller() {
 
 #[test]
 fn half_of_the_pool_is_not_for_what_is_begun_ahead() {
-    let mut hosts = Hosts::new(50, 500);
+    let mut hosts = hosts_with(50, 500);
     for number in 0..20 {
         (0..300).for_each(|event| hosts.enqueue_loaded(&host(number), entity(event), NOW));
         hosts.by_host.get_mut(&host(number)).unwrap().pace.note(Duration::from_millis(1));
@@ -251,7 +279,7 @@ fn half_of_the_pool_is_not_for_what_is_begun_ahead() {
 
 #[test]
 fn the_first_attempt_begins_in_its_place_unless_others_wait() {
-    let mut hosts = Hosts::new(2, 2_048);
+    let mut hosts = hosts_with(2, 2_048);
     for begins in [true, true, false] {
         assert_eq!(hosts.offer(&host(0), NOW), Offer::Ready);
         assert_eq!(hosts.begin_in_place(&host(0)), begins);
@@ -268,7 +296,7 @@ fn the_first_attempt_begins_in_its_place_unless_others_wait() {
 
 #[test]
 fn the_next_of_a_line_begins_with_the_end_before_it_unless_others_wait() {
-    let mut hosts = Hosts::new(2, 2_048);
+    let mut hosts = hosts_with(2, 2_048);
     assert!(hosts.begin_next_in_line(&host(0)) && hosts.begin_next_in_line(&host(0)));
     assert!(!hosts.begin_next_in_line(&host(0)), "it has all that it may have");
     hosts.ended(&host(0), false, None);
@@ -308,4 +336,64 @@ fn newcomers_do_not_wait_for_a_host_that_was_fast() {
     let late = NOW + PATIENCE + Duration::from_millis(1);
     assert_eq!(fill(&mut hosts, &host(0), late), (Offer::Wait, WAITING_PER_HOST), "its queue fills");
     assert_eq!(hosts.offer(&host(0), late + 2 * PATIENCE), Offer::Park);
+}
+
+#[test]
+fn a_destination_of_its_own_has_its_own_limit() {
+    let mut destinations = Destinations::new(destination());
+    destinations.add_pattern("host-1", Destination { connections: Some(4), ..destination() });
+    let mut hosts = Hosts::new(50, 2_048, Arc::new(destinations));
+    hosts.set_share(25);
+    for number in [0, 1] {
+        fill(&mut hosts, &host(number), NOW);
+    }
+    let started = start_all(&mut hosts);
+    let of = |number| started.iter().filter(|begun| **begun == host(number)).count();
+    assert_eq!((of(0), of(1)), (25, 2), "half of the cap gives half of each limit");
+    let sent = (0..4).filter(|_| hosts.send(&host(1))).count();
+    assert_eq!(sent, 2);
+    assert_eq!(hosts.most_begun(), 25);
+}
+
+#[test]
+fn settings_that_change_hold_for_hosts_at_work() {
+    let mut hosts = hosts_with(50, 2_048);
+    fill(&mut hosts, &host(1), NOW);
+    assert_eq!(start_all(&mut hosts).len(), 50);
+    let mut destinations = Destinations::new(destination());
+    destinations.add_pattern("host-1", Destination { connections: Some(60), ..destination() });
+    hosts.follow(&Arc::new(destinations));
+    assert_eq!(start_all(&mut hosts).len(), 10);
+    hosts.follow(&Arc::new(Destinations::new(destination())));
+    assert_eq!(start_all(&mut hosts).len(), 0, "what is open beyond a smaller limit runs out");
+}
+
+#[test]
+fn a_host_with_a_rate_waits_for_its_time_and_holds_up_nobody() {
+    let mut destinations = Destinations::new(destination());
+    destinations.add_pattern("host-1", Destination { rate: Some(10.0), ..destination() });
+    let mut hosts = Hosts::new(50, 2_048, Arc::new(destinations));
+    hosts.set_share(50);
+    let begun = |hosts: &mut Hosts| {
+        let started = start_all(hosts);
+        started.iter().filter(|begun| **begun == host(1)).for_each(|begun| {
+            hosts.ended(begun, false, None);
+        });
+        started.len()
+    };
+    hosts.at(NOW);
+    fill(&mut hosts, &host(1), NOW);
+    assert_eq!(begun(&mut hosts), 2, "one, and one ahead of its time");
+    assert!(hosts.are_throttled());
+    fill(&mut hosts, &host(2), NOW);
+    assert_eq!(begun(&mut hosts), 50, "the other host goes on");
+    for second in 1..=3 {
+        let before: usize = (0..50)
+            .map(|look| {
+                hosts.at(NOW + Duration::from_secs(second - 1) + Duration::from_millis(20 * (look + 1)));
+                begun(&mut hosts)
+            })
+            .sum();
+        assert_eq!(before, 10, "in second {second}");
+    }
 }

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use url::Url;
 
 use super::*;
+use crate::domain::destination::Target;
 use crate::domain::event::{Host, Sequence};
 
 const BODIES: &[u8] = &[0; 2 * LINE_BYTES];
@@ -18,7 +19,7 @@ fn candidate(entity: &str, id: i64, sequence: Option<i64>, bytes: usize) -> Cand
         entity: entity.into(),
         partition: Partition(i32::from(entity.starts_with('b'))),
         sequence: sequence.map(Sequence),
-        destination: destination(),
+        destination: Target::Url(destination()),
         host: Host::from("host:80"),
         content_type: None,
         content_encoding: None,

@@ -53,8 +53,15 @@ fn run(input: &[u8]) -> &'static str {
 /// Whatever is asked for, the wait is bounded by the settings.
 fn judged(outcome: &Outcome, asked: bool) -> &'static str {
     let backoff = Backoff { initial: Duration::from_secs(1), max: MAX, factor: 2.0, jitter: 0.1 };
-    let policy =
-        Policy { max_attempts: 5, max_unknown: 5, backoff, final_statuses: BTreeSet::from([410]), hold: false };
+    let policy = Policy {
+        max_attempts: 5,
+        max_unknown: 5,
+        delays: Delays::Growing(backoff),
+        retry_after_max: MAX,
+        final_statuses: BTreeSet::from([410]),
+        success_statuses: BTreeSet::new(),
+        hold: false,
+    };
     match policy.judge(Attempts { begun: 1, unknown: 0 }, outcome, u64::MAX) {
         Decision::Deliver => "delivered",
         Decision::Fail(_) | Decision::Hold(_) => "failed",

@@ -69,7 +69,7 @@ struct World {
 
 impl World {
     fn new(per_host: usize, in_all: usize) -> Self {
-        Self { hosts: Hosts::new(per_host, in_all), expected: Default::default(), now: NOW, events: 0 }
+        Self { hosts: super::hosts_with(per_host, in_all), expected: Default::default(), now: NOW, events: 0 }
     }
 
     fn step(&mut self, number: usize, step: Step) {
