@@ -1,5 +1,6 @@
 //! Flags and environment variables, read and validated: the one room that knows where settings come from.
 
+pub mod destinations;
 mod file;
 pub mod nodes;
 pub mod otel;
@@ -256,17 +257,22 @@ impl FromStr for StatusList {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        let ranges = parts.map(status_range).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self(ranges.into_iter().flatten().collect()))
+        statuses(text, 300).map(Self)
     }
 }
 
-fn status_range(part: &str) -> Result<RangeInclusive<u16>, String> {
+/// Reads a list of statuses and ranges of them, none less than `least`.
+fn statuses(text: &str, least: u16) -> Result<BTreeSet<u16>, String> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let ranges = parts.map(|part| status_range(part, least)).collect::<Result<Vec<_>, _>>()?;
+    Ok(ranges.into_iter().flatten().collect())
+}
+
+fn status_range(part: &str, least: u16) -> Result<RangeInclusive<u16>, String> {
     let (from, to) = part.split_once('-').unwrap_or((part, part));
     match (from.trim().parse::<u16>(), to.trim().parse::<u16>()) {
-        (Ok(from), Ok(to)) if 300 <= from && from <= to && to <= 599 => Ok(from..=to),
-        _ => Err(format!("{part:?} is no status from 300 to 599 and no range of them: write 400,404,410-422")),
+        (Ok(from), Ok(to)) if least <= from && from <= to && to <= 599 => Ok(from..=to),
+        _ => Err(format!("{part:?} is no status from {least} to 599 and no range of them: write 400,404,410-422")),
     }
 }
 

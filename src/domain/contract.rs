@@ -74,6 +74,13 @@ const FORBIDDEN: [&str; 17] = [
     "http2-settings",
 ];
 
+/// Whether a message or a destination may set this header.
+#[must_use]
+pub fn may_be_set(header: &HeaderName) -> bool {
+    let ours = header.as_str().starts_with("onceward-") || header.as_str().starts_with("webhook-");
+    !ours && !FORBIDDEN.contains(&header.as_str())
+}
+
 /// Reads a message by the contract.
 ///
 /// # Errors
@@ -261,8 +268,7 @@ impl Found {
 
     fn take_http(&mut self, name: &str, http_name: &str, field: Field) -> Result<(), Poison> {
         let header = HeaderName::from_bytes(http_name.as_bytes()).map_err(|_| Poison::BadHeader(name.into()))?;
-        let ours = header.as_str().starts_with("onceward-") || header.as_str().starts_with("webhook-");
-        if ours || FORBIDDEN.contains(&header.as_str()) {
+        if !may_be_set(&header) {
             return Err(Poison::ForbiddenHeader(http_name.into()));
         }
         self.headers.append(header, header_value(name, field)?);

@@ -87,6 +87,13 @@ impl SigningSecrets {
     }
 }
 
+/// How many there are.
+impl fmt::Display for SigningSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str("none") } else { fmt::Display::fmt(&self.0.len(), f) }
+    }
+}
+
 impl fmt::Debug for SigningSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} signing secrets", self.0.len())

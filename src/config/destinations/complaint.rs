@@ -1,0 +1,110 @@
+//! What is wrong in a file, and where.
+
+use std::fmt;
+
+/// The most complaints about one file.
+const MOST: usize = 20;
+
+/// One thing that is wrong.
+#[derive(Debug)]
+pub(super) struct Complaint {
+    /// Where: a byte of the text.
+    pub(super) at: usize,
+    /// What, and what to write instead.
+    pub(super) what: String,
+}
+
+/// Everything that is wrong.
+#[derive(Debug, Default)]
+pub(super) struct Complaints(Vec<Complaint>);
+
+impl FromIterator<Complaint> for Complaints {
+    fn from_iter<I: IntoIterator<Item = Complaint>>(complaints: I) -> Self {
+        Self(complaints.into_iter().collect())
+    }
+}
+
+impl Complaints {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn add(&mut self, at: usize, what: impl Into<String>) {
+        self.0.push(Complaint { at, what: what.into() });
+    }
+
+    /// Takes what went well, and notes what did not.
+    pub(super) fn note<T>(&mut self, read: Result<T, Complaint>) -> Option<T> {
+        read.map_err(|complaint| self.0.push(complaint)).ok()
+    }
+
+    /// In the order of the file.
+    pub(super) fn refuse(mut self, file: &str, lines: &Lines<'_>) -> Refused {
+        self.0.sort_by_key(|complaint| complaint.at);
+        let more = self.0.len().saturating_sub(MOST);
+        let show = |complaint: &Complaint| {
+            let (line, column) = lines.position(complaint.at);
+            one_line(&format!("{file}:{line}:{column}: {}", complaint.what))
+        };
+        Refused { lines: self.0.iter().take(MOST).map(show).collect(), more }
+    }
+}
+
+/// Where the lines of a text begin.
+pub(super) struct Lines<'a> {
+    text: &'a str,
+    begin: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        let begin = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { text, begin }
+    }
+
+    /// Line and column, from 1; columns are characters, as editors count them.
+    pub(super) fn position(&self, at: usize) -> (usize, usize) {
+        let line = self.begin.partition_point(|begin| *begin <= at);
+        let begin = self.begin.get(line.saturating_sub(1)).copied().unwrap_or_default();
+        let column = self.text.get(begin..at).map_or(0, |before| before.chars().count()) + 1;
+        (line, column)
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
+/// Why a file is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    lines: Vec<String>,
+    more: usize,
+}
+
+impl Refused {
+    /// The file as a whole is of no use.
+    pub(super) fn whole(file: &str, what: &str) -> Self {
+        Self { lines: vec![one_line(&format!("{file}: {what}"))], more: 0 }
+    }
+
+    /// Each complaint in one line, in the order of the file, and how many more there are.
+    #[must_use]
+    pub fn complaints(&self) -> (&[String], usize) {
+        (&self.lines, self.more)
+    }
+}
+
+/// The first complaint, in one line.
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = self.lines.first() else { return Ok(()) };
+        f.write_str(first)?;
+        match self.lines.len() - 1 + self.more {
+            0 => Ok(()),
+            more => write!(f, " (and {more} more: `onceward destinations check` lists them)"),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
