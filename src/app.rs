@@ -256,8 +256,7 @@ impl Worker {
 
         let health = Arc::new(Health::new(args.lease));
         let loads = Loads::default();
-        let counted = watch_gauges(args, &loads, &ours, &health);
-        let reached = CancellationToken::new();
+        let (counted, reached) = (watch_gauges(args, &loads, &ours, &health), CancellationToken::new());
         let writer = writer(args, &database, &member, &health);
         let follow = follow(source(args), (settings, again), (pool.clone(), member.clone()), stop.clone());
         let ownership = Ownership { database, member, lease: args.lease, cap, health: health.clone(), owned };
