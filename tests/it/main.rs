@@ -15,6 +15,7 @@ mod clocks;
 mod cluster;
 mod compose;
 mod contract;
+mod destinations;
 mod doubt;
 mod drain;
 mod examples;
