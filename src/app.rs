@@ -1,28 +1,31 @@
 //! Wires the worker together, and takes it apart: wiring only.
 
-use std::future::poll_fn;
+mod signals;
+
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sqlx::PgPool;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+use self::signals::Signals;
 use crate::announce::Announcer;
 use crate::broker::dead_letters::DeadLetters;
 use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes, probe};
 use crate::census::Counted;
+use crate::config::destinations::Limits;
 use crate::config::{BrokerArgs, WorkerArgs};
 use crate::deliver::{self, Sender, client};
+use crate::destinations::{Follow, Source, has_default};
 use crate::dispatch::{self, Loads, Ports};
 use crate::domain::destination::Destinations;
 use crate::engine::Rules;
@@ -113,8 +116,9 @@ pub enum WorkerError {
 /// What only a person can mend.
 pub async fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
     args.validate().map_err(WorkerError::Setting)?;
+    let destinations = read_destinations(args).map_err(WorkerError::Setting)?;
     raise_file_limit();
-    let mut signals = Signals::new().map_err(WorkerError::Signal)?;
+    let mut signals = Signals::new(args.destinations.is_some()).map_err(WorkerError::Signal)?;
     let database = Database::new(&args.database.database_url, &format!("onceward worker {}", args.name()))?
         .give_up_within(args.lease);
     let names = tokio::select! {
@@ -122,7 +126,7 @@ pub async fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
         () = signals.next() => return Ok(()),
     };
     let admin = admin::listen(args.admin_listen).await.map_err(WorkerError::Setting)?;
-    let worker = Worker::start(args, database, names, admin)?;
+    let worker = Worker::start(args, database, names, admin, (destinations, signals.again.clone()))?;
     worker.until_stopped(&mut signals, args.drain_time).await
 }
 
@@ -216,6 +220,7 @@ struct Worker {
     mending: AbortOnDropHandle<()>,
     ownership: JoinHandle<()>,
     census: JoinHandle<()>,
+    follow: JoinHandle<()>,
     admin: JoinHandle<()>,
     health: Arc<Health>,
     /// Nothing new begins.
@@ -230,12 +235,13 @@ impl Worker {
         database: Database,
         names: Names,
         admin: Option<TcpListener>,
+        (destinations, again): (Destinations, Arc<Notify>),
     ) -> Result<Self, WorkerError> {
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
         let pool = database.pool();
         let member = Member { id: Uuid::new_v4(), name: args.name(), host_cap: args.host_connections };
         let (cap, set_cap) = CapSetter::new();
-        let (settings, destinations) = watch::channel(Arc::new(Destinations::new(args.defaults())));
+        let (settings, destinations) = watch::channel(Arc::new(destinations));
         let sender = sender(args, destinations.clone())?;
         let (publisher, keep_publishing) = Publisher::new(nodes(args), end.clone());
         let (commands, to_write) = mpsc::channel(COMMANDS);
@@ -250,13 +256,9 @@ impl Worker {
 
         let health = Arc::new(Health::new(args.lease));
         let loads = Loads::default();
-        let counted = watch_gauges(args, &loads, &ours, &health);
-        let reached = CancellationToken::new();
-        let first_sequence = args.first_sequence();
-        let target = (args.lease / 8).min(LONGEST_TARGET);
-        let recording = health.recording.clone();
-        let writer =
-            Writer { database: database.by_index(), member: member.clone(), first_sequence, target, recording };
+        let (counted, reached) = (watch_gauges(args, &loads, &ours, &health), CancellationToken::new());
+        let writer = writer(args, &database, &member, &health);
+        let follow = follow(source(args), (settings, again), (pool.clone(), member.clone()), stop.clone());
         let ownership = Ownership { database, member, lease: args.lease, cap, health: health.clone(), owned };
         let feeds = (arrived, notices.clone(), publisher.clone());
         let intake = intake(args, names.clone(), feeds, (ours.clone(), destinations.clone()), &health, &reached);
@@ -291,6 +293,7 @@ impl Worker {
             mending: AbortOnDropHandle::new(tokio::spawn(mending)),
             ownership: tokio::spawn(join(ownership, reached, stop.clone())),
             census: tokio::spawn(census),
+            follow: tokio::spawn(follow),
             admin: tokio::spawn(admin::run(admin, health.clone(), end.clone())),
             health,
             stop,
@@ -330,6 +333,7 @@ impl Worker {
         self.intake.await??;
         self.rescue.await?;
         self.census.await?;
+        self.follow.await?;
         self.deliver.await?;
         self.writer.await??;
         self.dispatch.await?;
@@ -415,6 +419,45 @@ fn sender(args: &WorkerArgs, destinations: watch::Receiver<Arc<Destinations>>) -
     Ok(Sender { client, fresh, destinations })
 }
 
+/// Where settings of single receivers come from, if from anywhere.
+fn source(args: &WorkerArgs) -> Option<Source> {
+    let (lease, drain_time, max_in_flight) = (args.lease, args.drain_time, args.max_in_flight);
+    let limits = Limits { lease, drain_time, max_in_flight };
+    let default_destination = args.default_destination.clone();
+    args.destinations.clone().map(|path| Source { path, defaults: args.defaults(), limits, default_destination })
+}
+
+fn read_destinations(args: &WorkerArgs) -> Result<Destinations, String> {
+    if let Some(source) = source(args) {
+        return source.read();
+    }
+    let destinations = Destinations::new(args.defaults());
+    has_default(&destinations, args.default_destination.as_ref()).map(|()| destinations)
+}
+
+/// Follows the file of destinations, if there is one.
+async fn follow(
+    source: Option<Source>,
+    live: (watch::Sender<Arc<Destinations>>, Arc<Notify>),
+    shown: (PgPool, Member),
+    stop: CancellationToken,
+) {
+    match source {
+        Some(source) => Follow { source, live, shown }.run(stop).await,
+        None => stop.cancelled().await,
+    }
+}
+
+fn writer(args: &WorkerArgs, database: &Database, member: &Member, health: &Health) -> Writer {
+    Writer {
+        database: database.by_index(),
+        member: member.clone(),
+        first_sequence: args.first_sequence(),
+        target: (args.lease / 8).min(LONGEST_TARGET),
+        recording: health.recording.clone(),
+    }
+}
+
 fn rules(args: &WorkerArgs, destinations: Arc<Destinations>) -> Rules {
     let seed = RandomState::new().hash_one(args.name());
     let host_cap = args.host_connections.into();
@@ -433,40 +476,5 @@ fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         tracing::warn!(%error, soft = limit.current, hard = limit.maximum, "the limit of open files can't be raised to the hard one");
-    }
-}
-
-/// SIGTERM, SIGINT and SIGQUIT end the worker. The others that would kill it by default are told, and do nothing.
-struct Signals {
-    ends: Vec<Signal>,
-    others: Vec<(&'static str, Signal)>,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        let ends = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit()];
-        let others = [
-            ("SIGHUP", SignalKind::hangup()),
-            ("SIGUSR1", SignalKind::user_defined1()),
-            ("SIGUSR2", SignalKind::user_defined2()),
-        ];
-        Ok(Self {
-            ends: ends.into_iter().map(signal).collect::<Result<_, _>>()?,
-            others: others.into_iter().map(|(name, kind)| Ok((name, signal(kind)?))).collect::<std::io::Result<_>>()?,
-        })
-    }
-
-    /// Waits for a signal that ends the worker.
-    async fn next(&mut self) {
-        poll_fn(|context| {
-            for (name, signal) in &mut self.others {
-                while signal.poll_recv(context).is_ready() {
-                    tracing::info!("{name}: there is nothing that it would change; SIGTERM stops the worker");
-                }
-            }
-            let ended = self.ends.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
-            if ended { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
     }
 }

@@ -12,6 +12,7 @@ mod signing;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ pub use self::signing::SigningArgs;
 use crate::domain::admission::FirstSequence;
 use crate::domain::backoff::{Backoff, Delays, TICK};
 use crate::domain::contract::{self, Terms};
-use crate::domain::destination::{Destination, Target};
+use crate::domain::destination::Destination;
+use crate::domain::event::Target;
 use crate::domain::verdict::Policy;
 
 /// What an exhausted event does to its entity.
@@ -99,6 +101,9 @@ pub struct WorkerArgs {
     /// Where events without a `destination` header go [default: nowhere, the header is required]
     #[arg(long, env = "ONCEWARD_DEFAULT_DESTINATION", value_name = "URL|NAME", value_parser = destination)]
     pub default_destination: Option<Target>,
+    /// A file with settings for single receivers (deploy/docs/destinations.md); read again on SIGHUP and when it changes [default: none]
+    #[arg(long, env = "ONCEWARD_DESTINATIONS", value_name = "FILE")]
+    pub destinations: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub signing: SigningArgs,

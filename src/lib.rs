@@ -13,6 +13,7 @@
 //! | [`writer`] | what it decides is recorded, in group commits |
 //! | [`store`] | Postgres: statements, migrations |
 //! | [`deliver`] | one attempt: one HTTP request |
+//! | [`destinations`] | what holds for receivers is read, and read again |
 //! | [`announce`] | after the commit, a wake-up or a dead letter goes to the broker |
 //! | [`ownership`] | keeps the leases on partitions; a [`lease`] is what others hold on to |
 //! | [`rescue`] | finds what a crash or a lost message left |
@@ -35,6 +36,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod deliver;
+pub mod destinations;
 pub mod dispatch;
 pub mod domain;
 pub mod engine;

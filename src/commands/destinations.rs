@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::config::WorkerArgs;
 use crate::config::destinations::{Limits, Refused, Setting, Sheet, WorkerFlags, read_sheet, settings};
-use crate::domain::destination::Target;
+use crate::domain::event::Target;
 use crate::domain::redact;
 use crate::telemetry;
 

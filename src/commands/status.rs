@@ -1,5 +1,6 @@
 //! `onceward status`: partitions, open events, who is blocked and why, hosts.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,7 +9,7 @@ use sqlx::Connection as _;
 
 use crate::config::DatabaseArgs;
 use crate::store::Database;
-use crate::store::status::{self, EntityRow, Status};
+use crate::store::status::{self, EntityRow, MemberRow, Status};
 
 /// The arguments of `onceward status`.
 #[derive(Clone, Debug, Args)]
@@ -62,6 +63,7 @@ pub async fn run(args: &StatusArgs) -> Result<(), StatusError> {
 fn render(status: &Status) -> String {
     let mut text = String::new();
     text += &section("Workers", &members(status));
+    text += &destinations(status);
     text += &section("Partitions", &partitions(status));
     text += &section("Open events", &states(status));
     if !status.busiest.is_empty() {
@@ -110,6 +112,22 @@ fn members(status: &Status) -> Table {
         table.add_row(["nobody"]);
     }
     table
+}
+
+/// What is wrong with the destinations' file, if anything is.
+fn destinations(status: &Status) -> String {
+    let present = || status.members.iter().filter(|row| row.state != "gone");
+    let refusal = |row: &MemberRow| {
+        let why = row.destinations_refused.as_ref()?;
+        Some(format!("{} has refused the destinations' file, and goes on with the one before: {why}\n", row.name))
+    };
+    let version = |row: &MemberRow| row.destinations.clone().unwrap_or("none".into());
+    let mut lines: Vec<String> = present().filter_map(refusal).collect();
+    if present().map(version).collect::<BTreeSet<_>>().len() > 1 {
+        lines.push("The workers have different versions of the destinations' file:\n".into());
+        lines.extend(present().map(|row| format!("  {}: {}\n", row.name, version(row))));
+    }
+    if lines.is_empty() { String::new() } else { lines.concat() + "\n" }
 }
 
 fn ends_in(seconds: f64) -> String {

@@ -25,7 +25,8 @@ use self::entry::Reading;
 pub use self::flags::WorkerFlags;
 pub use self::settings::{Setting, settings};
 use self::source::Sources;
-use crate::domain::destination::{Destination, Destinations, Target};
+use crate::domain::destination::{Destination, Destinations};
+use crate::domain::event::Target;
 
 /// The longest file, in bytes; each file that it names is no longer either.
 pub const LONGEST_FILE: u64 = 1024 * 1024;

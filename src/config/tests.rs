@@ -148,7 +148,7 @@ fn a_value_that_cannot_be_read_is_refused_with_advice() {
         ("--drain-time=999999999999years", "--drain-time"),
         ("--final-statuses=200", "\"200\" is no status from 300 to 599"),
         ("--default-destination=ftp://example.com", "not http or https"),
-        ("--default-destination=nowhere", "not a URL"),
+        ("--default-destination=Nowhere", "not a URL"),
         ("--on-exhausted=stop", "[possible values: continue, hold]"),
         ("--first-sequence=2", "[possible values: 1, any]"),
         ("--exchange=", "use 1 to 100 letters, digits, `-`, `_` and `.`"),

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use super::destination::{Destinations, Target};
-use super::event::{Entity, Event, IdempotencyKey, Partition, Sequence};
+use super::destination::Destinations;
+use super::event::{Entity, Event, IdempotencyKey, Partition, Sequence, Target};
 use super::poison::{MAX_DESTINATION_BYTES, MAX_HTTP_HEADERS, MAX_KEY_BYTES, Poison};
 use super::{redact, trace_context};
 

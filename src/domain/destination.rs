@@ -13,66 +13,9 @@ use http::{HeaderMap, Method};
 use ipnet::IpNet;
 use url::Url;
 
-use super::event::Host;
+use super::event::{Host, Target};
 use super::signature::SigningSecrets;
 use super::verdict::Policy;
-
-/// The longest name of a destination, in bytes.
-pub const MAX_NAME_BYTES: usize = 63;
-
-/// Where an event goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// There.
-    Url(Url),
-    /// Where a configured destination leads when the event is sent.
-    Name(Arc<str>),
-}
-
-impl Target {
-    /// Whether a text is the name of a destination: it is no URL then.
-    #[must_use]
-    pub fn is_name(text: &str) -> bool {
-        let usable = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
-        text.len() <= MAX_NAME_BYTES
-            && text.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
-            && text.bytes().all(usable)
-    }
-
-    /// As it is written in a message, and stored.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Url(url) => url.as_str(),
-            Self::Name(name) => name,
-        }
-    }
-
-    /// What the cap counts by, and settings are found by: the name, or `host:port`.
-    #[must_use]
-    pub fn host(&self) -> Host {
-        match self {
-            Self::Url(url) => {
-                let host = url.host_str().unwrap_or_default();
-                let port = url.port_or_known_default().unwrap_or_default();
-                Host::from(format!("{host}:{port}"))
-            }
-            Self::Name(name) => Host::from(&**name),
-        }
-    }
-
-    /// Reads back what was stored. None only if a hand has changed it.
-    #[must_use]
-    pub fn read_back(text: &str) -> Option<Self> {
-        if Self::is_name(text) { Some(Self::Name(text.into())) } else { Url::parse(text).ok().map(Self::Url) }
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// What holds for one receiver, or for all that have no entry of their own.
 #[derive(Clone, Debug)]
@@ -106,6 +49,12 @@ pub struct RequestSettings {
     pub secrets: SigningSecrets,
     /// Where a bearer token comes from (RFC 6749 §4.4).
     pub oauth2: Option<Arc<OAuth2>>,
+}
+
+impl Default for RequestSettings {
+    fn default() -> Self {
+        Self { method: Method::POST, headers: HeaderMap::new(), secrets: SigningSecrets::default(), oauth2: None }
+    }
 }
 
 /// Client credentials for a bearer token (RFC 6749 §4.4).
@@ -173,12 +122,7 @@ impl Destination {
             rate: None,
             timeout,
             policy,
-            request: RequestSettings {
-                method: Method::POST,
-                headers: HeaderMap::new(),
-                secrets: SigningSecrets::default(),
-                oauth2: None,
-            },
+            request: RequestSettings::default(),
             transport: Arc::default(),
         }
     }
@@ -265,4 +209,4 @@ impl Destinations {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,10 +4,10 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-use super::destination::Target;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use sha2::{Digest as _, Sha256};
+use url::Url;
 
 /// The number under which an event is recorded; it grows in the order of recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,6 +81,63 @@ shared_text!(
     /// What the cap on connections counts by: the destination's `host:port`, or its name.
     Host
 );
+
+/// The longest name of a destination, in bytes.
+pub const MAX_NAME_BYTES: usize = 63;
+
+/// Where an event goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// There.
+    Url(Url),
+    /// Where a configured destination leads when the event is sent.
+    Name(Arc<str>),
+}
+
+impl Target {
+    /// Whether a text is the name of a destination: it is no URL then.
+    #[must_use]
+    pub fn is_name(text: &str) -> bool {
+        let usable = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+        text.len() <= MAX_NAME_BYTES
+            && text.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
+            && text.bytes().all(usable)
+    }
+
+    /// As it is written in a message, and stored.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Url(url) => url.as_str(),
+            Self::Name(name) => name,
+        }
+    }
+
+    /// What the cap counts by, and settings are found by: the name, or `host:port`.
+    #[must_use]
+    pub fn host(&self) -> Host {
+        match self {
+            Self::Url(url) => {
+                let host = url.host_str().unwrap_or_default();
+                let port = url.port_or_known_default().unwrap_or_default();
+                Host::from(format!("{host}:{port}"))
+            }
+            Self::Name(name) => Host::from(&**name),
+        }
+    }
+
+    /// Reads back what was stored. None only if a hand has changed it.
+    #[must_use]
+    pub fn read_back(text: &str) -> Option<Self> {
+        if Self::is_name(text) { Some(Self::Name(text.into())) } else { Url::parse(text).ok().map(Self::Url) }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 /// The producer's own number in its entity's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -189,9 +189,10 @@ impl Policy {
     }
 
     fn is_success(&self, status: u16) -> bool {
-        match self.success_statuses.is_empty() {
-            true => (200..300).contains(&status),
-            false => self.success_statuses.contains(&status),
+        if self.success_statuses.is_empty() {
+            (200..300).contains(&status)
+        } else {
+            self.success_statuses.contains(&status)
         }
     }
 

@@ -12,6 +12,7 @@
 
 mod limit;
 mod pace;
+mod rate;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -59,8 +60,6 @@ struct State {
     pace: Pace,
     limit: Limit,
     throttle: Throttle,
-    /// It waits for its rate, and is to be looked at again.
-    throttled: bool,
     /// A fast host has all that may be begun: newcomers wait until there is room for some of them together.
     full: bool,
     /// Since when nothing has ended while somebody waited.
@@ -123,6 +122,8 @@ pub struct Hosts {
     turns: VecDeque<Host>,
     /// Those that wait for their rate.
     throttled: Vec<Host>,
+    /// When these were looked at last.
+    looked: Duration,
     waiting: usize,
     begun: usize,
     sending: usize,
@@ -143,27 +144,11 @@ impl Hosts {
             by_host: HashMap::new(),
             turns: VecDeque::new(),
             throttled: Vec::new(),
+            looked: Duration::ZERO,
             waiting: 0,
             begun: 0,
             sending: 0,
         }
-    }
-
-    /// Time has passed: hosts that waited for their rate may go on.
-    pub fn at(&mut self, now: Duration) {
-        self.now = now;
-        for host in std::mem::take(&mut self.throttled) {
-            let Some(state) = self.by_host.get_mut(&host) else { continue };
-            state.throttled = false;
-            self.give_turn(&host);
-            self.drop_if_idle(&host);
-        }
-    }
-
-    /// Whether a host waits for its rate.
-    #[must_use]
-    pub fn are_throttled(&self) -> bool {
-        !self.throttled.is_empty()
     }
 
     /// The settings are others. What is open beyond a smaller limit runs out.
@@ -350,28 +335,12 @@ impl Hosts {
         !self.closed && (begun < ceiling || has_lead) && state.is_none_or(|state| self.is_due(state))
     }
 
-    fn is_due(&self, state: &State) -> bool {
-        state.throttle.allows(state.limit, self.now)
-    }
-
     fn begin(&mut self, host: &Host) {
         let (now, part) = (self.now, (self.share, self.cap));
         let state = self.state(host);
         state.begun += 1;
         state.throttle.note(state.limit, part, now);
         self.begun += 1;
-    }
-
-    /// The host has to be looked at again, if its rate is what it waits for.
-    fn wait_for_rate(&mut self, host: &Host) {
-        let now = self.now;
-        if let Some(state) = self.by_host.get_mut(host)
-            && !state.throttled
-            && !state.throttle.allows(state.limit, now)
-        {
-            state.throttled = true;
-            self.throttled.push(host.clone());
-        }
     }
 
     /// What is known of a host.
@@ -490,10 +459,9 @@ impl Hosts {
         let Some(state) = self.by_host.get_mut(host).filter(|state| state.is_idle()) else { return };
         if state.throttle.is_over(self.now) {
             self.by_host.remove(host);
-        } else if !state.throttled {
+        } else {
             // Its rate is remembered for as long as it matters.
-            state.throttled = true;
-            self.throttled.push(host.clone());
+            self.look_again(host);
         }
     }
 }

@@ -13,8 +13,7 @@ use super::rules::Rule;
 use super::scenario::{Act, ENTITIES, TROUBLE, below};
 use super::store::Store;
 use super::world::{Happening, World};
-use crate::domain::destination::Target;
-use crate::domain::event::{Event, EventId, Partition, Sequence};
+use crate::domain::event::{Event, EventId, Partition, Sequence, Target};
 use crate::domain::lifecycle::State;
 use crate::domain::operator::{Decided, Verb};
 

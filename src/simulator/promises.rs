@@ -32,7 +32,8 @@ struct Request {
 pub(super) struct Promises {
     /// The first promise that was broken.
     pub(super) broken: Option<String>,
-    cap: usize,
+    /// Knows the limits of hosts.
+    limits: Scenario,
     keeps_arrival_order: bool,
     published: Vec<Message>,
     sequences: BTreeMap<usize, i64>,
@@ -64,7 +65,7 @@ impl Promises {
     pub(super) fn new(scenario: &Scenario) -> Self {
         Self {
             broken: None,
-            cap: scenario.cap.into(),
+            limits: scenario.clone(),
             keeps_arrival_order: scenario.keeps_arrival_order(),
             published: Vec::new(),
             sequences: BTreeMap::new(),
@@ -143,7 +144,7 @@ impl Promises {
             }
         }
         let at_host = self.requests.iter().filter(|request| request.host == event.host).count();
-        if at_host >= self.cap {
+        if at_host >= self.limits.limit(&event.host) {
             self.breaks(format!("gentle: {} requests to {} at {now:?}", at_host + 1, event.host));
         }
         self.requests.push(Request { id, entity, host: event.host.clone(), by, until });

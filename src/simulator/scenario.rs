@@ -4,7 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use super::rules::Rule;
+use super::world::TIMEOUT;
 use crate::domain::admission::FirstSequence;
+use crate::domain::destination::{Destination, Destinations};
+use crate::domain::event::Host;
+use crate::domain::verdict::Policy;
 use crate::proof::chance::Chance;
 
 /// Everything happens to the cluster before this; then nothing is in its way any more.
@@ -293,6 +297,33 @@ pub(super) fn below(chance: &mut Chance, bound: u64) -> usize {
 pub(super) fn within(chance: &mut Chance, from: Duration, to: Duration) -> Duration {
     let span = u64::try_from(to.saturating_sub(from).as_micros()).unwrap_or(u64::MAX);
     from + Duration::from_micros(chance.below(span.max(1)))
+}
+
+impl Scenario {
+    /// What holds for receivers: in some clusters one host has more connections than the others, or fewer.
+    pub(super) fn destinations(&self, policy: Policy) -> Destinations {
+        let defaults = Destination::defaults(policy, TIMEOUT);
+        let mut destinations = Destinations::new(defaults.clone());
+        if let Some(connections) = self.connections() {
+            destinations.add_pattern("host-1", Destination { connections: Some(connections), ..defaults });
+        }
+        destinations
+    }
+
+    /// The most requests at a time to a host, over all workers.
+    pub(super) fn limit(&self, host: &Host) -> usize {
+        let own = self.connections().filter(|_| host.as_str() == "host-1:80");
+        own.unwrap_or(self.cap).into()
+    }
+
+    /// Of host 1, where it has a limit of its own. There is one for each worker that has a part of the cap at least.
+    fn connections(&self) -> Option<u16> {
+        match self.seed % 7 {
+            3 => Some(self.cap * 2),
+            5 => Some(self.cap + 1),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Scenario {

@@ -15,7 +15,6 @@ use super::scenario::{Act, Mood, Scenario, TROUBLE, below, within};
 use super::store::Store;
 use super::worker::Worker;
 use crate::domain::backoff::{Backoff, Delays};
-use crate::domain::destination::{Destination, Destinations};
 use crate::domain::event::{EventId, Partition};
 use crate::domain::verdict::{NoResponse, Outcome, Policy};
 use crate::engine::Rules;
@@ -271,7 +270,7 @@ impl World {
             success_statuses: BTreeSet::new(),
             hold: self.scenario.hold,
         };
-        let destinations = Arc::new(Destinations::new(Destination::defaults(policy, TIMEOUT)));
+        let destinations = Arc::new(self.scenario.destinations(policy));
         let (host_cap, seed) = (self.scenario.cap.into(), self.chance.below(u64::MAX));
         let rules = Rules { destinations, host_cap, seed, most_begun: 64, bodies: 4_096 };
         let worker = Box::new(Worker::new(slot, run, id, clock, (LEASE, rules)));

@@ -229,6 +229,19 @@ pub async fn leave(connection: &mut PgConnection, member: &Member) -> Result<(),
     tell(connection).await
 }
 
+/// Shows which version of the destinations' file the member has, and why a later one was refused.
+///
+/// # Errors
+/// sqlx's.
+pub async fn show_destinations(
+    connection: &mut PgConnection,
+    member: &Member,
+    digest: &str,
+    refused: Option<&str>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(sql::SHOW_DESTINATIONS).bind(member.id).bind(digest).bind(refused).execute(connection).await.map(drop)
+}
+
 /// Removes members that were found to be gone long ago.
 ///
 /// # Errors

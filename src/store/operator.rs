@@ -4,8 +4,7 @@ use sqlx::PgConnection;
 
 use super::position::{REDRIVEN, UNNUMBERED};
 use super::sql::operator as sql;
-use crate::domain::destination::Target;
-use crate::domain::event::{EventId, Host};
+use crate::domain::event::{EventId, Host, Target};
 use crate::domain::operator::{Decided, Verb};
 
 /// Carries out a decision. An event that is not FAILED (any more), or has become so once more, is left as it is.

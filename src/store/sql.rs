@@ -155,6 +155,7 @@ statements! {
         RAISE_SHARE = "raise_share"
         RELEASE = "release"
         RENEW = "renew"
+        SHOW_DESTINATIONS = "show_destinations"
         TELL = "tell"
         VIEW_MEMBERS = "view_members"
         VIEW_PARTITIONS = "view_partitions"

@@ -28,6 +28,10 @@ pub struct MemberRow {
     pub open: i64,
     /// Attempts in flight.
     pub in_flight: i64,
+    /// Which version of the destinations' file it has: a digest. None without a file.
+    pub destinations: Option<String>,
+    /// Why it has refused a later one.
+    pub destinations_refused: Option<String>,
 }
 
 /// A partition and its owner.

@@ -15,7 +15,7 @@ use opentelemetry::{KeyValue, global};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
-pub use self::gauges::{Backlog, Connections, HostLoad, Ownership, watch};
+pub use self::gauges::{Backlog, Connections, HostLoad, Ownership, destinations_refused, watch};
 use super::{Teller, collector, hosts, logs, trace};
 use crate::domain::event::Host;
 use crate::domain::poison::Poison;

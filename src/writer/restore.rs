@@ -8,8 +8,7 @@ use http::HeaderValue;
 use crate::broker::wire;
 use crate::domain::candidate::Candidate;
 use crate::domain::contract::{self, Kept};
-use crate::domain::destination::Target;
-use crate::domain::event::{Event, EventId, Partition, Sequence};
+use crate::domain::event::{Event, EventId, Partition, Sequence, Target};
 
 use crate::engine::command::{Confirmed, Front, Woken};
 use crate::store::line::StoredEvent;

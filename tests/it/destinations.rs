@@ -1,158 +1,250 @@
-//! `onceward destinations check`, the sample of a file, and the page that explains it.
+//! Each receiver has settings of its own: they hold for it alone, are read again while the worker runs, and a bad file changes
+//! nothing.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::{Duration, Instant};
 
-use onceward::config::destinations::settings;
-use rcgen::CertifiedKey;
-use serde_json::Value;
+use crate::support::{
+    Admin, Database, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, SettingsFile, Worker, World, asking,
+    run_to_end, test,
+};
 
-const PAGE: &str = include_str!("../../deploy/docs/destinations.md");
-const SAMPLE: &str = include_str!("../../deploy/examples/destinations.toml");
+/// A worker reads its file again within five seconds, if nobody says that it should.
+const READ_AGAIN: Duration = Duration::from_secs(9);
 
-/// A directory of a test.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("onceward-check-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a directory");
-        Self(path)
-    }
-
-    fn with(&self, name: &str, text: &str) {
-        let path = self.0.join(name);
-        std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
-        std::fs::write(path, text).expect("a file");
-    }
-
-    /// Exit code, standard output, and standard error.
-    fn check(&self, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_onceward"));
-        command.args(["destinations", "check"]).args(arguments).current_dir(&self.0).env_clear();
-        let output = command.envs(environment.iter().copied()).output().expect("it runs");
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
-        (output.status.code().expect("a code"), text(&output.stdout), text(&output.stderr))
-    }
+fn messages(name: &str, count: usize, destination: &str) -> Vec<Message> {
+    let names = (0..count).map(|number| format!("{name}-{number}"));
+    names.map(|name| Message::new(&name, &name, destination)).collect()
 }
 
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Every row of a table for people: setting, value, and where it comes from.
-fn rows(shown: &str) -> Vec<[String; 3]> {
-    let cells =
-        |line: &str| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect();
-    shown.lines().filter_map(|line| Vec::try_into(cells(line)).ok()).collect()
+async fn start(world: &World, file: &SettingsFile, more: &[&str]) -> Worker {
+    Worker::start(world, &[&["--destinations", file.path()], more].concat()).await
 }
 
 #[test]
-fn a_file_is_checked_as_a_worker_would_read_it() {
-    let directory = Directory::new("rows");
-    directory.with(
-        "d.toml",
-        "[defaults]\ntimeout = '4s'\n[names.billing]\nurl = 'https://u:hidden@example.com/'\n\
-         [hosts.'*.example.com']\nrate = 100\nbackoff = ['1s', '1min']\n",
-    );
-    let (code, shown, _) = directory.check(&["d.toml"], &[]);
-    assert_eq!((code, shown.lines().count()), (0, 1), "{shown}");
-    assert!(shown.starts_with("d.toml: names: 1, patterns: 1; digest "), "{shown}");
-
-    let flags = ["d.toml", "http://api.example.com/", "--max-attempts=7", "--amqp-url=amqp://a", "--partitions=2"];
-    let (code, shown, _) = directory.check(&flags, &[("ONCEWARD_HOST_CONNECTIONS", "20"), ("ONCEWARD_AMQP_URL", "x")]);
-    assert_eq!(code, 0, "{shown}");
-    assert!(shown.contains("http://api.example.com/: [hosts.\"*.example.com\"]\n"), "{shown}");
-    for row in [
-        ["connections", "20", "--host-connections"],
-        ["rate", "100 a second", "[hosts.\"*.example.com\"], line 6"],
-        ["timeout", "4s", "[defaults], line 2"],
-        ["attempts", "7", "--max-attempts"],
-        ["backoff.delays", "1s, 1m", "[hosts.\"*.example.com\"], line 7"],
-        ["method", "POST", "default"],
-    ] {
-        assert!(rows(&shown).contains(&row.map(str::to_owned)), "{row:?} is not in {shown}");
-    }
-
-    let (code, json, _) = directory.check(&["d.toml", "billing", "--json"], &[]);
-    let json: Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!((code, &json["entry"], &json["names"]), (0, &"[names.billing]".into(), &1.into()), "{json}");
-    let url = &json["settings"][0];
-    assert_eq!((&url["setting"], &url["line"]), (&"url".into(), &4.into()), "{json}");
-    assert!(!json.to_string().contains("hidden"), "{json}");
+fn requests_to_a_named_destination_are_as_its_entry_has_them() {
+    test(Load::Shared, async |world| {
+        let named = Receiver::new(|_| Reply::ok().after(Duration::from_millis(20))).await;
+        let other = Receiver::at("127.0.0.2", |_| Reply::ok().after(Duration::from_millis(20))).await;
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let text = format!(
+            "[names.billing]\nurl = \"{}\"\nmethod = \"PUT\"\nconnections = 2\nsecrets = [\"{secret}\"]\n\
+             headers = {{ x-tenant = \"blue\" }}\n",
+            named.url_of("/in")
+        );
+        let file = SettingsFile::new(world, &text);
+        let worker = start(world, &file, &[]).await;
+        let producer = Producer::connect(world).await;
+        producer.publish_all(&messages("named", 40, "billing")).await;
+        producer.publish_all(&messages("other", 40, &other.url())).await;
+        named.wait_for_delivered(SOON, 40).await;
+        other.wait_for_delivered(SOON, 40).await;
+        worker.stop().await;
+        assert_eq!(named.log().most_open, 2, "its own limit is used, and not passed");
+        assert!(other.log().most_open > 2, "the others have theirs: {}", other.log().most_open);
+        for attempt in named.attempts() {
+            assert_eq!((attempt.method.as_str(), attempt.path.as_str()), ("PUT", "/in"));
+            assert_eq!(attempt.header("x-tenant"), Some("blue"));
+            assert!(attempt.header("webhook-signature").is_some_and(|signature| signature.starts_with("v1,")));
+        }
+        for attempt in other.attempts() {
+            assert_eq!((attempt.method.as_str(), attempt.header("webhook-signature")), ("POST", None));
+        }
+    });
 }
 
 #[test]
-fn what_is_wrong_is_said_whole_with_its_place() {
-    let directory = Directory::new("wrong");
-    directory.with("d.toml", "[defaults]\nrate = 0\nsecrets = ['hidden']\n");
-    let (code, shown, told) = directory.check(&["d.toml"], &[]);
-    assert_eq!((code, shown.as_str()), (1, ""));
-    let places: Vec<_> = told.lines().map(|line| line.split(": ").next().expect("a place")).collect();
-    assert_eq!(places, ["d.toml:2:8", "d.toml:3:12", "onceward"], "{told}");
-    assert!(!told.contains("hidden"), "{told}");
-    let (code, json, _) = directory.check(&["d.toml", "--json"], &[]);
-    let json: Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!((code, json["complaints"].as_array().map(Vec::len)), (1, Some(2)), "{json}");
-
-    directory.with("d.toml", "[names.a]\nurl = 'http://a'\n");
-    let table: [(&[&str], i32, &str); 5] = [
-        (&["nowhere.toml"], 1, "nowhere.toml: No such file"),
-        (&["d.toml", "b"], 1, "no destination is called \"b\"; there are: a"),
-        (&["d.toml", "ftp://a"], 2, "is not http or https"),
-        (&["d.toml", "--lease=1s"], 2, "--lease is 1s"),
-        (&[], 2, "not provided: <FILE>"),
-    ];
-    for (arguments, exit, wrong) in table {
-        let (code, _, told) = directory.check(arguments, &[]);
-        assert!(code == exit && told.contains(wrong), "{arguments:?}: {code} {told}");
-    }
+fn a_rate_is_kept_and_holds_up_nobody_else() {
+    test(Load::Alone, async |world| {
+        let slow = Receiver::healthy().await;
+        let quick = Receiver::at("127.0.0.2", |_| Reply::ok()).await;
+        let file = SettingsFile::new(world, "[hosts.\"127.0.0.1\"]\nrate = 20\n");
+        let worker = start(world, &file, &[]).await;
+        let producer = Producer::connect(world).await;
+        producer.publish_all(&messages("slow", 60, &slow.url())).await;
+        producer.publish_all(&messages("quick", 200, &quick.url())).await;
+        quick.wait_for_delivered(Duration::from_secs(2), 200).await;
+        slow.wait_for_delivered(SOON, 60).await;
+        worker.stop().await;
+        let mut begun: Vec<Instant> = slow.attempts().into_iter().map(|attempt| attempt.started).collect();
+        begun.sort_unstable();
+        let all = begun[59] - begun[0];
+        assert!((Duration::from_millis(2_700)..Duration::from_secs(4)).contains(&all), "60 at 20 a second: {all:?}");
+        for (first, last) in begun.iter().zip(&begun[24..]) {
+            assert!(*last - *first >= Duration::from_millis(950), "25 requests in {:?}", *last - *first);
+        }
+    });
 }
 
 #[test]
-fn the_sample_is_accepted_and_sets_everything() {
-    let directory = Directory::new("sample");
-    directory.with("destinations.toml", SAMPLE);
-    let CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed(["localhost".into()]).expect("a certificate");
-    for name in ["internal-ca.pem", "tls/tls.crt"] {
-        directory.with(name, &cert.pem());
-    }
-    directory.with("tls/tls.key", &signing_key.serialize_pem());
-    for name in ["secrets/billing-old", "secrets/billing-new"] {
-        directory.with(name, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
-    }
-    for name in ["secrets/partner-client", "secrets/stock-api-key"] {
-        directory.with(name, "text\n");
-    }
-    let key = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
-    let (code, shown, told) = directory.check(&["destinations.toml"], &[("SIGNING_KEY", key)]);
-    assert_eq!(code, 0, "{told}");
-    assert!(shown.contains("names: 2, patterns: 2;"), "{shown}");
-    for setting in settings() {
-        let key = setting.key.trim_start_matches("backoff.");
-        let is_set = SAMPLE.lines().any(|line| {
-            let line = line.trim_start();
-            line.starts_with(&format!("{key} = "))
-                || line.starts_with(&format!("{key}."))
-                || line.contains(&format!(" {key} = "))
-        });
-        assert!(is_set, "the sample does not set {}", setting.key);
-    }
+fn outcomes_are_judged_as_the_destination_wants_it() {
+    test(Load::Shared, async |world| {
+        let receiver = Receiver::new(|request| match request.key {
+            "conflict" => Reply::status(409),
+            "once" | "held" => Reply::status(500),
+            "listed" if request.number < 3 => Reply::status(500),
+            _ => Reply::ok(),
+        })
+        .await;
+        let (url, more) = (receiver.url(), "backoff = [\"100ms\", \"1s\"]");
+        let text = format!(
+            "[defaults]\nattempts = 3\n[names.first]\nurl = \"{url}\"\nsuccess-statuses = [200, 409]\n\
+             [names.second]\nurl = \"{url}\"\nattempts = 1\n[names.third]\nurl = \"{url}\"\nattempts = 1\n\
+             on-exhausted = \"hold\"\n[names.fourth]\nurl = \"{url}\"\n{more}\n"
+        );
+        let file = SettingsFile::new(world, &text);
+        let worker = start(world, &file, &[]).await;
+        let producer = Producer::connect(world).await;
+        let keys = [("conflict", "first"), ("once", "second"), ("held", "third"), ("listed", "fourth")];
+        for (key, name) in keys {
+            producer.publish(&Message::new(key, key, name)).await;
+            producer.publish(&Message::new(key, &format!("behind-{key}"), &url)).await;
+        }
+        for key in ["behind-conflict", "behind-once", "listed", "behind-listed"] {
+            receiver.wait_for_key(SOON, key).await;
+        }
+        let database = Database::connect(world).await;
+        let held = async || (database.state_of("held").await == ("FAILED".into(), 1)).then_some(());
+        asking(SOON, "the event on hold", held).await;
+        assert_eq!(database.state_of("conflict").await, ("DELIVERED".into(), 1));
+        assert_eq!(database.state_of("once").await, ("FAILED".into(), 1));
+        assert_eq!(database.state_of("behind-held").await, ("PENDING".into(), 0), "its entity waits");
+        worker.stop().await;
+        let listed: Vec<Instant> = receiver.attempts_of("listed").iter().map(|attempt| attempt.started).collect();
+        let waits = [listed[1] - listed[0], listed[2] - listed[1]].map(|wait| wait.as_millis());
+        assert!((100..600).contains(&waits[0]) && (1_000..1_600).contains(&waits[1]), "{waits:?}");
+    });
 }
 
 #[test]
-fn the_page_names_every_setting_and_shows_the_sample() {
-    for setting in settings() {
-        assert!(PAGE.contains(&format!("| `{}` |", setting.key)), "the page has no row for {}", setting.key);
-        let flag = setting.flag.unwrap_or_default();
-        assert!(PAGE.contains(flag), "the page does not name {flag}");
-    }
-    assert!(PAGE.contains(&format!("```toml\n{SAMPLE}```\n")), "the page shows another sample");
-    let targets = PAGE.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/docs");
-    let missing: Vec<_> = targets.filter(|to| !to.starts_with("https://") && !docs.join(to).exists()).collect();
-    assert!(missing.is_empty(), "{missing:?}");
+fn events_that_wait_follow_a_url_that_changes_and_wait_for_a_name_that_is_gone() {
+    test(Load::Shared, async |world| {
+        let old = Receiver::new(|_| Reply::status(503)).await;
+        let new = Receiver::at("127.0.0.2", |_| Reply::ok()).await;
+        let entry = |receiver: &Receiver| format!("[names.billing]\nurl = \"{}\"\n", receiver.url());
+        let file = SettingsFile::new(world, &entry(&old));
+        let worker = start(world, &file, &["--max-attempts", "100", "--backoff-max", "1s"]).await;
+        let dead_letters = DeadLetters::open(world).await;
+        let producer = Producer::connect(world).await;
+        producer.publish(&Message::new("user-1", "first", "billing")).await;
+        producer.publish(&Message::new("user-1", "second", "billing")).await;
+        old.wait_for(SOON, "an attempt", |log| !log.attempts.is_empty()).await;
+
+        file.write("# nobody\n");
+        worker.signal("HUP");
+        worker.wait_for_line(SOON, "the file has changed, and holds").await;
+        let (before, database) = (old.attempts().len(), Database::connect(world).await);
+        producer.publish(&Message::new("user-2", "to-nobody", "billing")).await;
+        let letter = dead_letters.wait_for_key(SOON, "to-nobody").await;
+        assert_eq!(letter.reason(), "unknown_destination", "{}", letter.detail());
+        let (state, attempts) = database.state_of("first").await;
+        assert!(old.attempts().len() <= before + 1, "nothing is sent to a destination that is gone");
+        assert_ne!(state, "FAILED");
+
+        file.write(&entry(&new));
+        worker.signal("HUP");
+        new.wait_for_delivered(READ_AGAIN * 2, 2).await;
+        let keys: Vec<String> = new.attempts().into_iter().map(|attempt| attempt.key).collect();
+        assert_eq!(keys, ["first", "second"]);
+        let (state, all) = database.state_of("first").await;
+        assert!(state == "DELIVERED" && all <= attempts + 2, "no attempt is spent on waiting: {attempts}, {all}");
+        worker.stop().await;
+    });
+}
+
+#[test]
+fn a_link_that_is_swapped_is_followed_as_kubernetes_swaps_it() {
+    test(Load::Shared, async |world| {
+        let receiver = Receiver::healthy().await;
+        let file = SettingsFile::new(world, "");
+        let directory = file.directory();
+        for (version, tenant) in [("v1", "one"), ("v2", "two")] {
+            std::fs::create_dir(directory.join(version)).unwrap();
+            let text = format!("[defaults]\nheaders = {{ x-tenant = \"{tenant}\" }}\n");
+            std::fs::write(directory.join(version).join("destinations.toml"), text).unwrap();
+        }
+        std::fs::remove_file(file.path()).unwrap();
+        std::os::unix::fs::symlink("v1", directory.join("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/destinations.toml", file.path()).unwrap();
+        let worker = start(world, &file, &[]).await;
+        let producer = Producer::connect(world).await;
+        producer.publish(&Message::new("user-1", "first", &receiver.url())).await;
+        receiver.wait_for_key(SOON, "first").await;
+
+        std::os::unix::fs::symlink("v2", directory.join("..data_tmp")).unwrap();
+        std::fs::rename(directory.join("..data_tmp"), directory.join("..data")).unwrap();
+        worker.wait_for_line(READ_AGAIN, "the file has changed, and holds").await;
+        producer.publish(&Message::new("user-1", "second", &receiver.url())).await;
+        receiver.wait_for_key(SOON, "second").await;
+        worker.stop().await;
+        let attempts = receiver.attempts();
+        let tenants: Vec<_> = attempts.iter().map(|attempt| attempt.header("x-tenant")).collect();
+        assert_eq!(tenants, [Some("one"), Some("two")]);
+    });
+}
+
+#[test]
+fn a_bad_file_stops_the_start_and_changes_nothing_later() {
+    test(Load::Shared, async |world| {
+        let receiver = Receiver::healthy().await;
+        let good = "[defaults]\nattempts = 3\n";
+        let file = SettingsFile::new(world, "[defaults]\nattempts = \"many\"\n");
+        let (code, text) = run_to_end(world, &["worker", "--destinations", file.path()]).await;
+        assert!(code != 0 && text.contains("destinations.toml:2:12"), "exit {code}: {text}");
+        let nobody = ["worker", "--default-destination", "billing"];
+        let (code, text) = run_to_end(world, &nobody).await;
+        assert!(code != 0 && text.contains("[names.billing]"), "exit {code}: {text}");
+
+        file.write(good);
+        let worker = start(world, &file, &["--admin-listen", "127.0.0.1:0"]).await;
+        let admin = Admin::of(&worker).await;
+        let refused = async |value: f64| {
+            let is_told =
+                async || (admin.metrics().await.get("onceward_destinations_refused") == Some(&value)).then_some(());
+            asking(SOON, format_args!("the gauge at {value}"), is_told).await;
+        };
+        refused(0.0).await;
+        file.write("[defaults]\natempts = 3\n");
+        worker.signal("HUP");
+        worker.wait_for_line(SOON, "destinations.toml:2:1").await;
+        refused(1.0).await;
+        let says = async |says: &str| {
+            let shown = async || run_to_end(world, &["status"]).await.1.contains(says).then_some(());
+            asking(SOON, format_args!("status with {says:?}"), shown).await;
+        };
+        says("has refused the destinations' file").await;
+        Producer::connect(world).await.publish(&Message::new("user-1", "first", &receiver.url())).await;
+        receiver.wait_for_key(SOON, "first").await;
+        file.write(good);
+        worker.signal("HUP");
+        refused(0.0).await;
+        says("FAILED events kept").await;
+        worker.stop().await;
+    });
+}
+
+#[test]
+fn a_limit_is_one_for_all_replicas_and_another_version_is_shown() {
+    test(Load::Alone, async |world| {
+        let receiver = Receiver::new(|_| Reply::ok().after(Duration::from_millis(30))).await;
+        let file = SettingsFile::new(world, "[hosts.\"127.0.0.1\"]\nconnections = 12\n");
+        let first = start(world, &file, &[]).await;
+        let mut others = Vec::new();
+        for _ in 0..2 {
+            others.push(start(world, &file, &[]).await);
+        }
+        let database = Database::connect(world).await;
+        database.wait_for_even_shares(SOON, 3).await;
+        Producer::connect(world).await.publish_all(&messages("event", 600, &receiver.url())).await;
+        receiver.wait_for_delivered(Duration::from_secs(30), 600).await;
+        let most = receiver.log().most_open;
+        assert!((9..=12).contains(&most), "{most} requests at a time");
+
+        file.write("[hosts.\"127.0.0.1\"]\nconnections = 11\n");
+        first.signal("HUP");
+        let shown = async || run_to_end(world, &["status"]).await.1.contains("have different versions").then_some(());
+        asking(READ_AGAIN, "status with the difference", shown).await;
+        for worker in others.iter().chain([&first]) {
+            worker.stop().await;
+        }
+    });
 }

@@ -19,6 +19,7 @@ fn may_import(room: &str) -> Option<&'static [&'static str]> {
         "main" => &["app", "cli", "commands", "telemetry"],
         "cli" => &["commands", "config"],
         "admin" => &["config", "health", "telemetry"],
+        "destinations" => &["config", "domain", "store", "telemetry"],
         "census" => &["clock", "domain", "lease", "store", "telemetry"],
         "health" => &["clock", "standstill"],
         "standstill" => &["clock"],

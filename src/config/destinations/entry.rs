@@ -12,7 +12,8 @@ use super::source::{Sources, unknown};
 use super::value::{Item, shown};
 use super::{Heading, Limits, MOST_ENTRIES, Origin, Origins, Sheet};
 use crate::domain::backoff::{Backoff, Delays, TICK};
-use crate::domain::destination::{Destination, Destinations, MAX_NAME_BYTES, Target};
+use crate::domain::destination::{Destination, Destinations};
+use crate::domain::event::{MAX_NAME_BYTES, Target};
 
 /// What the reading of a value needs.
 pub(super) struct Context {

@@ -151,8 +151,21 @@ fn the_default_destination_is_for_messages_without_one() {
     assert_eq!(without.host.as_str(), "default.example:80");
     let own = read(good(), Partition(0), &terms).unwrap();
     assert_eq!(own.host.as_str(), "example.com:443");
-    let bad = read(with(&[("destination", text("nowhere"))]), Partition(0), &terms).unwrap_err();
+    let bad = read(with(&[("destination", text("no where"))]), Partition(0), &terms).unwrap_err();
     assert_eq!(bad.code(), "bad_destination", "a wrong destination is not replaced by the default");
+}
+
+#[test]
+fn a_name_has_to_be_that_of_a_destination_where_these_are_known() {
+    let named = || with(&[("destination", text("billing"))]);
+    let event = read(named(), Partition(0), &terms()).unwrap();
+    assert_eq!((event.destination, event.host.as_str()), (Target::Name("billing".into()), "billing"));
+    let mut destinations = Destinations::new(crate::domain::destination::tests::destination("defaults"));
+    let known = |destinations: &Destinations| Terms { destinations: Some(Arc::new(destinations.clone())), ..terms() };
+    let unknown = read(named(), Partition(0), &known(&destinations)).unwrap_err();
+    assert_eq!(unknown.code(), "unknown_destination");
+    destinations.add_name("billing", crate::domain::destination::tests::destination("billing"));
+    assert!(read(named(), Partition(0), &known(&destinations)).is_ok());
 }
 
 #[test]

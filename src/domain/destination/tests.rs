@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::domain::backoff::Delays;
 
-fn destination(entry: &str) -> Destination {
+pub(crate) fn destination(entry: &str) -> Destination {
     let second = Duration::from_secs(1);
     let policy = Policy {
         max_attempts: 5,

@@ -7,8 +7,7 @@ use http::HeaderMap;
 use url::Url;
 
 use super::*;
-use crate::domain::destination::Target;
-use crate::domain::event::{Host, Sequence};
+use crate::domain::event::{Host, Sequence, Target};
 
 const BODIES: &[u8] = &[0; 2 * LINE_BYTES];
 

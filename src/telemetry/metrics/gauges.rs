@@ -1,5 +1,6 @@
 //! Gauges: how things stand at the moment at which somebody asks.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -66,6 +67,7 @@ pub fn watch(
     watch_connections(&meter, connections);
     watch_standstills(&meter, still);
     watch_backlog(&meter, backlog);
+    watch_destinations(&meter);
 }
 
 fn count(
@@ -149,6 +151,21 @@ fn watch_standstills(meter: &Meter, read: impl Fn() -> [(&'static str, Option<Du
         .with_description(help)
         .with_callback(observe)
         .build();
+}
+
+/// Whether the destinations' file is refused.
+static DESTINATIONS_REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// The destinations' file is refused, or not any more.
+pub fn destinations_refused(refused: bool) {
+    DESTINATIONS_REFUSED.store(refused, Ordering::Relaxed);
+}
+
+fn watch_destinations(meter: &Meter) {
+    let help = "1 if the destinations' file is refused, and what held before goes on.";
+    count(meter, "onceward.destinations.refused", "{file}", help, |observer| {
+        observer.observe(DESTINATIONS_REFUSED.load(Ordering::Relaxed).into(), &[]);
+    });
 }
 
 fn watch_backlog(meter: &Meter, read: impl Fn() -> Backlog + Clone + Send + Sync + 'static) {

@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion};
 use onceward::domain::admission::{FirstSequence, Line, Newcomer, admit};
-use onceward::domain::backoff::Backoff;
+use onceward::domain::backoff::{Backoff, Delays};
 use onceward::domain::candidate::Candidate;
 use onceward::domain::contract::{Field, Message, Terms, read};
+use onceward::domain::destination::{Destination, Destinations};
 use onceward::domain::event::{Digest, Entity, Event, EventId, Host, Partition, Sequence};
 use onceward::domain::lease;
 use onceward::domain::lifecycle::{Change, End, State};
@@ -19,7 +20,7 @@ use onceward::domain::verdict::{Attempts, Outcome, Policy};
 use onceward::engine::hosts::{Hosts, Offer};
 use onceward::engine::lanes::Lanes;
 
-const TERMS: Terms = Terms { default_destination: None, body_limit: 1 << 20 };
+const TERMS: Terms = Terms { default_destination: None, body_limit: 1 << 20, destinations: None };
 
 fn main() {
     let mut criterion = Criterion::default()
@@ -115,13 +116,18 @@ fn cycle(lanes: &mut Lanes, events: &[Arc<Event>]) {
 
 /// Every host gets an event, and every event its turn.
 fn hosts(criterion: &mut Criterion) {
+    let destinations = Arc::new(Destinations::new(Destination::defaults(policy(), Duration::from_secs(5))));
     for count in [1_usize, 100, 1_000] {
         let named: Vec<Host> = (0..count).map(|host| Host::from(format!("host-{host}:443"))).collect();
         let entity = Entity::from("entity-1");
         let name = format!("host limit: 1,000 events of {count} hosts, from offer to end");
         criterion.bench_function(&name, |bencher| {
             bencher.iter_batched_ref(
-                || Hosts::new(50, 2_048),
+                || {
+                    let mut hosts = Hosts::new(50, 2_048, destinations.clone());
+                    hosts.set_share(50);
+                    hosts
+                },
                 |hosts| {
                     for host in named.iter().cycle().take(1_000) {
                         if hosts.offer(host, Duration::ZERO) == Offer::Ready {
@@ -139,23 +145,30 @@ fn hosts(criterion: &mut Criterion) {
     }
 }
 
-fn outcomes(criterion: &mut Criterion) {
-    let second = Duration::from_secs(1);
-    let backoff = Backoff { initial: second, max: second * 60, factor: 2.0, jitter: 0.1 };
-    let attempts = Attempts { begun: 3, unknown: 0 };
-    let policy = Policy {
+const SECOND: Duration = Duration::from_secs(1);
+const BACKOFF: Backoff = Backoff { initial: SECOND, max: Duration::from_mins(1), factor: 2.0, jitter: 0.1 };
+
+fn policy() -> Policy {
+    Policy {
         max_attempts: 5,
         max_unknown: 10,
-        backoff,
+        delays: Delays::Growing(BACKOFF),
+        retry_after_max: Duration::from_hours(1),
         final_statuses: BTreeSet::from([400, 404, 410]),
+        success_statuses: BTreeSet::new(),
         hold: false,
-    };
+    }
+}
+
+fn outcomes(criterion: &mut Criterion) {
+    let attempts = Attempts { begun: 3, unknown: 0 };
+    let policy = policy();
     let outcome = Outcome::Response { status: 503, retry_after: None, excerpt: String::new() };
     criterion.bench_function("verdict: a 503, with its delay", |bencher| {
         bencher.iter(|| policy.judge(black_box(attempts), black_box(&outcome), black_box(0x9e37_79b9_7f4a_7c15)));
     });
     criterion.bench_function("backoff: a delay", |bencher| {
-        bencher.iter(|| backoff.delay(black_box(3), black_box(0x9e37_79b9_7f4a_7c15)));
+        bencher.iter(|| BACKOFF.delay(black_box(3), black_box(0x9e37_79b9_7f4a_7c15)));
     });
     criterion.bench_function("lifecycle: from PENDING by a retry to DELIVERED", |bencher| {
         bencher.iter(|| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::header::{HeaderValue, LOCATION, RETRY_AFTER};
 use onceward::clock;
 use onceward::deliver::answer::answer;
-use onceward::domain::backoff::Backoff;
+use onceward::domain::backoff::{Backoff, Delays};
 use onceward::domain::verdict::{Attempts, Decision, Outcome, Policy};
 use tokio::runtime::{Builder, Runtime};
 

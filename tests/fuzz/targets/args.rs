@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Parser as _;
 use onceward::cli::{Cli, Command};
 use onceward::config::WorkerArgs;
+use onceward::domain::backoff::Delays;
 use onceward::domain::verdict::{Attempts, Decision, NotSent, Outcome};
 
 use super::text;
@@ -42,7 +43,8 @@ fn worked_with(args: &WorkerArgs) -> &'static str {
     for time in [args.lease, args.attempt_timeout, args.drain_time, args.retention, args.backoff_max] {
         assert!(day.checked_add(time * 3).is_some_and(|sum| i64::try_from(sum.as_micros()).is_ok()), "{time:?}");
     }
-    let most = policy.backoff.max.mul_f64(1.0 + policy.backoff.jitter) + Duration::from_millis(100);
+    let Delays::Growing(backoff) = &policy.delays else { panic!("flags give delays that grow") };
+    let most = backoff.max.max(policy.retry_after_max).mul_f64(1.0 + backoff.jitter) + Duration::from_millis(100);
     let failed = |retry_after| Outcome::Response { status: 503, retry_after, excerpt: String::new() };
     for begun in [1, 2, 10, 999, u16::MAX] {
         for outcome in

@@ -6,13 +6,12 @@ use lapin::types::{AMQPValue, FieldTable, LongString};
 use onceward::broker::gatekeeper::properties::look_through;
 use onceward::broker::wire;
 use onceward::deliver::headers;
-use onceward::domain::contract::{Kept, Terms, host_of, read, read_back};
-use onceward::domain::event::{Event, Partition};
+use onceward::domain::contract::{Kept, Terms, read, read_back};
+use onceward::domain::destination::RequestSettings;
+use onceward::domain::event::{self, Event, Partition};
 use onceward::domain::poison::Poison;
-use onceward::domain::signature::SigningSecrets;
 use onceward::domain::trace_context;
 use percent_encoding::percent_decode_str;
-use url::Url;
 
 use super::{short, text};
 use crate::engine::{Target, fuzz};
@@ -75,8 +74,8 @@ fn run(input: &[u8]) -> &'static str {
     look_through(&bytes).expect("what the library writes is let through");
     let message = wire::message(&sent.entity, &wire::decode(&bytes), sent.body.clone());
     assert_eq!(message.properties, bytes, "properties are kept as they came");
-    let default_destination = sent.body.is_empty().then(|| Url::parse("http://default/").expect("a URL"));
-    match read(message, PARTITION, &Terms { default_destination, body_limit: 100 }) {
+    let default_destination = sent.body.is_empty().then(|| event::Target::read_back("http://default/").expect("a URL"));
+    match read(message, PARTITION, &Terms { default_destination, body_limit: 100, destinations: None }) {
         Err(poison) => refused(&poison),
         Ok(event) => {
             restored(&event);
@@ -99,10 +98,13 @@ fn restored(event: &Event) {
     let entity = event.entity.as_str();
     assert!(!entity.is_empty() && !entity.contains(char::is_control), "{entity:?}");
     assert!(event.sequence.is_none_or(|number| (0..i64::MAX).contains(&number.0)));
-    let destination = Url::parse(event.destination.as_str()).expect("a destination that was accepted is read again");
+    let destination =
+        event::Target::read_back(event.destination.as_str()).expect("a destination that was accepted is read again");
     assert_eq!(destination, event.destination, "and is the same");
-    assert_eq!(event.host, host_of(&destination));
-    assert!(matches!(destination.scheme(), "http" | "https") && destination.has_host());
+    assert_eq!(event.host, destination.host());
+    if let event::Target::Url(url) = &destination {
+        assert!(matches!(url.scheme(), "http" | "https") && url.has_host());
+    }
     let kept = Kept { key: key.into(), partition: event.partition, sequence: event.sequence, destination };
     let message = wire::message(entity, &wire::decode(&event.properties), event.body.to_vec());
     let back = read_back(message, kept);
@@ -112,7 +114,7 @@ fn restored(event: &Event) {
 
 /// The request says once what is ours to say, and nothing that belongs to the connection.
 fn requested(event: &Event) {
-    let headers = headers(event, 1, None, &SigningSecrets::default());
+    let headers = headers(event, 1, None, &RequestSettings::default());
     for name in
         ["idempotency-key", "webhook-id", "webhook-timestamp", "onceward-entity", "onceward-attempt", "traceparent"]
     {

@@ -5,11 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use onceward::domain::admission::FirstSequence;
-use onceward::domain::contract::host_of;
-use onceward::domain::event::{Entity, Event, Host, Partition, Sequence};
+use onceward::domain::event::{Entity, Event, Host, Partition, Sequence, Target};
 use onceward::engine::command::{Place, Ticket};
 use onceward::handoff::{Arrival, Command};
-use url::Url;
 
 use super::both::PARTITIONS;
 use super::trial::Trial;
@@ -34,11 +32,11 @@ impl Trial<'_> {
     }
 
     pub fn any_host(&mut self) -> Host {
-        host_of(&self.destination())
+        self.destination().host()
     }
 
-    fn destination(&mut self) -> Url {
-        format!("http://host-{}.example/", self.random.u8(..2)).parse().expect("a URL")
+    fn destination(&mut self) -> Target {
+        Target::read_back(&format!("http://host-{}.example/", self.random.u8(..2))).expect("a URL")
     }
 
     pub fn ticket(&mut self) -> Ticket {
@@ -110,7 +108,7 @@ impl Trial<'_> {
         let destination = self.destination();
         Event {
             key: format!("key-{}-{}", self.both.sequences, self.sent.len()).into(),
-            host: host_of(&destination),
+            host: destination.host(),
             entity,
             partition,
             sequence,

@@ -22,6 +22,7 @@ pub struct Attempt {
     pub entity: String,
     pub sequence: Option<i64>,
     pub number: u32,
+    pub method: String,
     pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -189,13 +190,13 @@ impl Drop for Open {
 async fn answer(State(inner): State<Arc<Inner>>, request: HttpRequest<Body>) -> Response<Body> {
     let started = Instant::now();
     let (head, body) = request.into_parts();
-    assert_eq!(head.method, "POST", "Onceward only ever posts");
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     let attempt = Attempt {
         key: text(&head.headers, "idempotency-key"),
         entity: text(&head.headers, "onceward-entity"),
         sequence: head.headers.get("onceward-sequence").map(|_| number(&head.headers, "onceward-sequence")),
         number: number(&head.headers, "onceward-attempt"),
+        method: head.method.to_string(),
         path: head.uri.to_string(),
         headers: head.headers,
         body,
