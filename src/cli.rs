@@ -32,6 +32,8 @@ pub enum Command {
     Status(commands::status::StatusArgs),
     /// Send FAILED events again, or skip one that its entity waits for
     Redrive(commands::redrive::RedriveArgs),
+    /// Check a file of destinations
+    Destinations(commands::destinations::DestinationsArgs),
     /// Test the promises on your own servers, and write a report
     Verify(Box<commands::verify::VerifyArgs>),
     /// Print a report of verify, or compare two

@@ -313,7 +313,8 @@ fn exchange_name(text: &str) -> Result<String, String> {
     }
 }
 
-fn destination(text: &str) -> Result<Target, String> {
+/// Reads a URL, or the name of a destination.
+pub(crate) fn destination(text: &str) -> Result<Target, String> {
     contract::read_target(text, None).map_err(|error| error.to_string())
 }
 

@@ -24,7 +24,7 @@
 //! | [`clock`], [`reconnect`] | time, delays between tries |
 //! | [`proof`] | what `verify` sends, and how what it sees is held against the promises, pure |
 //! | [`simulator`] | whole clusters in one thread, from one seed: the engine is held against the promises |
-//! | [`commands`] | what else the program does: publish, sink, status, redrive, verify, report, health |
+//! | [`commands`] | what else the program does: publish, sink, status, redrive, destinations, verify, report, health |
 
 pub mod admin;
 pub mod announce;

@@ -1,5 +1,6 @@
 //! What the program does besides delivering.
 
+pub mod destinations;
 pub mod health;
 pub mod publish;
 pub mod redrive;

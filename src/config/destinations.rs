@@ -3,6 +3,7 @@
 
 mod complaint;
 mod entry;
+mod flags;
 mod pattern;
 mod pem;
 mod request;
@@ -21,6 +22,7 @@ use toml::de::DeTable;
 pub use self::complaint::Refused;
 use self::complaint::{Complaint, Complaints, Lines};
 use self::entry::Reading;
+pub use self::flags::WorkerFlags;
 pub use self::settings::{Setting, settings};
 use self::source::Sources;
 use crate::domain::destination::{Destination, Destinations};

@@ -21,8 +21,8 @@ pub struct SigningArgs {
 
 #[derive(Args)]
 struct SigningFlags {
-    /// Secrets that requests are signed with, `whsec_BASE64`, with spaces between them; each makes a signature, so that an
-    /// old one and a new one hold side by side [default: none]
+    /// Secrets that requests are signed with, `whsec_BASE64` (HMAC) or `whsk_BASE64` (ed25519), with spaces between them;
+    /// each makes a signature, so that an old one and a new one hold side by side [default: none]
     #[arg(long, env = "ONCEWARD_SIGNING_SECRETS", hide_env_values = true, value_name = "SECRETS", value_parser = Parser)]
     signing_secrets: Option<SigningSecrets>,
     /// A file that holds them in one line, such as a secret of a container

@@ -158,7 +158,10 @@ fn a_value_that_cannot_be_read_is_refused_with_advice() {
         ("--amqp-url=broker", "not a URL (relative URL without a base): write it like amqp://"),
         ("--amqp-url=amqp:broker", "write it like amqp://"),
         ("--database-url=mysql://db/x", "write it like postgres://user:password@host:5432/database"),
-        ("--signing-secrets=hidden", "secret 1 is not `whsec_` and Base64 behind it; make one by: echo whsec_"),
+        (
+            "--signing-secrets=hidden",
+            "secret 1 is not `whsec_` or `whsk_` and Base64 behind it; make one by: echo whsec_",
+        ),
         ("--signing-secrets=", "there is no secret; make one by"),
     ];
     for (flag, advice) in table {

@@ -16,6 +16,7 @@ mod cluster;
 mod compose;
 mod contract;
 mod destinations;
+mod destinations_check;
 mod doubt;
 mod drain;
 mod examples;
