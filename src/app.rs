@@ -24,6 +24,7 @@ use crate::census::Counted;
 use crate::config::{BrokerArgs, WorkerArgs};
 use crate::deliver::{self, Sender, client};
 use crate::dispatch::{self, Loads, Ports};
+use crate::domain::guard::Guard;
 use crate::engine::Rules;
 use crate::handoff::{Arrived, CapSetter, Notice};
 use crate::health::Health;
@@ -151,6 +152,10 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<Names, Worker
         body_limit = args.body_limit,
         retention = %show(args.retention),
         drain_time = %show(args.drain_time),
+        allow_net = %args.guard.allow_net,
+        allow_host = %args.guard.allow_host,
+        deny_host = %args.guard.deny_host,
+        connection_life = %show(args.guard.connection_life),
         "onceward {} starts",
         env!("CARGO_PKG_VERSION")
     );
@@ -235,6 +240,8 @@ impl Worker {
         let member = Member { id: Uuid::new_v4(), name: args.name(), host_cap: args.host_connections };
         let (cap, set_cap) = CapSetter::new();
         let sender = sender(args)?;
+        let at = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+        let guard = Arc::new(args.guard.guard(args.own_servers(at)));
         let (publisher, keep_publishing) = Publisher::new(nodes(args), end.clone());
         let (commands, to_write) = mpsc::channel(COMMANDS);
         let (written, from_writer) = mpsc::channel(WRITTEN);
@@ -257,7 +264,7 @@ impl Worker {
             Writer { database: database.by_index(), member: member.clone(), first_sequence, target, recording };
         let ownership = Ownership { database, member, lease: args.lease, cap, health: health.clone(), owned };
         let feeds = (arrived, notices.clone(), publisher.clone());
-        let intake = intake(args, names.clone(), feeds, ours.clone(), &health, &reached);
+        let intake = intake(args, (names.clone(), guard), feeds, ours.clone(), &health, &reached);
         let census = census::run(pool.clone(), ours.clone(), counted, stop.clone());
         let rescue = Rescue::new(pool.clone(), ours.clone(), notices, dead_letters.clone(), args.retention);
         let ports = Ports {
@@ -377,7 +384,7 @@ fn watch_gauges(
 
 fn intake(
     args: &WorkerArgs,
-    names: Names,
+    (names, guard): (Names, Arc<Guard>),
     (arrived, notices, publisher): (mpsc::Sender<Arrived>, mpsc::Sender<Notice>, Publisher),
     owned: watch::Receiver<Vec<Arc<Lease>>>,
     health: &Arc<Health>,
@@ -389,6 +396,7 @@ fn intake(
         names,
         partitions: args.partitions,
         terms: args.terms(),
+        guard,
         arrived,
         notices,
         publisher,

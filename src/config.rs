@@ -1,6 +1,7 @@
 //! Flags and environment variables, read and validated: the one room that knows where settings come from.
 
 mod file;
+mod guard;
 pub mod nodes;
 pub mod otel;
 mod secret;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use url::Url;
 
+pub use self::guard::GuardArgs;
 pub use self::secret_url::SecretUrl;
 pub use self::servers::{BrokerArgs, DatabaseArgs};
 pub use self::signing::SigningArgs;
@@ -97,6 +99,9 @@ pub struct WorkerArgs {
     pub default_destination: Option<Url>,
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub guard: GuardArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub signing: SigningArgs,
     /// How long a stop waits for what is in flight; longer than an attempt
     #[arg(long, env = "ONCEWARD_DRAIN_TIME", default_value = "30s", value_parser = duration, value_name = "TIME")]
@@ -160,7 +165,7 @@ impl WorkerArgs {
         if self.retention < Duration::from_mins(1) {
             return Err(format!("--retention is {}: use 1min or more", show(self.retention)));
         }
-        Ok(())
+        self.guard.validate(self.default_destination.as_ref())
     }
 
     /// What this worker is called.

@@ -19,6 +19,7 @@ use crate::broker::publisher::Publisher;
 use crate::broker::topology::{Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes};
 use crate::domain::contract::Terms;
+use crate::domain::guard::Guard;
 use crate::handoff::{Arrived, Notice};
 use crate::health::Health;
 use crate::lease::Lease;
@@ -38,6 +39,8 @@ pub struct Intake {
     pub partitions: u16,
     /// The settings of the contract.
     pub terms: Terms,
+    /// Which destinations are not called.
+    pub guard: Arc<Guard>,
     /// To the engine: events.
     pub arrived: mpsc::Sender<Arrived>,
     /// To the engine: tokens.

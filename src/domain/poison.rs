@@ -1,6 +1,7 @@
 //! Why a message is not delivered but dead-lettered: a short code for programs, a sentence for people.
 
 use super::event::{Digest, Sequence};
+use super::guard::Forbidden;
 
 /// The longest idempotency key, in bytes: room for any UUID, ULID or URN, and an index entry stays small.
 pub const MAX_KEY_BYTES: usize = 200;
@@ -35,6 +36,9 @@ pub enum Poison {
     /// A destination that is no http(s) URL with a host.
     #[error("the header `destination` is not a URL that can be posted to: {0}")]
     BadDestination(String),
+    /// A destination that this worker does not call.
+    #[error("the destination is forbidden ({code}): {0}", code = .0.verdict.code())]
+    Forbidden(Forbidden),
     /// A header of the wrong AMQP type.
     #[error("the header `{name}` must be {expected}, but is {found}")]
     WrongType {
@@ -127,7 +131,7 @@ pub enum Unreadable {
 
 impl Poison {
     /// All codes.
-    pub const CODES: [&'static str; 20] = [
+    pub const CODES: [&'static str; 21] = [
         "unreadable",
         "missing_message_id",
         "bad_message_id",
@@ -135,6 +139,7 @@ impl Poison {
         "bad_entity",
         "missing_destination",
         "bad_destination",
+        "forbidden_destination",
         "wrong_header_type",
         "bad_sequence",
         "forbidden_header",
@@ -161,6 +166,7 @@ impl Poison {
             Self::BadEntity => "bad_entity",
             Self::MissingDestination => "missing_destination",
             Self::BadDestination(_) => "bad_destination",
+            Self::Forbidden(_) => "forbidden_destination",
             Self::WrongType { .. } => "wrong_header_type",
             Self::BadSequence(_) => "bad_sequence",
             Self::ForbiddenHeader(_) => "forbidden_header",
@@ -185,11 +191,13 @@ fn hex(digest: &Digest) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::guard::Guard;
     use super::*;
 
     #[test]
     fn every_code_is_in_the_list_of_all() {
         let (earlier, now, number) = (Digest([0; 32]), Digest([1; 32]), Sequence(1));
+        let forbidden = Guard::default().judge([127, 0, 0, 1].into()).unwrap_err();
         let of_each_kind = [
             Poison::Unreadable(Unreadable::Malformed),
             Poison::MissingKey,
@@ -198,6 +206,7 @@ mod tests {
             Poison::BadEntity,
             Poison::MissingDestination,
             Poison::BadDestination(String::new()),
+            Poison::Forbidden(forbidden),
             Poison::WrongType { name: String::new(), expected: "", found: "" },
             Poison::BadSequence(0),
             Poison::ForbiddenHeader(String::new()),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::guard::Forbidden;
 use super::lifecycle::{End, State};
 
 /// What came of one HTTP try.
@@ -25,6 +26,8 @@ pub enum Outcome {
     Unknown,
     /// The attempt was recorded, and it is certain that nothing of it reached for the receiver.
     NotSent(NotSent),
+    /// The destination is one that is not called, and was not.
+    Forbidden(Forbidden),
 }
 
 /// Why no answer came.
@@ -91,6 +94,8 @@ pub enum Failure {
     FinalStatus(u16),
     /// The outcome of too many attempts is unknown: perhaps it is this event that brings its workers down.
     OutcomeUnknown,
+    /// The destination is one that is not called.
+    Forbidden,
 }
 
 impl Decision {
@@ -123,7 +128,7 @@ impl Decision {
 
 impl Failure {
     /// All codes.
-    pub const CODES: [&'static str; 3] = ["exhausted", "final_status", "outcome_unknown"];
+    pub const CODES: [&'static str; 4] = ["exhausted", "final_status", "outcome_unknown", "forbidden_destination"];
 
     /// A short, stable name for programs and metrics.
     #[must_use]
@@ -132,6 +137,7 @@ impl Failure {
             Self::Exhausted => "exhausted",
             Self::FinalStatus(_) => "final_status",
             Self::OutcomeUnknown => "outcome_unknown",
+            Self::Forbidden => "forbidden_destination",
         }
     }
 }
@@ -172,6 +178,7 @@ impl Policy {
             }
             Outcome::Unknown => self.judge_unknown(attempts.unknown.saturating_add(1), seed),
             Outcome::NotSent(why) => Decision::Withdraw(why.wait()),
+            Outcome::Forbidden(_) => self.fail(Failure::Forbidden),
             _ if failures >= self.max_attempts => self.fail(Failure::Exhausted),
             Outcome::Response { retry_after, .. } => {
                 let asked = retry_after.unwrap_or_default().min(self.backoff.max);
@@ -199,6 +206,7 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
+    use super::super::guard::Guard;
     use super::*;
 
     fn policy() -> Policy {
@@ -209,6 +217,10 @@ mod tests {
             final_statuses: [410].into(),
             hold: false,
         }
+    }
+
+    fn forbidden() -> Outcome {
+        Outcome::Forbidden(Guard::default().judge([127, 0, 0, 1].into()).unwrap_err())
     }
 
     fn answer(status: u16, retry_after: Option<u64>) -> Outcome {
@@ -237,6 +249,7 @@ mod tests {
             (5, Outcome::NoResponse(NoResponse::Late(Duration::from_secs(5))), exhausted),
             (1, Outcome::Unknown, retry(0)),
             (5, Outcome::Unknown, retry(0)),
+            (1, forbidden(), Decision::Fail(Failure::Forbidden)),
             (5, Outcome::NotSent(NotSent::NotAllowed), Decision::Withdraw(Duration::ZERO)),
             (5, Outcome::NotSent(NotSent::Shortage), Decision::Withdraw(Duration::from_secs(1))),
         ];
@@ -279,8 +292,8 @@ mod tests {
 
     #[test]
     fn failures_have_names_that_programs_rely_on() {
-        let all = [Failure::Exhausted, Failure::FinalStatus(410), Failure::OutcomeUnknown];
+        let all = [Failure::Exhausted, Failure::FinalStatus(410), Failure::OutcomeUnknown, Failure::Forbidden];
         assert_eq!(all.map(Failure::code), Failure::CODES);
-        assert_eq!(Failure::CODES, ["exhausted", "final_status", "outcome_unknown"]);
+        assert_eq!(Failure::CODES, ["exhausted", "final_status", "outcome_unknown", "forbidden_destination"]);
     }
 }

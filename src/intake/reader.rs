@@ -12,6 +12,8 @@ use crate::broker::letter;
 use crate::broker::wire;
 use crate::clock;
 use crate::domain::contract::{self, Terms};
+use crate::domain::guard::Guard;
+use crate::domain::poison::Poison;
 use crate::engine::command::Place;
 use crate::handoff::{Arrival, Arrived};
 use crate::lease::Held;
@@ -27,6 +29,8 @@ const BATCH_BYTES: usize = 256 * 1024;
 pub struct Reader {
     /// The settings of the contract.
     pub terms: Terms,
+    /// Which destinations are not called.
+    pub guard: Arc<Guard>,
     /// To the engine.
     pub arrived: mpsc::Sender<Arrived>,
     /// Where the messages come from, for traces.
@@ -79,6 +83,10 @@ impl Reader {
         let (letter, properties, read) = match refused {
             None => {
                 let read = contract::read(message, self.held.partition(), &self.terms);
+                let read = read.and_then(|event| match self.guard.judge_url(&event.destination) {
+                    Ok(()) => Ok(event),
+                    Err(forbidden) => Err(Poison::Forbidden(forbidden)),
+                });
                 (Letter::Ours, properties, read)
             }
             Some(Refused { poison, apart: None }) => (Letter::TheQueues, properties, Err(poison)),

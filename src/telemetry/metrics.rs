@@ -186,6 +186,7 @@ pub fn attempted(host: &Host, outcome: &Outcome, took: Option<Duration>) {
         Outcome::Unknown => "unknown",
         Outcome::NotSent(NotSent::NotAllowed) => "not_sent",
         Outcome::NotSent(NotSent::Shortage) => "shortage",
+        Outcome::Forbidden(_) => "forbidden",
     };
     METRICS.attempts.add(1, &[KeyValue::new("onceward.outcome", code)]);
     let Some(took) = took else { return };

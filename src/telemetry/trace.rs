@@ -176,6 +176,7 @@ pub(super) fn error_type(outcome: &Outcome) -> Option<String> {
         Outcome::NoResponse(NoResponse::Broken(_)) => Some("no_response".into()),
         Outcome::Unknown => Some("unknown".into()),
         Outcome::NotSent(_) => Some("not_sent".into()),
+        Outcome::Forbidden(_) => Some("forbidden_destination".into()),
     }
 }
 
