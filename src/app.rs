@@ -22,7 +22,8 @@ use crate::broker::topology::{self, Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes, probe};
 use crate::census::Counted;
 use crate::config::{BrokerArgs, WorkerArgs};
-use crate::deliver::{self, Sender, client};
+use crate::deliver::clients::{ClientSettings, Clients};
+use crate::deliver::{self, Sender};
 use crate::dispatch::{self, Loads, Ports};
 use crate::domain::guard::Guard;
 use crate::engine::Rules;
@@ -239,9 +240,8 @@ impl Worker {
         let pool = database.pool();
         let member = Member { id: Uuid::new_v4(), name: args.name(), host_cap: args.host_connections };
         let (cap, set_cap) = CapSetter::new();
-        let sender = sender(args)?;
-        let at = admin.as_ref().and_then(|listener| listener.local_addr().ok());
-        let guard = Arc::new(args.guard.guard(args.own_servers(at)));
+        let guard = guard(args, admin.as_ref());
+        let sender = sender(args, &guard)?;
         let (publisher, keep_publishing) = Publisher::new(nodes(args), end.clone());
         let (commands, to_write) = mpsc::channel(COMMANDS);
         let (written, from_writer) = mpsc::channel(WRITTEN);
@@ -412,10 +412,21 @@ fn nodes(args: &WorkerArgs) -> Nodes {
     Nodes::new(&args.broker.amqp_url).for_worker(&args.name())
 }
 
-fn sender(args: &WorkerArgs) -> Result<Sender, reqwest::Error> {
-    let client = client::client(args.host_connections.into(), args.attempt_timeout)?;
-    let fresh = client::client(0, args.attempt_timeout)?;
-    Ok(Sender { client, fresh, timeout: args.attempt_timeout, secrets: Arc::new(args.signing.secrets.clone()) })
+fn guard(args: &WorkerArgs, admin: Option<&TcpListener>) -> Arc<Guard> {
+    let at = admin.and_then(|listener| listener.local_addr().ok());
+    Arc::new(args.guard.guard(args.own_servers(at)))
+}
+
+fn sender(args: &WorkerArgs, guard: &Arc<Guard>) -> Result<Sender, reqwest::Error> {
+    let clients = Clients::new(ClientSettings {
+        guard: guard.clone(),
+        name_servers: args.guard.name_servers.0.clone(),
+        connection_life: args.guard.connection_life,
+        per_host: args.host_connections.into(),
+        attempt_timeout: args.attempt_timeout,
+    })?;
+    let (clients, secrets) = (Arc::new(clients), Arc::new(args.signing.secrets.clone()));
+    Ok(Sender { clients, timeout: args.attempt_timeout, secrets })
 }
 
 fn rules(args: &WorkerArgs) -> Rules {

@@ -1,8 +1,14 @@
 //! One attempt is one HTTP request.
 
 pub mod answer;
-pub mod client;
+mod client;
+pub mod clients;
+mod descriptors;
+mod names;
+mod own;
 mod payload;
+mod progress;
+mod resolver;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -21,14 +27,18 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use self::client::Trouble;
+use self::clients::{Clients, Way};
+use self::names::Unresolved;
 use self::payload::Payload;
+use self::progress::Progress;
+use self::resolver::Refused;
 use crate::clock;
 use crate::domain::candidate::Candidate;
 use crate::domain::event::Event;
 use crate::domain::lease::may_send;
 use crate::domain::signature::SigningSecrets;
 use crate::domain::trace_context;
-use crate::domain::verdict::{NoResponse, NotSent, Outcome};
+use crate::domain::verdict::{NoResponse, NotSent, Outcome, Phase};
 use crate::handoff::{Attempt, Ended};
 use crate::lease::Held;
 use crate::telemetry::{metrics, trace};
@@ -52,10 +62,8 @@ const NOT_VISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 /// What all attempts are sent by.
 #[derive(Clone)]
 pub struct Sender {
-    /// For first attempts. See [`client::client`].
-    pub client: reqwest::Client,
-    /// The same without kept connections, for all others.
-    pub fresh: reqwest::Client,
+    /// The HTTP clients.
+    pub clients: Arc<Clients>,
     /// For one attempt in all.
     pub timeout: Duration,
     /// What requests are signed with.
@@ -142,48 +150,79 @@ async fn until<T>(deadline: Duration, attempt: impl Future<Output = T>) -> Optio
 /// has closed meanwhile, and a request that it says it has not looked at, are no failure: it is sent once more, as the same
 /// attempt, over a new connection.
 async fn send(sender: &Sender, candidate: &Candidate, traceparent: Option<HeaderValue>, deadline: Duration) -> Outcome {
-    let request = || request(candidate, traceparent.clone(), &sender.secrets, deadline);
-    let is_first = candidate.attempts <= 1;
-    let client = if is_first { &sender.client } else { &sender.fresh };
-    let late = || Outcome::NoResponse(NoResponse::Late(sender.timeout));
-    let Some((mut response, connected)) = until(deadline, client::execute(client, request())).await else {
-        return late();
+    let url = &candidate.event.destination;
+    let late = |phase| Outcome::NoResponse(NoResponse::Late(sender.timeout, phase));
+    let way = match until(deadline, sender.clients.way(url)).await {
+        Some(Ok(way)) => way,
+        Some(Err(refused)) => return refused_by(&refused),
+        None => return late(Phase::Resolving),
     };
+    let progress = || Progress::new(url);
+    let send = |client, progress: Arc<Progress>| {
+        let request = request(candidate, traceparent.clone(), (&sender.secrets, deadline), progress.clone());
+        let sending = async move |client| client::execute(&client, request, progress).await;
+        until(deadline, sending(client))
+    };
+    let first = progress();
+    let is_first = candidate.attempts <= 1;
+    let client = if is_first { sender.clients.kept(way) } else { sender.clients.fresh(way) };
+    let Some(mut response) = send(client, first.clone()).await else { return late(first.phase()) };
     if let Err(error) = &response {
         let again = match client::trouble(error) {
-            Trouble::Closed => !connected,
+            Trouble::Closed => !first.has_connected(),
             Trouble::Refused => true,
             Trouble::Shortage | Trouble::Other => false,
         };
         if again {
-            match until(deadline, client::execute(&sender.fresh, request())).await {
-                Some((second, _)) => response = second,
-                None => return late(),
+            let second = progress();
+            match send(sender.clients.fresh(way), second.clone()).await {
+                Some(answered) => response = answered,
+                None => return late(second.phase()),
             }
         }
     }
     match response {
         Ok(response) => answer::answer(response, deadline).await,
-        Err(error) if client::trouble(&error) == Trouble::Shortage => {
-            tracing::warn!(
-                error = %answer::explain(&error),
-                "this machine is short of something; the attempt is made later"
-            );
-            Outcome::NotSent(NotSent::Shortage)
-        }
-        Err(error) => Outcome::NoResponse(answer::explain(&error)),
+        Err(error) => failed(sender, way, &error),
     }
+}
+
+/// What an error means.
+fn failed(sender: &Sender, way: Way, error: &reqwest::Error) -> Outcome {
+    let why = answer::explain(error, way, sender.timeout);
+    if client::trouble(error) == Trouble::Shortage {
+        sender.clients.close_idle();
+        return short_of_something(&why);
+    }
+    match client::cause(error) {
+        Some(Refused::Forbidden(forbidden)) => Outcome::Forbidden(forbidden.clone()),
+        _ => Outcome::NoResponse(why),
+    }
+}
+
+/// What it means that a destination was refused before anything was sent.
+fn refused_by(refused: &Refused) -> Outcome {
+    match refused {
+        Refused::Forbidden(forbidden) => Outcome::Forbidden(forbidden.clone()),
+        Refused::Unresolved(Unresolved::Busy) => short_of_something(refused),
+        Refused::Unresolved(Unresolved::Failed(why)) => Outcome::NoResponse(NoResponse::Dns(format!(": {why}"))),
+    }
+}
+
+fn short_of_something(why: &impl std::fmt::Display) -> Outcome {
+    tracing::warn!(error = %why, "this machine is short of something; the attempt is made later");
+    Outcome::NotSent(NotSent::Shortage)
 }
 
 /// `traceparent` is that of the attempt's span, if the event's trace is sampled.
 fn request(
     candidate: &Candidate,
     traceparent: Option<HeaderValue>,
-    secrets: &SigningSecrets,
-    deadline: Duration,
+    (secrets, deadline): (&SigningSecrets, Duration),
+    progress: Arc<Progress>,
 ) -> Request {
     let event = &candidate.event;
-    let payload = Payload::new(event.body.clone(), deadline);
+    let payload = Payload::new(event.body.clone(), deadline, progress);
     // Put together by hand: the builder would merge the headers into its own, one by one.
     let mut request = Request::new(Method::POST, event.destination.clone());
     *request.headers_mut() = headers(event, candidate.attempts, traceparent, secrets);
