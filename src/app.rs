@@ -22,7 +22,7 @@ use crate::broker::topology::{self, Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes, probe};
 use crate::census::Counted;
 use crate::config::{BrokerArgs, WorkerArgs};
-use crate::deliver::clients::{ClientSettings, Clients};
+use crate::deliver::clients::{ClientSettings, Clients, SetUpError};
 use crate::deliver::{self, Sender};
 use crate::dispatch::{self, Loads, Ports};
 use crate::domain::guard::Guard;
@@ -93,7 +93,7 @@ pub enum WorkerError {
     Broker(String),
     /// TLS for deliveries can't be set up.
     #[error("the HTTP client can't be set up: {0}")]
-    Client(#[from] reqwest::Error),
+    Client(#[from] SetUpError),
     /// A part of the worker panicked.
     #[error("a part of the worker failed: {0}")]
     Panic(#[from] JoinError),
@@ -417,7 +417,7 @@ fn guard(args: &WorkerArgs, admin: Option<&TcpListener>) -> Arc<Guard> {
     Arc::new(args.guard.guard(args.own_servers(at)))
 }
 
-fn sender(args: &WorkerArgs, guard: &Arc<Guard>) -> Result<Sender, reqwest::Error> {
+fn sender(args: &WorkerArgs, guard: &Arc<Guard>) -> Result<Sender, SetUpError> {
     let clients = Clients::new(ClientSettings {
         guard: guard.clone(),
         name_servers: args.guard.name_servers.0.clone(),

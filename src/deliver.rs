@@ -154,7 +154,7 @@ async fn send(sender: &Sender, candidate: &Candidate, traceparent: Option<Header
     let late = |phase| Outcome::NoResponse(NoResponse::Late(sender.timeout, phase));
     let way = match until(deadline, sender.clients.way(url)).await {
         Some(Ok(way)) => way,
-        Some(Err(refused)) => return refused_by(&refused),
+        Some(Err(refused)) => return refused_by(sender, &refused),
         None => return late(Phase::Resolving),
     };
     let progress = || Progress::new(url);
@@ -192,7 +192,7 @@ fn failed(sender: &Sender, way: Way, error: &reqwest::Error) -> Outcome {
     let why = answer::explain(error, way, sender.timeout);
     if client::trouble(error) == Trouble::Shortage {
         sender.clients.close_idle();
-        return short_of_something(&why);
+        return short_of_something(sender, &why);
     }
     match client::cause(error) {
         Some(Refused::Forbidden(forbidden)) => Outcome::Forbidden(forbidden.clone()),
@@ -201,16 +201,16 @@ fn failed(sender: &Sender, way: Way, error: &reqwest::Error) -> Outcome {
 }
 
 /// What it means that a destination was refused before anything was sent.
-fn refused_by(refused: &Refused) -> Outcome {
+fn refused_by(sender: &Sender, refused: &Refused) -> Outcome {
     match refused {
         Refused::Forbidden(forbidden) => Outcome::Forbidden(forbidden.clone()),
-        Refused::Unresolved(Unresolved::Busy) => short_of_something(refused),
+        Refused::Unresolved(Unresolved::Busy) => short_of_something(sender, refused),
         Refused::Unresolved(Unresolved::Failed(why)) => Outcome::NoResponse(NoResponse::Dns(format!(": {why}"))),
     }
 }
 
-fn short_of_something(why: &impl std::fmt::Display) -> Outcome {
-    tracing::warn!(error = %why, "this machine is short of something; the attempt is made later");
+fn short_of_something(sender: &Sender, why: &impl std::fmt::Display) -> Outcome {
+    sender.clients.tell_shortage(why);
     Outcome::NotSent(NotSent::Shortage)
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use reqwest::dns::Resolve;
 use reqwest::redirect;
+use rustls_platform_verifier::ConfigVerifierExt as _;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -29,6 +30,17 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 pub(super) struct Connecting {
     pub(super) timeout: Duration,
     pub(super) descriptors: Arc<Descriptors>,
+    pub(super) tls: rustls::ClientConfig,
+}
+
+/// The system's roots, read once: whoever is short of descriptors can't read them again.
+///
+/// # Errors
+/// There are none, or they can't be read.
+pub(super) fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
+    let mut config = rustls::ClientConfig::with_platform_verifier()?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 /// A client for attempts: no redirects, no cookies, no retries of its own.
@@ -53,6 +65,7 @@ pub(super) fn client(
         .http2_keep_alive_interval(PING_EVERY)
         .http2_keep_alive_timeout(connecting.timeout)
         .tcp_nodelay(true)
+        .tls_backend_preconfigured(connecting.tls.clone())
         .dns_resolver(resolver)
         .connector_layer(NoteConnects(connecting.descriptors.clone()));
     if by_proxy { builder.build() } else { builder.no_proxy().build() }

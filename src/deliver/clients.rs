@@ -2,8 +2,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
@@ -23,6 +22,8 @@ use crate::domain::guard::Guard;
 const LEAST_LIFE: u64 = 80;
 /// A shortage closes idle connections so often at most.
 const CLOSED_EVERY: Duration = Duration::from_secs(1);
+/// A shortage meets many attempts at once: it is told so often at most.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// The settings of the clients.
 #[derive(Clone, Debug)]
@@ -39,6 +40,17 @@ pub struct ClientSettings {
     pub attempt_timeout: Duration,
 }
 
+/// Why there are no clients.
+#[derive(Debug, thiserror::Error)]
+pub enum SetUpError {
+    /// The system's certificates can't be read.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// reqwest's.
+    #[error(transparent)]
+    Client(#[from] reqwest::Error),
+}
+
 /// The clients, and what they are made of.
 pub struct Clients {
     settings: ClientSettings,
@@ -46,16 +58,17 @@ pub struct Clients {
     own: OwnAddresses,
     /// The environment's proxies, if it names any.
     proxies: Option<Matcher>,
-    descriptors: Arc<Descriptors>,
+    connecting: Connecting,
     /// Its connections are kept.
     kept: RwLock<Kept>,
-    is_being_replaced: AtomicBool,
     /// Keeps no connections.
     fresh: Client,
     /// The same for URLs with a port of our own servers.
     away_from_own: Client,
     /// Through a proxy, keeping no connections.
     fresh_by_proxy: Option<Client>,
+    /// When a shortage was told last.
+    told: Mutex<Option<Duration>>,
 }
 
 #[derive(Clone)]
@@ -79,14 +92,15 @@ impl Clients {
     /// Sets up what all attempts are sent by.
     ///
     /// # Errors
-    /// reqwest's, if TLS can't be set up.
-    pub fn new(settings: ClientSettings) -> Result<Self, reqwest::Error> {
+    /// TLS can't be set up.
+    pub fn new(settings: ClientSettings) -> Result<Self, SetUpError> {
         let names = Names::new(&settings.name_servers, settings.attempt_timeout, settings.connection_life);
         let own = OwnAddresses::new(settings.guard.clone());
         let descriptors = Arc::new(Descriptors::new());
         let guarded = Guarded { names, guard: settings.guard.clone(), descriptors: descriptors.clone(), own: None };
         let proxies = proxies();
-        let connecting = Connecting { timeout: settings.attempt_timeout, descriptors: descriptors.clone() };
+        let connecting =
+            Connecting { timeout: settings.attempt_timeout, descriptors: descriptors.clone(), tls: client::tls()? };
         let direct = |resolver: Guarded| client::client(0, &connecting, Arc::new(resolver), false);
         let by_proxy =
             || client::client(0, &connecting, Arc::new(OfProxies(guarded.names.clone(), descriptors.clone())), true);
@@ -99,12 +113,12 @@ impl Clients {
             guarded,
             own,
             proxies,
-            descriptors,
+            connecting,
             kept: RwLock::new(kept),
-            is_being_replaced: AtomicBool::new(false),
             fresh,
             away_from_own,
             fresh_by_proxy,
+            told: Mutex::default(),
         })
     }
 
@@ -144,12 +158,12 @@ impl Clients {
     }
 
     /// A client that keeps its connections, as long as there are descriptors for them.
-    pub(super) fn kept(self: &Arc<Self>, way: Way) -> Client {
+    pub(super) fn kept(&self, way: Way) -> Client {
         if way == Way::AwayFromOwn {
             return self.away_from_own.clone();
         }
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let (now, are_scarce) = (clock::now(), self.descriptors.are_scarce());
+        let (now, are_scarce) = (clock::now(), self.connecting.descriptors.are_scarce());
         if now >= kept.until || (are_scarce && now >= kept.since + CLOSED_EVERY) {
             self.replace();
         }
@@ -169,8 +183,18 @@ impl Clients {
         }
     }
 
-    /// The machine is short of something: idle connections are closed.
-    pub(super) fn close_idle(self: &Arc<Self>) {
+    /// The machine is short of something; told once a second at most.
+    pub(super) fn tell_shortage(&self, why: &impl std::fmt::Display) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock::now();
+        if told.is_none_or(|at| now >= at + TOLD_EVERY) {
+            *told = Some(now);
+            tracing::warn!(error = %why, "this machine is short of something; attempts are made later");
+        }
+    }
+
+    /// The same: idle connections are closed.
+    pub(super) fn close_idle(&self) {
         let since = self.kept.read().unwrap_or_else(PoisonError::into_inner).since;
         if clock::now() >= since + CLOSED_EVERY {
             self.replace();
@@ -178,21 +202,19 @@ impl Clients {
     }
 
     /// Puts a new client in place of the one that keeps connections; those of the old one end with their requests.
-    fn replace(self: &Arc<Self>) {
-        if self.is_being_replaced.swap(true, Ordering::AcqRel) {
+    fn replace(&self) {
+        // Another attempt does it.
+        let Ok(mut kept) = self.kept.try_write() else { return };
+        if clock::now() < kept.until.min(kept.since + CLOSED_EVERY) {
             return;
         }
-        let clients = self.clone();
-        // The roots of TLS are read from files.
-        tokio::task::spawn_blocking(move || {
-            let Self { settings, guarded, descriptors, proxies, .. } = &*clients;
-            let connecting = Connecting { timeout: settings.attempt_timeout, descriptors: descriptors.clone() };
-            match kept(settings, guarded, &connecting, proxies.is_some()) {
-                Ok(new) => *clients.kept.write().unwrap_or_else(PoisonError::into_inner) = new,
-                Err(error) => tracing::warn!(%error, "the HTTP client can't be set up anew; the old one is used"),
+        match self::kept(&self.settings, &self.guarded, &self.connecting, self.proxies.is_some()) {
+            Ok(new) => *kept = new,
+            Err(error) => {
+                tracing::warn!(%error, "the HTTP client can't be set up anew; the old one is used");
+                kept.since = clock::now();
             }
-            clients.is_being_replaced.store(false, Ordering::Release);
-        });
+        }
     }
 }
 
