@@ -20,6 +20,7 @@ use crate::broker::topology::{Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes};
 use crate::domain::contract::Terms;
 use crate::domain::destination::Destinations;
+use crate::domain::guard::Guard;
 use crate::handoff::{Arrived, Notice};
 use crate::health::Health;
 use crate::lease::Lease;
@@ -41,6 +42,8 @@ pub struct Intake {
     pub terms: Terms,
     /// What holds for receivers now.
     pub destinations: watch::Receiver<Arc<Destinations>>,
+    /// Which destinations are not called.
+    pub guard: Arc<Guard>,
     /// To the engine: events.
     pub arrived: mpsc::Sender<Arrived>,
     /// To the engine: tokens.

@@ -81,6 +81,7 @@ impl Consumer {
             ahead: ahead.watch(events.id(), intake.terms.body_limit),
             terms: intake.terms.clone(),
             destinations: intake.destinations.clone(),
+            guard: intake.guard.clone(),
             arrived: intake.arrived.clone(),
             origin: intake.origin.clone(),
             held: held.clone(),

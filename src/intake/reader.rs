@@ -13,6 +13,9 @@ use crate::broker::wire;
 use crate::clock;
 use crate::domain::contract::{self, Terms};
 use crate::domain::destination::Destinations;
+use crate::domain::event::{Event, Target};
+use crate::domain::guard::Guard;
+use crate::domain::poison::Poison;
 use crate::engine::command::Place;
 use crate::handoff::{Arrival, Arrived};
 use crate::lease::Held;
@@ -30,6 +33,8 @@ pub struct Reader {
     pub terms: Terms,
     /// What holds for receivers now.
     pub destinations: watch::Receiver<Arc<Destinations>>,
+    /// Which destinations are not called.
+    pub guard: Arc<Guard>,
     /// To the engine.
     pub arrived: mpsc::Sender<Arrived>,
     /// Where the messages come from, for traces.
@@ -85,6 +90,7 @@ impl Reader {
         let (letter, properties, read) = match refused {
             None => {
                 let read = contract::read(message, self.held.partition(), &self.terms);
+                let read = read.and_then(|event| self.judge(&event).map(|()| event));
                 (Letter::Ours, properties, read)
             }
             Some(Refused { poison, apart: None }) => (Letter::TheQueues, properties, Err(poison)),
@@ -107,6 +113,12 @@ impl Reader {
             }
         }
         gathered.bytes += size;
+    }
+
+    /// A destination that can't be reached is known now, where it shows in its URL.
+    fn judge(&self, event: &Event) -> Result<(), Poison> {
+        let Target::Url(url) = &event.destination else { return Ok(()) };
+        self.guard.judge_url(url).map_err(Poison::Forbidden)
     }
 
     async fn flush(&self, gathered: &mut Gathered) -> Result<(), String> {
