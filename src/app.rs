@@ -33,7 +33,7 @@ use crate::domain::guard::Guard;
 use crate::engine::Rules;
 use crate::handoff::{Arrived, CapSetter, Notice};
 use crate::health::Health;
-use crate::intake::Intake;
+use crate::intake::{Intake, Receivers};
 use crate::lease::Lease;
 use crate::ownership::Ownership;
 use crate::reconnect::Delays;
@@ -268,7 +268,7 @@ impl Worker {
         let follow = follow(source(args), (settings, again), (pool.clone(), member.clone()), stop.clone());
         let ownership = Ownership { database, member, lease: args.lease, cap, health: health.clone(), owned };
         let feeds = (arrived, notices.clone(), publisher.clone());
-        let receivers = (destinations.clone(), guard);
+        let receivers = Receivers { destinations: destinations.clone(), guard };
         let intake = intake(args, names.clone(), feeds, (ours.clone(), receivers), &health, &reached);
         let census = census::run(pool.clone(), ours.clone(), counted, stop.clone());
         let rescue = Rescue::new(pool.clone(), ours.clone(), notices, dead_letters.clone(), args.retention);
@@ -395,10 +395,7 @@ fn intake(
     args: &WorkerArgs,
     names: Names,
     (arrived, notices, publisher): (mpsc::Sender<Arrived>, mpsc::Sender<Notice>, Publisher),
-    (owned, (destinations, guard)): (
-        watch::Receiver<Vec<Arc<Lease>>>,
-        (watch::Receiver<Arc<Destinations>>, Arc<Guard>),
-    ),
+    (owned, receivers): (watch::Receiver<Vec<Arc<Lease>>>, Receivers),
     health: &Arc<Health>,
     reached: &CancellationToken,
 ) -> Intake {
@@ -408,8 +405,7 @@ fn intake(
         names,
         partitions: args.partitions,
         terms: args.terms(),
-        destinations,
-        guard,
+        receivers,
         arrived,
         notices,
         publisher,

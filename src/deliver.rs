@@ -7,8 +7,10 @@ mod descriptors;
 mod names;
 mod own;
 mod payload;
+mod pool;
 mod progress;
 mod resolver;
+mod tls;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -27,9 +29,10 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use self::client::Trouble;
-use self::clients::{Clients, Way};
+use self::clients::Clients;
 use self::names::Unresolved;
 use self::payload::Payload;
+use self::pool::{Pool, Way};
 use self::progress::Progress;
 use self::resolver::Refused;
 use crate::clock;
@@ -85,9 +88,15 @@ struct Route {
 
 /// Sends attempts until no more come, and all have ended.
 pub async fn run(mut attempts: mpsc::Receiver<Attempt>, ended: mpsc::Sender<Ended>, sender: Sender) {
-    let running = TaskTracker::new();
-    while let Some(attempt) = attempts.recv().await {
-        running.spawn(one(attempt, sender.clone(), ended.clone()));
+    let (running, mut destinations) = (TaskTracker::new(), sender.destinations.clone());
+    loop {
+        tokio::select! {
+            attempt = attempts.recv() => {
+                let Some(attempt) = attempt else { break };
+                running.spawn(one(attempt, sender.clone(), ended.clone()));
+            }
+            Ok(()) = destinations.changed() => sender.clients.follow(&destinations.borrow_and_update()),
+        }
     }
     running.close();
     running.wait().await;
@@ -175,7 +184,11 @@ async fn send(
     deadline: Duration,
 ) -> Outcome {
     let late = |phase| Outcome::NoResponse(NoResponse::Late(route.destination.timeout, phase));
-    let way = match until(deadline, sender.clients.way(&route.url)).await {
+    let pool = match sender.clients.of(&route.destination.transport) {
+        Ok(pool) => pool,
+        Err(error) => return short_of_something(sender, &error),
+    };
+    let way = match until(deadline, pool.way(&route.url)).await {
         Some(Ok(way)) => way,
         Some(Err(refused)) => return refused_by(sender, &refused),
         None => return late(Phase::Resolving),
@@ -188,7 +201,7 @@ async fn send(
     };
     let first = progress();
     let is_first = candidate.attempts <= 1;
-    let client = if is_first { sender.clients.kept(way) } else { sender.clients.fresh(way) };
+    let client = if is_first { pool.kept(way) } else { pool.fresh(way) };
     let Some(mut response) = send(client, first.clone()).await else { return late(first.phase()) };
     if let Err(error) = &response {
         let again = match client::trouble(error) {
@@ -198,7 +211,7 @@ async fn send(
         };
         if again {
             let second = progress();
-            match send(sender.clients.fresh(way), second.clone()).await {
+            match send(pool.fresh(way), second.clone()).await {
                 Some(answered) => response = answered,
                 None => return late(second.phase()),
             }
@@ -206,15 +219,15 @@ async fn send(
     }
     match response {
         Ok(response) => answer::answer(response, deadline).await,
-        Err(error) => failed(sender, (way, route.destination.timeout), &error),
+        Err(error) => failed(sender, (&pool, way, route.destination.timeout), &error),
     }
 }
 
 /// What an error means.
-fn failed(sender: &Sender, (way, timeout): (Way, Duration), error: &reqwest::Error) -> Outcome {
+fn failed(sender: &Sender, (pool, way, timeout): (&Pool, Way, Duration), error: &reqwest::Error) -> Outcome {
     let why = answer::explain(error, way, timeout);
     if client::trouble(error) == Trouble::Shortage {
-        sender.clients.close_idle();
+        pool.close_idle();
         return short_of_something(sender, &why);
     }
     match client::cause(error) {

@@ -30,6 +30,15 @@ use crate::telemetry::trace;
 /// How long a connection may take to be opened, with everything declared: 1,000 partitions take about ten seconds.
 const OPEN_WITHIN: Duration = Duration::from_mins(1);
 
+/// What is known of receivers.
+#[derive(Clone)]
+pub struct Receivers {
+    /// What holds for them now.
+    pub destinations: watch::Receiver<Arc<Destinations>>,
+    /// Which of them are not called.
+    pub guard: Arc<Guard>,
+}
+
 /// What intake needs.
 pub struct Intake {
     /// The broker.
@@ -40,10 +49,8 @@ pub struct Intake {
     pub partitions: u16,
     /// The settings of the contract.
     pub terms: Terms,
-    /// What holds for receivers now.
-    pub destinations: watch::Receiver<Arc<Destinations>>,
-    /// Which destinations are not called.
-    pub guard: Arc<Guard>,
+    /// What is known of receivers.
+    pub receivers: Receivers,
     /// To the engine: events.
     pub arrived: mpsc::Sender<Arrived>,
     /// To the engine: tokens.

@@ -57,6 +57,7 @@ impl GuardArgs {
             allowed_nets: self.allow_net.0.clone(),
             allowed_hosts: self.allow_host.clone(),
             denied_hosts: self.deny_host.clone(),
+            denied_nets: Vec::new(),
             own,
         }
     }

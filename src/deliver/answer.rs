@@ -6,7 +6,7 @@ use http::HeaderValue;
 use http::header::{LOCATION, RETRY_AFTER};
 
 use super::client::{self, Trouble};
-use super::clients::Way;
+use super::pool::Way;
 use crate::clock;
 use crate::domain::verdict::{NoResponse, Outcome, Phase};
 

@@ -8,15 +8,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use reqwest::dns::Resolve;
-use reqwest::redirect;
-use rustls_platform_verifier::ConfigVerifierExt as _;
+use reqwest::{Proxy, redirect};
 use tower_layer::Layer;
 use tower_service::Service;
+use url::Url;
 
 use super::descriptors::{Descriptors, NoRoom};
 use super::names::Unresolved;
 use super::progress::{self, Progress};
 use super::resolver::Refused;
+use crate::domain::destination::{Hidden, HttpVersion};
 
 /// Connections to a host that nothing uses are closed after this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,16 +32,9 @@ pub(super) struct Connecting {
     pub(super) timeout: Duration,
     pub(super) descriptors: Arc<Descriptors>,
     pub(super) tls: rustls::ClientConfig,
-}
-
-/// The system's roots, read once: whoever is short of descriptors can't read them again.
-///
-/// # Errors
-/// There are none, or they can't be read.
-pub(super) fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
-    let mut config = rustls::ClientConfig::with_platform_verifier()?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    pub(super) version: HttpVersion,
+    /// Instead of the environment's.
+    pub(super) proxy: Option<Hidden<Url>>,
 }
 
 /// A client for attempts: no redirects, no cookies, no retries of its own.
@@ -68,7 +62,17 @@ pub(super) fn client(
         .tls_backend_preconfigured(connecting.tls.clone())
         .dns_resolver(resolver)
         .connector_layer(NoteConnects(connecting.descriptors.clone()));
-    if by_proxy { builder.build() } else { builder.no_proxy().build() }
+    let builder = match connecting.version {
+        HttpVersion::Auto => builder,
+        HttpVersion::One => builder.http1_only(),
+        HttpVersion::Two => builder.http2_prior_knowledge(),
+    };
+    match &connecting.proxy {
+        _ if !by_proxy => builder.no_proxy(),
+        None => builder,
+        Some(Hidden(proxy)) => builder.proxy(Proxy::all(proxy.clone())?),
+    }
+    .build()
 }
 
 /// Sends a request.

@@ -79,7 +79,8 @@ impl Guarded {
                 Err(None) => return Err(Refused::Unresolved(Unresolved::Failed(OWN_UNKNOWN.into()))),
             }
         }
-        Ok(if self.guard.trusts(name) { None } else { self.guard.judge(address).err() })
+        let judged = if self.guard.trusts(name) { self.guard.judge_denied(address) } else { self.guard.judge(address) };
+        Ok(judged.err())
     }
 }
 

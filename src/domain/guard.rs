@@ -52,6 +52,8 @@ pub enum Verdict {
     Own(Own),
     /// `--deny-host`.
     DeniedHost,
+    /// A destination's `deny`.
+    DeniedNet,
 }
 
 /// A server of this worker's own.
@@ -87,6 +89,7 @@ impl Verdict {
             Self::Discard => "discard",
             Self::Own(_) => "own_address",
             Self::DeniedHost => "denied_host",
+            Self::DeniedNet => "denied_net",
         }
     }
 
@@ -112,6 +115,7 @@ impl Verdict {
             Self::Own(Own::Broker) => "this worker's own broker",
             Self::Own(Own::Database) => "this worker's own database",
             Self::DeniedHost => "denied (--deny-host)",
+            Self::DeniedNet => "in a network that its destination denies (`deny`)",
         }
     }
 }
@@ -199,16 +203,28 @@ pub struct Guard {
     pub allowed_hosts: HostList,
     /// Hosts that are refused, whatever else is allowed.
     pub denied_hosts: HostList,
+    /// Networks whose addresses are refused, whatever else is allowed.
+    pub denied_nets: Vec<IpNet>,
     /// Our own servers.
     pub own: Vec<OwnServer>,
 }
 
 impl Guard {
+    /// The same with more that is allowed, and denied.
+    #[must_use]
+    pub fn with(&self, allow: &[IpNet], deny: &[IpNet]) -> Self {
+        let mut guard = self.clone();
+        guard.allowed_nets.extend(allow);
+        guard.denied_nets.extend(deny);
+        guard
+    }
+
     /// Judges an address. What it carries (NAT64, 6to4, …) is judged with it.
     ///
     /// # Errors
     /// Why it is refused.
     pub fn judge(&self, address: IpAddr) -> Result<(), Forbidden> {
+        self.judge_denied(address)?;
         let judged = nets::judged(address);
         let is_allowed = |address: IpAddr| self.allowed_nets.iter().any(|net| net.contains(&address));
         let exactly = |address: IpAddr| self.allowed_nets.contains(&IpNet::from(address));
@@ -225,6 +241,21 @@ impl Guard {
             }
         }
         Ok(())
+    }
+
+    /// Judges an address only by the networks that are denied.
+    ///
+    /// # Errors
+    /// That it is denied.
+    pub fn judge_denied(&self, address: IpAddr) -> Result<(), Forbidden> {
+        if self.denied_nets.is_empty() {
+            return Ok(());
+        }
+        let mut forms = carried_by(address).map(|(carried, _)| carried).chain([address, address.to_canonical()]);
+        match forms.find(|form| self.denied_nets.iter().any(|net| net.contains(form))) {
+            Some(form) => Err(Forbidden::host(form.to_string(), Verdict::DeniedNet)),
+            None => Ok(()),
+        }
     }
 
     /// Judges what can be seen of a URL before its name is resolved.
