@@ -2,6 +2,7 @@
 //! that is wrong in it.
 
 mod complaint;
+mod context;
 mod entry;
 mod flags;
 mod pattern;

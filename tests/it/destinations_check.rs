@@ -1,5 +1,6 @@
 //! `onceward destinations check`, the sample of a file, and the page that explains it: without a worker.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -128,19 +129,30 @@ fn the_sample_is_accepted_and_sets_everything() {
         directory.with(name, "text\n");
     }
     let key = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
-    let (code, shown, told) = directory.check(&["destinations.toml"], &[("SIGNING_KEY", key)]);
-    assert_eq!(code, 0, "{told}");
-    assert!(shown.contains("names: 2, patterns: 2;"), "{shown}");
-    for setting in settings() {
-        let key = setting.key.trim_start_matches("backoff.");
-        let is_set = SAMPLE.lines().any(|line| {
-            let line = line.trim_start();
-            line.starts_with(&format!("{key} = "))
-                || line.starts_with(&format!("{key}."))
-                || line.contains(&format!(" {key} = "))
-        });
-        assert!(is_set, "the sample does not set {}", setting.key);
+    let mut set = BTreeSet::new();
+    let entries = [
+        ("billing", "[names.billing]"),
+        ("partner", "[names.partner]"),
+        ("https://a.internal.example.com/", "[hosts.\"*.internal.example.com\"]"),
+        ("https://stock.internal.example.com:8443/", "[hosts.\"stock.internal.example.com:8443\"]"),
+        ("https://example.com/", "[defaults]"),
+    ];
+    for (target, entry) in entries {
+        let check = ["destinations.toml", target, "--json"];
+        let (code, json, told) = directory.check(&check, &[("SIGNING_KEY", key)]);
+        assert_eq!(code, 0, "{told}");
+        let json: Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(
+            (&json["entry"], &json["names"], &json["patterns"]),
+            (&entry.into(), &2.into(), &2.into()),
+            "{json}"
+        );
+        let rows = json["settings"].as_array().expect("settings").iter();
+        set.extend(
+            rows.filter(|row| row["line"].is_u64()).map(|row| row["setting"].as_str().expect("a key").to_owned()),
+        );
     }
+    assert_eq!(set, settings().iter().map(|setting| setting.key.to_owned()).collect());
 }
 
 #[test]

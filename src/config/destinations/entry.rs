@@ -6,6 +6,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::complaint::{Complaint, Complaints, Lines};
+use super::context::Context;
 use super::pattern;
 use super::settings::{RULES, Rule, Setting, settings};
 use super::source::{Sources, unknown};
@@ -14,14 +15,6 @@ use super::{Heading, Limits, MOST_ENTRIES, Origin, Origins, Sheet};
 use crate::domain::backoff::{Backoff, Delays, TICK};
 use crate::domain::destination::{Destination, Destinations};
 use crate::domain::event::{MAX_NAME_BYTES, Target};
-
-/// What the reading of a value needs.
-pub(super) struct Context {
-    pub(super) sources: Sources,
-    pub(super) limits: Limits,
-    /// The growing delays of the flags.
-    pub(super) backoff: Backoff,
-}
 
 /// An entry as far as it is read, with where its values come from.
 #[derive(Clone)]

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
 
 use super::complaint::Complaint;
-use super::entry::Context;
+use super::context::Context;
 use super::pem;
-use super::settings::url_is_wrong;
 use super::value::{Item, shown};
 use crate::domain::contract;
 use crate::domain::destination::{Hidden, OAuth2};
@@ -18,6 +18,16 @@ use crate::domain::signature::SigningSecrets;
 
 /// The most scopes that are asked for.
 const MOST_SCOPES: usize = 100;
+
+/// A URL that a message may name, too.
+pub(super) fn url(item: Item<'_>) -> Result<Url, Complaint> {
+    contract::read_destination(item.text("an http(s) URL in quotes")?).map_err(|wrong| {
+        // It is no header `destination` here.
+        let wrong = wrong.to_string();
+        let why = wrong.split_once(": ").map_or(wrong.as_str(), |(_, why)| why);
+        item.wrong(format!("this is no URL that can be called ({why}): write https://HOST/PATH"))
+    })
+}
 
 /// A list of numbers and ranges, or one text as with `--final-statuses`.
 pub(super) fn statuses(item: Item<'_>, from: u16) -> Result<BTreeSet<u16>, Complaint> {
@@ -93,8 +103,7 @@ pub(super) fn oauth2(item: Item<'_>, context: &mut Context) -> Result<OAuth2, Co
     let [url, id, secret, scopes, audience] = item.fields(keys)?;
     let missing = |key: &str| item.wrong(format!("oauth2 has no {key}: add it"));
     let url = url.ok_or_else(|| missing("token-url"))?;
-    let token_url = contract::read_destination(url.text("an http(s) URL in quotes")?);
-    let token_url = token_url.map_err(|wrong| url.wrong(url_is_wrong(&wrong)))?;
+    let token_url = self::url(url)?;
     let client_id = context.sources.find(id.ok_or_else(|| missing("client-id"))?)?.text;
     let client_secret = context.sources.find(secret.ok_or_else(|| missing("client-secret"))?)?.text;
     let audience = audience.map(|item| item.text("text in quotes").map(str::to_owned)).transpose()?;

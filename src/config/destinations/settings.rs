@@ -1,6 +1,5 @@
 //! Every setting of an entry: how it is read, which flag holds without it, and how it is shown. There is no other list of them.
 
-use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +9,10 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::complaint::Complaint;
-use super::entry::Context;
+use super::context::Context;
 use super::value::{Item, shown};
 use super::{pem, request};
 use crate::domain::backoff::{Backoff, Delays, TICK};
-use crate::domain::contract;
 use crate::domain::destination::{Destination, Hidden, HttpVersion, Transport};
 use crate::domain::redact;
 use crate::domain::signature::SigningSecrets;
@@ -62,8 +60,7 @@ const SETTINGS: [Setting; 24] = [
         key: "url",
         flag: None,
         read: |to, item, _| {
-            let text = item.text("an http(s) URL in quotes")?;
-            to.url = Some(contract::read_destination(text).map_err(|wrong| item.wrong(url_is_wrong(&wrong)))?);
+            to.url = Some(request::url(item)?);
             Ok(())
         },
         clear: None,
@@ -396,13 +393,6 @@ fn networks(item: Item<'_>) -> Result<Vec<IpNet>, Complaint> {
         Ok(network)
     };
     item.texts(write)?.into_iter().map(read).collect()
-}
-
-/// What the contract says of a message's destination, about one of the file.
-pub(super) fn url_is_wrong(wrong: &impl Display) -> String {
-    let wrong = wrong.to_string();
-    let why = wrong.split_once(": ").map_or(wrong.as_str(), |(_, why)| why);
-    format!("this is no URL that can be called ({why}): write https://HOST/PATH")
 }
 
 fn time(time: Duration) -> String {
