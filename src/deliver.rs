@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod client;
+pub mod oauth2;
 mod payload;
 
 use std::future::poll_fn;
