@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio::net::TcpStream;
 
 use super::{SOON, World, asking};
@@ -21,6 +21,7 @@ impl Certificates {
         let directory = directory(world, "certificates");
         let key = || KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.distinguished_name.push(DnType::CommonName, "the test's authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca_key = key();
         let ca = params.self_signed(&ca_key).expect("a certificate");
@@ -28,7 +29,8 @@ impl Certificates {
         let issuer = Issuer::new(params, ca_key);
         for (name, host) in [("server", "127.0.0.1"), ("client", "onceward.test")] {
             let key = key();
-            let params = CertificateParams::new(vec![host.to_owned()]).expect("a name");
+            let mut params = CertificateParams::new(vec![host.to_owned()]).expect("a name");
+            params.distinguished_name.push(DnType::CommonName, host);
             let certificate = params.signed_by(&key, &issuer).expect("a certificate");
             std::fs::write(directory.join(format!("{name}.pem")), certificate.pem()).expect("a file");
             std::fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).expect("a file");
