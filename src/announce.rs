@@ -151,8 +151,15 @@ fn detail(letter: &DeadLetter) -> String {
         "exhausted" => format!("all {} attempts failed", letter.attempts),
         "outcome_unknown" => "its worker stopped during the attempt, again and again".to_owned(),
         "final_status" => format!("attempt {} was answered with a status that is not retried", letter.attempts),
+        "forbidden_destination" => last_error(letter).unwrap_or_else(|| "its destination is forbidden".to_owned()),
         reason => reason.to_owned(),
     }
+}
+
+/// What the last attempt left in the history.
+fn last_error(letter: &DeadLetter) -> Option<String> {
+    let history: Vec<serde_json::Value> = serde_json::from_str(&letter.history).ok()?;
+    history.last()?.get("error")?.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -24,14 +24,16 @@ use crate::broker::{Heartbeat, Nodes, probe};
 use crate::census::Counted;
 use crate::config::destinations::Limits;
 use crate::config::{BrokerArgs, WorkerArgs};
-use crate::deliver::{self, Sender, client};
+use crate::deliver::clients::{ClientSettings, Clients, SetUpError};
+use crate::deliver::{self, Sender};
 use crate::destinations::{Follow, Source, has_default};
 use crate::dispatch::{self, Loads, Ports};
 use crate::domain::destination::Destinations;
+use crate::domain::guard::Guard;
 use crate::engine::Rules;
 use crate::handoff::{Arrived, CapSetter, Notice};
 use crate::health::Health;
-use crate::intake::Intake;
+use crate::intake::{Intake, Receivers};
 use crate::lease::Lease;
 use crate::ownership::Ownership;
 use crate::reconnect::Delays;
@@ -95,7 +97,7 @@ pub enum WorkerError {
     Broker(String),
     /// TLS for deliveries can't be set up.
     #[error("the HTTP client can't be set up: {0}")]
-    Client(#[from] reqwest::Error),
+    Client(#[from] SetUpError),
     /// A part of the worker panicked.
     #[error("a part of the worker failed: {0}")]
     Panic(#[from] JoinError),
@@ -156,6 +158,10 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<Names, Worker
         body_limit = args.body_limit,
         retention = %show(args.retention),
         drain_time = %show(args.drain_time),
+        allow_net = %args.guard.allow_net,
+        allow_host = %args.guard.allow_host,
+        deny_host = %args.guard.deny_host,
+        connection_life = %show(args.guard.connection_life),
         "onceward {} starts",
         env!("CARGO_PKG_VERSION")
     );
@@ -242,7 +248,8 @@ impl Worker {
         let member = Member { id: Uuid::new_v4(), name: args.name(), host_cap: args.host_connections };
         let (cap, set_cap) = CapSetter::new();
         let (settings, destinations) = watch::channel(Arc::new(destinations));
-        let sender = sender(args, destinations.clone())?;
+        let guard = guard(args, admin.as_ref());
+        let sender = sender(args, &guard, destinations.clone())?;
         let (publisher, keep_publishing) = Publisher::new(nodes(args), end.clone());
         let (commands, to_write) = mpsc::channel(COMMANDS);
         let (written, from_writer) = mpsc::channel(WRITTEN);
@@ -261,7 +268,8 @@ impl Worker {
         let follow = follow(source(args), (settings, again), (pool.clone(), member.clone()), stop.clone());
         let ownership = Ownership { database, member, lease: args.lease, cap, health: health.clone(), owned };
         let feeds = (arrived, notices.clone(), publisher.clone());
-        let intake = intake(args, names.clone(), feeds, (ours.clone(), destinations.clone()), &health, &reached);
+        let receivers = Receivers { destinations: destinations.clone(), guard };
+        let intake = intake(args, names.clone(), feeds, (ours.clone(), receivers), &health, &reached);
         let census = census::run(pool.clone(), ours.clone(), counted, stop.clone());
         let rescue = Rescue::new(pool.clone(), ours.clone(), notices, dead_letters.clone(), args.retention);
         let rules = rules(args, destinations.borrow().clone());
@@ -387,7 +395,7 @@ fn intake(
     args: &WorkerArgs,
     names: Names,
     (arrived, notices, publisher): (mpsc::Sender<Arrived>, mpsc::Sender<Notice>, Publisher),
-    (owned, destinations): (watch::Receiver<Vec<Arc<Lease>>>, watch::Receiver<Arc<Destinations>>),
+    (owned, receivers): (watch::Receiver<Vec<Arc<Lease>>>, Receivers),
     health: &Arc<Health>,
     reached: &CancellationToken,
 ) -> Intake {
@@ -397,7 +405,7 @@ fn intake(
         names,
         partitions: args.partitions,
         terms: args.terms(),
-        destinations,
+        receivers,
         arrived,
         notices,
         publisher,
@@ -413,10 +421,24 @@ fn nodes(args: &WorkerArgs) -> Nodes {
     Nodes::new(&args.broker.amqp_url).for_worker(&args.name())
 }
 
-fn sender(args: &WorkerArgs, destinations: watch::Receiver<Arc<Destinations>>) -> Result<Sender, reqwest::Error> {
-    let client = client::client(args.host_connections.into(), args.attempt_timeout)?;
-    let fresh = client::client(0, args.attempt_timeout)?;
-    Ok(Sender { client, fresh, destinations })
+fn guard(args: &WorkerArgs, admin: Option<&TcpListener>) -> Arc<Guard> {
+    let at = admin.and_then(|listener| listener.local_addr().ok());
+    Arc::new(args.guard.guard(args.own_servers(at)))
+}
+
+fn sender(
+    args: &WorkerArgs,
+    guard: &Arc<Guard>,
+    destinations: watch::Receiver<Arc<Destinations>>,
+) -> Result<Sender, SetUpError> {
+    let clients = Clients::new(ClientSettings {
+        guard: guard.clone(),
+        name_servers: args.guard.name_servers.0.clone(),
+        connection_life: args.guard.connection_life,
+        per_host: args.host_connections.into(),
+        attempt_timeout: args.attempt_timeout,
+    })?;
+    Ok(Sender { clients: Arc::new(clients), destinations })
 }
 
 /// Where settings of single receivers come from, if from anywhere.

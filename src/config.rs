@@ -2,6 +2,7 @@
 
 pub mod destinations;
 mod file;
+mod guard;
 pub mod nodes;
 pub mod otel;
 mod secret;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+pub use self::guard::GuardArgs;
 pub use self::secret_url::SecretUrl;
 pub use self::servers::{BrokerArgs, DatabaseArgs};
 pub use self::signing::SigningArgs;
@@ -106,6 +108,9 @@ pub struct WorkerArgs {
     pub destinations: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub guard: GuardArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub signing: SigningArgs,
     /// How long a stop waits for what is in flight; longer than an attempt
     #[arg(long, env = "ONCEWARD_DRAIN_TIME", default_value = "30s", value_parser = duration, value_name = "TIME")]
@@ -172,7 +177,11 @@ impl WorkerArgs {
         if self.retention < Duration::from_mins(1) {
             return Err(format!("--retention is {}: use 1min or more", show(self.retention)));
         }
-        Ok(())
+        let default = match &self.default_destination {
+            Some(Target::Url(url)) => Some(url),
+            Some(Target::Name(_)) | None => None,
+        };
+        self.guard.validate(default)
     }
 
     /// What this worker is called.

@@ -1,9 +1,17 @@
 //! One attempt is one HTTP request.
 
 pub mod answer;
-pub mod client;
+mod client;
+pub mod clients;
+mod descriptors;
+mod names;
 pub mod oauth2;
+mod own;
 mod payload;
+mod pool;
+mod progress;
+mod resolver;
+mod tls;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -22,14 +30,19 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use self::client::Trouble;
+use self::clients::Clients;
+use self::names::Unresolved;
 use self::payload::Payload;
+use self::pool::{Pool, Way};
+use self::progress::Progress;
+use self::resolver::Refused;
 use crate::clock;
 use crate::domain::candidate::Candidate;
 use crate::domain::destination::{Destination, Destinations, RequestSettings};
 use crate::domain::event::Event;
 use crate::domain::lease::may_send;
 use crate::domain::trace_context;
-use crate::domain::verdict::{NoResponse, NotSent, Outcome};
+use crate::domain::verdict::{NoResponse, NotSent, Outcome, Phase};
 use crate::handoff::{Attempt, Ended};
 use crate::lease::Held;
 use crate::telemetry::{metrics, trace};
@@ -53,34 +66,38 @@ const NOT_VISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 /// What all attempts are sent by.
 #[derive(Clone)]
 pub struct Sender {
-    /// For first attempts. See [`client::client`].
-    pub client: reqwest::Client,
-    /// The same without kept connections, for all others.
-    pub fresh: reqwest::Client,
+    /// The HTTP clients.
+    pub clients: Arc<Clients>,
     /// What holds for each receiver now.
     pub destinations: watch::Receiver<Arc<Destinations>>,
 }
 
 impl Sender {
     /// What holds for an event's receiver now, and where its requests go; none if that is not configured (any more).
-    fn way(&self, event: &Event) -> Option<Way> {
+    fn route(&self, event: &Event) -> Option<Route> {
         let destinations = self.destinations.borrow();
         let url = destinations.url(&event.destination)?.clone();
-        Some(Way { url, destination: destinations.of(&event.host).clone() })
+        Some(Route { url, destination: destinations.of(&event.host).clone() })
     }
 }
 
 /// Where one attempt goes, and what holds for it.
-struct Way {
+struct Route {
     url: Url,
     destination: Arc<Destination>,
 }
 
 /// Sends attempts until no more come, and all have ended.
 pub async fn run(mut attempts: mpsc::Receiver<Attempt>, ended: mpsc::Sender<Ended>, sender: Sender) {
-    let running = TaskTracker::new();
-    while let Some(attempt) = attempts.recv().await {
-        running.spawn(one(attempt, sender.clone(), ended.clone()));
+    let (running, mut destinations) = (TaskTracker::new(), sender.destinations.clone());
+    loop {
+        tokio::select! {
+            attempt = attempts.recv() => {
+                let Some(attempt) = attempt else { break };
+                running.spawn(one(attempt, sender.clone(), ended.clone()));
+            }
+            Ok(()) = destinations.changed() => sender.clients.follow(&destinations.borrow_and_update()),
+        }
     }
     running.close();
     running.wait().await;
@@ -88,17 +105,17 @@ pub async fn run(mut attempts: mpsc::Receiver<Attempt>, ended: mpsc::Sender<Ende
 
 async fn one(attempt: Attempt, sender: Sender, ended: mpsc::Sender<Ended>) {
     let Attempt { candidate, held } = attempt;
-    let Some(way) = sender.way(&candidate.event) else {
+    let Some(route) = sender.route(&candidate.event) else {
         let outcome = Some(Outcome::NotSent(NotSent::NoDestination));
         let _ = ended.send(Ended { candidate, held, outcome, took: None }).await;
         return;
     };
-    let (outcome, took) = match wait_for_cover(&held, way.destination.timeout).await {
+    let (outcome, took) = match wait_for_cover(&held, route.destination.timeout).await {
         Cover::Until { begun, deadline } => {
-            let method = &way.destination.request.method;
-            let span = trace::attempt(&candidate.event, (&way.url, method), candidate.attempts);
+            let method = &route.destination.request.method;
+            let span = trace::attempt(&candidate.event, (&route.url, method), candidate.attempts);
             let traceparent = trace::traceparent(&span);
-            let outcome = send(&sender, &way, &candidate, traceparent, deadline).await;
+            let outcome = send(&sender, &route, &candidate, traceparent, deadline).await;
             let took = clock::now().saturating_sub(begun);
             trace::attempted(&span, &outcome);
             metrics::attempted(&candidate.event.host, &outcome, Some((method, took)));
@@ -162,50 +179,89 @@ async fn until<T>(deadline: Duration, attempt: impl Future<Output = T>) -> Optio
 /// attempt, over a new connection.
 async fn send(
     sender: &Sender,
-    way: &Way,
+    route: &Route,
     candidate: &Candidate,
     traceparent: Option<HeaderValue>,
     deadline: Duration,
 ) -> Outcome {
-    let request = || request(way, candidate, traceparent.clone(), deadline);
-    let is_first = candidate.attempts <= 1;
-    let client = if is_first { &sender.client } else { &sender.fresh };
-    let late = || Outcome::NoResponse(NoResponse::Late(way.destination.timeout));
-    let Some((mut response, connected)) = until(deadline, client::execute(client, request())).await else {
-        return late();
+    let late = |phase| Outcome::NoResponse(NoResponse::Late(route.destination.timeout, phase));
+    let pool = match sender.clients.of(&route.destination.transport) {
+        Ok(pool) => pool,
+        Err(error) => return short_of_something(sender, &error),
     };
+    let way = match until(deadline, pool.way(&route.url)).await {
+        Some(Ok(way)) => way,
+        Some(Err(refused)) => return refused_by(sender, &refused),
+        None => return late(Phase::Resolving),
+    };
+    let progress = || Progress::new(&route.url);
+    let send = |client, progress: Arc<Progress>| {
+        let request = request(route, candidate, (traceparent.clone(), deadline), progress.clone());
+        let sending = async move |client| client::execute(&client, request, progress).await;
+        until(deadline, sending(client))
+    };
+    let first = progress();
+    let is_first = candidate.attempts <= 1;
+    let client = if is_first { pool.kept(way) } else { pool.fresh(way) };
+    let Some(mut response) = send(client, first.clone()).await else { return late(first.phase()) };
     if let Err(error) = &response {
         let again = match client::trouble(error) {
-            Trouble::Closed => !connected,
+            Trouble::Closed => !first.has_connected(),
             Trouble::Refused => true,
             Trouble::Shortage | Trouble::Other => false,
         };
         if again {
-            match until(deadline, client::execute(&sender.fresh, request())).await {
-                Some((second, _)) => response = second,
-                None => return late(),
+            let second = progress();
+            match send(pool.fresh(way), second.clone()).await {
+                Some(answered) => response = answered,
+                None => return late(second.phase()),
             }
         }
     }
     match response {
         Ok(response) => answer::answer(response, deadline).await,
-        Err(error) if client::trouble(&error) == Trouble::Shortage => {
-            tracing::warn!(
-                error = %answer::explain(&error),
-                "this machine is short of something; the attempt is made later"
-            );
-            Outcome::NotSent(NotSent::Shortage)
-        }
-        Err(error) => Outcome::NoResponse(answer::explain(&error)),
+        Err(error) => failed(sender, (&pool, way, route.destination.timeout), &error),
     }
 }
 
+/// What an error means.
+fn failed(sender: &Sender, (pool, way, timeout): (&Pool, Way, Duration), error: &reqwest::Error) -> Outcome {
+    let why = answer::explain(error, way, timeout);
+    if client::trouble(error) == Trouble::Shortage {
+        pool.close_idle();
+        return short_of_something(sender, &why);
+    }
+    match client::cause(error) {
+        Some(Refused::Forbidden(forbidden)) => Outcome::Forbidden(forbidden.clone()),
+        _ => Outcome::NoResponse(why),
+    }
+}
+
+/// What it means that a destination was refused before anything was sent.
+fn refused_by(sender: &Sender, refused: &Refused) -> Outcome {
+    match refused {
+        Refused::Forbidden(forbidden) => Outcome::Forbidden(forbidden.clone()),
+        Refused::Unresolved(Unresolved::Busy) => short_of_something(sender, refused),
+        Refused::Unresolved(Unresolved::Failed(why)) => Outcome::NoResponse(NoResponse::Dns(format!(": {why}"))),
+    }
+}
+
+fn short_of_something(sender: &Sender, why: &impl std::fmt::Display) -> Outcome {
+    sender.clients.tell_shortage(why);
+    Outcome::NotSent(NotSent::Shortage)
+}
+
 /// `traceparent` is that of the attempt's span, if the event's trace is sampled.
-fn request(way: &Way, candidate: &Candidate, traceparent: Option<HeaderValue>, deadline: Duration) -> Request {
-    let (event, settings) = (&candidate.event, &way.destination.request);
-    let payload = Payload::new(event.body.clone(), deadline);
+fn request(
+    route: &Route,
+    candidate: &Candidate,
+    (traceparent, deadline): (Option<HeaderValue>, Duration),
+    progress: Arc<Progress>,
+) -> Request {
+    let (event, settings) = (&candidate.event, &route.destination.request);
+    let payload = Payload::new(event.body.clone(), deadline, progress);
     // Put together by hand: the builder would merge the headers into its own, one by one.
-    let mut request = Request::new(settings.method.clone(), way.url.clone());
+    let mut request = Request::new(settings.method.clone(), route.url.clone());
     *request.headers_mut() = headers(event, candidate.attempts, traceparent, settings);
     if let Some(credentials) = basic(request.url()) {
         request.headers_mut().entry(AUTHORIZATION).or_insert(credentials);

@@ -20,6 +20,7 @@ use crate::broker::topology::{Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes};
 use crate::domain::contract::Terms;
 use crate::domain::destination::Destinations;
+use crate::domain::guard::Guard;
 use crate::handoff::{Arrived, Notice};
 use crate::health::Health;
 use crate::lease::Lease;
@@ -28,6 +29,15 @@ use crate::telemetry::trace;
 
 /// How long a connection may take to be opened, with everything declared: 1,000 partitions take about ten seconds.
 const OPEN_WITHIN: Duration = Duration::from_mins(1);
+
+/// What is known of receivers.
+#[derive(Clone)]
+pub struct Receivers {
+    /// What holds for them now.
+    pub destinations: watch::Receiver<Arc<Destinations>>,
+    /// Which of them are not called.
+    pub guard: Arc<Guard>,
+}
 
 /// What intake needs.
 pub struct Intake {
@@ -39,8 +49,8 @@ pub struct Intake {
     pub partitions: u16,
     /// The settings of the contract.
     pub terms: Terms,
-    /// What holds for receivers now.
-    pub destinations: watch::Receiver<Arc<Destinations>>,
+    /// What is known of receivers.
+    pub receivers: Receivers,
     /// To the engine: events.
     pub arrived: mpsc::Sender<Arrived>,
     /// To the engine: tokens.

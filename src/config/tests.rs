@@ -358,3 +358,42 @@ fn statuses_are_a_list_of_numbers_and_ranges() {
         assert!(message.contains(wrong) && message.contains("write 400,404,410-422"), "{message}");
     }
 }
+
+#[test]
+fn what_is_called_is_said_by_lists() {
+    let flags = ["--allow-net=10.0.0.0/8, ::1", "--allow-host=*.svc,a.example", "--deny-host=9.9.9.9"];
+    let args = worker(&[&flags[..], &["--name-servers=10.0.0.53,[fd00::53]:54", "--connection-life=1s"]].concat());
+    let args = args.unwrap();
+    assert_eq!(args.validate(), Ok(()));
+    let shown = [args.guard.allow_net.to_string(), args.guard.allow_host.to_string(), args.guard.deny_host.to_string()];
+    assert_eq!(shown, ["10.0.0.0/8,::1/128", "*.svc,a.example", "9.9.9.9"]);
+    assert_eq!(args.guard.name_servers.0, ["10.0.0.53:53".parse().unwrap(), "[fd00::53]:54".parse().unwrap()]);
+    let own = |host: &str, port| (host.to_owned(), port);
+    let at = args.own_servers("127.0.0.1:9464".parse().ok()).into_iter().map(|server| (server.host, server.port));
+    assert_eq!(at.collect::<Vec<_>>(), [own("127.0.0.1", 9_464), own("broker", 5_672), own("db", 5_432)]);
+    assert_eq!(worker(&[]).unwrap().guard.connection_life, Duration::from_mins(5));
+
+    let refused = [
+        ("--allow-net=10.0.0.0/33", "write 10.0.0.0/8, fd12:3456::/32 or 10.1.2.3"),
+        ("--allow-net=10.1.2.3/8", "write 10.0.0.0/8 or 10.1.2.3"),
+        ("--allow-net=localhost", "\"localhost\" is no network"),
+        ("--allow-host=http://a.example", "write example.com, or *.example.com for all below it"),
+        ("--deny-host=*", "write example.com, or *.example.com for all below it"),
+        ("--name-servers=dns.example", "write 10.0.0.53, 10.0.0.53:5353 or [fd00::53]:53"),
+    ];
+    for (flag, says) in refused {
+        let error = worker(&[flag]).unwrap_err();
+        assert!(error.contains(says), "{flag}: {error}");
+    }
+    let invalid = [
+        ("--allow-host=10.0.0.1", "--allow-host names the address 10.0.0.1: give it to --allow-net"),
+        ("--connection-life=900ms", "--connection-life is 900ms: use 1s or more"),
+        (
+            "--default-destination=http://127.1/",
+            "--default-destination is forbidden: 127.0.0.1 is a loopback address; allow it with --allow-net 127.0.0.0/8",
+        ),
+    ];
+    for (flag, says) in invalid {
+        assert_eq!(worker(&[flag]).unwrap().validate(), Err(says.into()));
+    }
+}

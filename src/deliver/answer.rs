@@ -5,8 +5,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::HeaderValue;
 use http::header::{LOCATION, RETRY_AFTER};
 
+use super::client::{self, Trouble};
+use super::pool::Way;
 use crate::clock;
-use crate::domain::verdict::{NoResponse, Outcome};
+use crate::domain::verdict::{NoResponse, Outcome, Phase};
 
 /// The most of an answer's body that is read, so that its connection can be used again; more closes the connection.
 const ANSWER_LIMIT: usize = 64 * 1024;
@@ -56,22 +58,39 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
     Some(until.saturating_sub(Duration::from_secs(clock::unix_seconds())))
 }
 
-/// The error with its causes, without the URL, which may hold a password.
-pub(super) fn explain(error: &reqwest::Error) -> NoResponse {
+/// What kind of silence an error is, with its causes, without the URL, which may hold a password.
+pub(super) fn explain(error: &reqwest::Error, way: Way, within: Duration) -> NoResponse {
     let why = causes(error);
-    if error.is_connect() { NoResponse::NoConnection(why) } else { NoResponse::Broken(why) }
+    let is_ours = error.is_connect() && way == Way::Proxy;
+    if error.is_dns() && !is_ours {
+        NoResponse::Dns(why)
+    } else if client::cause::<rustls::Error>(error).is_some() {
+        NoResponse::Tls(why)
+    } else if is_ours {
+        NoResponse::Proxy(why)
+    } else if error.is_timeout() && error.is_connect() {
+        NoResponse::Late(within, Phase::Connecting)
+    } else if error.is_connect() {
+        NoResponse::Connect(why)
+    } else if client::trouble(error) == Trouble::Closed {
+        NoResponse::Closed(why)
+    } else if client::cause::<h2::Error>(error).is_some()
+        || client::cause::<hyper::Error>(error).is_some_and(|error| error.is_parse() || error.is_parse_status())
+    {
+        NoResponse::Protocol(why)
+    } else {
+        NoResponse::Broken(why)
+    }
 }
 
 /// Each cause behind a colon.
 fn causes(error: &reqwest::Error) -> String {
     let mut text = String::new();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let next = error.to_string();
+    for cause in client::causes(error) {
+        let next = cause.to_string();
         if !text.ends_with(&next) {
             text = format!("{text}: {next}");
         }
-        cause = error.source();
     }
     text
 }

@@ -1,14 +1,23 @@
 //! The HTTP client: connections, and what an error says of them.
 
-use std::cell::Cell;
 use std::error::Error;
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use reqwest::redirect;
+use reqwest::dns::Resolve;
+use reqwest::{Proxy, redirect};
 use tower_layer::Layer;
 use tower_service::Service;
+use url::Url;
+
+use super::descriptors::{Descriptors, NoRoom};
+use super::names::Unresolved;
+use super::progress::{self, Progress};
+use super::resolver::Refused;
+use crate::domain::destination::{Hidden, HttpVersion};
 
 /// Connections to a host that nothing uses are closed after this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -17,72 +26,108 @@ const ANSWER_HEADERS: usize = 1_000;
 /// A connection of HTTP/2 with open requests is asked so often whether it lives.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
-tokio::task_local! {
-    /// Whether a connection was opened for the request that is being sent.
-    static CONNECTED: Cell<bool>;
+/// How connections are opened.
+#[derive(Clone)]
+pub(super) struct Connecting {
+    pub(super) timeout: Duration,
+    pub(super) descriptors: Arc<Descriptors>,
+    pub(super) tls: rustls::ClientConfig,
+    pub(super) version: HttpVersion,
+    /// Instead of the environment's.
+    pub(super) proxy: Option<Hidden<Url>>,
 }
 
-/// The client for all attempts: no redirects, no cookies, no retries of its own.
+/// A client for attempts: no redirects, no cookies, no retries of its own.
 ///
 /// # Errors
 /// reqwest's, if TLS can't be set up.
-pub fn client(per_host: usize, timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
+pub(super) fn client(
+    per_host: usize,
+    connecting: &Connecting,
+    resolver: Arc<dyn Resolve>,
+    by_proxy: bool,
+) -> Result<reqwest::Client, reqwest::Error> {
+    let builder = reqwest::Client::builder()
         .user_agent(concat!("onceward/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
-        .connect_timeout(timeout)
+        .connect_timeout(connecting.timeout)
         .pool_max_idle_per_host(per_host)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .http1_max_headers(ANSWER_HEADERS)
         // A connection that has died without a word takes no more requests.
         .http2_keep_alive_interval(PING_EVERY)
-        .http2_keep_alive_timeout(timeout)
+        .http2_keep_alive_timeout(connecting.timeout)
         .tcp_nodelay(true)
-        .connector_layer(NoteConnects)
-        .build()
+        .tls_backend_preconfigured(connecting.tls.clone())
+        .dns_resolver(resolver)
+        .connector_layer(NoteConnects(connecting.descriptors.clone()));
+    let builder = match connecting.version {
+        HttpVersion::Auto => builder,
+        HttpVersion::One => builder.http1_only(),
+        HttpVersion::Two => builder.http2_prior_knowledge(),
+    };
+    match &connecting.proxy {
+        _ if !by_proxy => builder.no_proxy(),
+        None => builder,
+        Some(Hidden(proxy)) => builder.proxy(Proxy::all(proxy.clone())?),
+    }
+    .build()
 }
 
-/// Sends a request, and says whether a connection was opened for it.
+/// Sends a request.
 pub(super) async fn execute(
     client: &reqwest::Client,
     request: reqwest::Request,
-) -> (Result<reqwest::Response, reqwest::Error>, bool) {
-    CONNECTED
-        .scope(Cell::new(false), async {
-            let response = client.execute(request).await;
-            (response, CONNECTED.with(Cell::get))
-        })
-        .await
+    progress: Arc<Progress>,
+) -> Result<reqwest::Response, reqwest::Error> {
+    progress::within(progress, client.execute(request)).await
 }
 
-/// Notes for whoever waits for a connection that one is being opened.
+/// Notes for whoever waits for a connection that one is being opened. One to a literal address is opened only if there is
+/// room; for others, the resolver sees to that when the address is known.
 #[derive(Clone)]
-struct NoteConnects;
+struct NoteConnects(Arc<Descriptors>);
 
 #[derive(Clone)]
-struct Noting<S>(S);
+struct Noting<S>(S, Arc<Descriptors>);
 
 impl<S> Layer<S> for NoteConnects {
     type Service = Noting<S>;
 
     fn layer(&self, connector: S) -> Noting<S> {
-        Noting(connector)
+        Noting(connector, self.0.clone())
     }
 }
 
-impl<S: Service<R>, R> Service<R> for Noting<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
+type BoxError = Box<dyn Error + Send + Sync>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+impl<S, R> Service<R> for Noting<S>
+where
+    S: Service<R, Error = BoxError> + Clone + Send + 'static,
+    S::Future: Send,
+    R: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.0.poll_ready(context)
     }
 
-    fn call(&mut self, request: R) -> S::Future {
-        let _ = CONNECTED.try_with(|connected| connected.set(true));
-        self.0.call(request)
+    fn call(&mut self, request: R) -> Self::Future {
+        let is_literal = progress::connects();
+        // The one that is ready is called; its copy may not be.
+        let copy = self.0.clone();
+        let mut connector = std::mem::replace(&mut self.0, copy);
+        let descriptors = self.1.clone();
+        Box::pin(async move {
+            if is_literal {
+                descriptors.open_one().await?;
+            }
+            connector.call(request).await
+        })
     }
 }
 
@@ -100,10 +145,26 @@ pub(super) enum Trouble {
     Other,
 }
 
+/// The causes of an error, the outermost first. What the system's errors wrap is among them.
+pub(super) fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |error| below(*error))
+}
+
+fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
+}
+
+/// The cause of this type.
+pub(super) fn cause<E: Error + 'static>(error: &reqwest::Error) -> Option<&E> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
 /// Looks for what is behind an error.
 pub(super) fn trouble(error: &reqwest::Error) -> Trouble {
-    let mut cause = error.source();
-    while let Some(error) = cause {
+    for error in causes(error) {
         if let Some(error) = error.downcast_ref::<io::Error>() {
             if let Some(trouble) = of_the_system(error) {
                 return trouble;
@@ -117,8 +178,9 @@ pub(super) fn trouble(error: &reqwest::Error) -> Trouble {
             && (error.is_incomplete_message() || error.is_canceled() || error.is_closed())
         {
             return Trouble::Closed;
+        } else if error.is::<NoRoom>() || error.downcast_ref() == Some(&Refused::Unresolved(Unresolved::Busy)) {
+            return Trouble::Shortage;
         }
-        cause = error.source();
     }
     Trouble::Other
 }

@@ -13,10 +13,14 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use url::form_urlencoded;
 
-use super::answer;
-use super::client::{Trouble, trouble};
+use super::client::{self, Trouble};
+use super::pool::Way;
+use super::progress::Progress;
+use super::resolver::Refused;
+use super::{answer, until};
 use crate::clock;
 use crate::domain::destination::OAuth2;
+use crate::domain::guard::Forbidden;
 use crate::domain::verdict::NoResponse;
 
 /// A fetch has this time, however long the attempt has that waits for it.
@@ -44,6 +48,9 @@ pub enum TokenError {
     /// The token server gave no answer.
     #[error("the token server: {0}")]
     NoResponse(NoResponse),
+    /// The token server must not be reached.
+    #[error("the token server: {0}")]
+    Forbidden(Forbidden),
     /// This machine is short of something.
     #[error("this machine is short of something that the request for a token needs")]
     Shortage,
@@ -171,8 +178,10 @@ impl Tokens {
         drop(slots);
         let (tokens, client, oauth2) = (self.clone(), client.clone(), oauth2.clone());
         tokio::spawn(async move {
-            let late = TokenError::NoResponse(NoResponse::Late(TIME));
-            let fetched = tokio::time::timeout(TIME, fetch_one(&client, &oauth2)).await.unwrap_or(Err(late));
+            let progress = Progress::new(&oauth2.token_url);
+            let fetched = until(now + TIME, fetch_one(&client, &oauth2, progress.clone())).await;
+            let late = || Err(TokenError::NoResponse(NoResponse::Late(TIME, progress.phase())));
+            let fetched = fetched.unwrap_or_else(late);
             let (state, result) = match fetched {
                 Ok((token, life)) => (State::Fetched(token.clone(), now + life), Ok(token)),
                 Err(error) => (State::Failed(error.clone(), clock::now() + FAILED_FOR), Err(error)),
@@ -196,8 +205,13 @@ struct Answer {
 }
 
 /// One request: a token, and how long it may be used.
-async fn fetch_one(client: &reqwest::Client, oauth2: &OAuth2) -> Result<(HeaderValue, Duration), TokenError> {
-    let mut response = client.execute(request(oauth2)).await.map_err(|error| failed(&error))?;
+async fn fetch_one(
+    client: &reqwest::Client,
+    oauth2: &OAuth2,
+    progress: Arc<Progress>,
+) -> Result<(HeaderValue, Duration), TokenError> {
+    let response = client::execute(client, request(oauth2), progress).await;
+    let mut response = response.map_err(|error| failed(&error))?;
     let status = response.status();
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(|error| failed(&error))? {
@@ -210,9 +224,14 @@ async fn fetch_one(client: &reqwest::Client, oauth2: &OAuth2) -> Result<(HeaderV
 }
 
 fn failed(error: &reqwest::Error) -> TokenError {
-    match trouble(error) {
+    if let Some(Refused::Forbidden(forbidden)) = client::cause(error) {
+        return TokenError::Forbidden(forbidden.clone());
+    }
+    match client::trouble(error) {
         Trouble::Shortage => TokenError::Shortage,
-        Trouble::Closed | Trouble::Refused | Trouble::Other => TokenError::NoResponse(answer::explain(error)),
+        Trouble::Closed | Trouble::Refused | Trouble::Other => {
+            TokenError::NoResponse(answer::explain(error, Way::Direct, TIME))
+        }
     }
 }
 

@@ -1,13 +1,16 @@
 //! A request's body, that goes out only before the attempt's deadline.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::progress::Progress;
 use crate::clock;
 use crate::domain::lease::may_send;
+use crate::domain::verdict::Phase;
 
 /// The bytes of a body that are handed to the connection at a time.
 const PIECE: usize = 64 * 1024;
@@ -28,11 +31,13 @@ pub(super) struct Payload {
     /// An empty body has been asked for.
     ended: bool,
     deadline: Duration,
+    /// Told how far the request has come.
+    progress: Arc<Progress>,
 }
 
 impl Payload {
-    pub(super) fn new(body: Bytes, deadline: Duration) -> Self {
-        Self { body, ended: false, deadline }
+    pub(super) fn new(body: Bytes, deadline: Duration, progress: Arc<Progress>) -> Self {
+        Self { body, ended: false, deadline, progress }
     }
 }
 
@@ -53,6 +58,7 @@ impl http_body::Body for Payload {
         let length = self.body.len().min(PIECE);
         let piece = self.body.split_to(length);
         self.ended = self.body.is_empty();
+        self.progress.is_at(if self.ended { Phase::Waiting } else { Phase::Sending });
         Poll::Ready(Some(Ok(http_body::Frame::data(piece))))
     }
 

@@ -1,6 +1,7 @@
 //! Why a message is not delivered but dead-lettered: a short code for programs, a sentence for people.
 
 use super::event::{Digest, Sequence};
+use super::guard::Forbidden;
 
 /// The longest idempotency key, in bytes: room for any UUID, ULID or URN, and an index entry stays small.
 pub const MAX_KEY_BYTES: usize = 200;
@@ -41,6 +42,9 @@ pub enum Poison {
          configured (--destinations)"
     )]
     UnknownDestination(String),
+    /// A destination that this worker does not call.
+    #[error("the destination is forbidden ({code}): {0}", code = .0.verdict.code())]
+    Forbidden(Forbidden),
     /// A header of the wrong AMQP type.
     #[error("the header `{name}` must be {expected}, but is {found}")]
     WrongType {
@@ -133,7 +137,7 @@ pub enum Unreadable {
 
 impl Poison {
     /// All codes.
-    pub const CODES: [&'static str; 21] = [
+    pub const CODES: [&'static str; 22] = [
         "unreadable",
         "missing_message_id",
         "bad_message_id",
@@ -142,6 +146,7 @@ impl Poison {
         "missing_destination",
         "bad_destination",
         "unknown_destination",
+        "forbidden_destination",
         "wrong_header_type",
         "bad_sequence",
         "forbidden_header",
@@ -169,6 +174,7 @@ impl Poison {
             Self::MissingDestination => "missing_destination",
             Self::BadDestination(_) => "bad_destination",
             Self::UnknownDestination(_) => "unknown_destination",
+            Self::Forbidden(_) => "forbidden_destination",
             Self::WrongType { .. } => "wrong_header_type",
             Self::BadSequence(_) => "bad_sequence",
             Self::ForbiddenHeader(_) => "forbidden_header",
@@ -193,11 +199,13 @@ fn hex(digest: &Digest) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::guard::Guard;
     use super::*;
 
     #[test]
     fn every_code_is_in_the_list_of_all() {
         let (earlier, now, number) = (Digest([0; 32]), Digest([1; 32]), Sequence(1));
+        let forbidden = Guard::default().judge([127, 0, 0, 1].into()).unwrap_err();
         let of_each_kind = [
             Poison::Unreadable(Unreadable::Malformed),
             Poison::MissingKey,
@@ -207,6 +215,7 @@ mod tests {
             Poison::MissingDestination,
             Poison::BadDestination(String::new()),
             Poison::UnknownDestination(String::new()),
+            Poison::Forbidden(forbidden),
             Poison::WrongType { name: String::new(), expected: "", found: "" },
             Poison::BadSequence(0),
             Poison::ForbiddenHeader(String::new()),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::backoff::Delays;
+use super::guard::Forbidden;
 use super::lifecycle::{End, State};
 
 /// What came of one HTTP try.
@@ -25,24 +26,82 @@ pub enum Outcome {
     Unknown,
     /// The attempt was recorded, and it is certain that nothing of it reached for the receiver.
     NotSent(NotSent),
+    /// The destination is one that is not called, and was not.
+    Forbidden(Forbidden),
 }
 
-/// Why no answer came.
+/// Why no answer came. Each kind but the first says more, behind a colon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoResponse {
-    /// There was none within this time.
-    Late(Duration),
-    /// No connection was made: for this reason.
-    NoConnection(String),
-    /// The connection, or what came over it, was of no use: for this reason.
+    /// There was none within this time, at the end of which the attempt had come so far.
+    Late(Duration, Phase),
+    /// The host's name was not resolved.
+    Dns(String),
+    /// No connection was made.
+    Connect(String),
+    /// No agreement on TLS: certificates, versions.
+    Tls(String),
+    /// The way through the proxy did not open.
+    Proxy(String),
+    /// The connection was closed or reset before an answer.
+    Closed(String),
+    /// What came is not HTTP.
+    Protocol(String),
+    /// Anything else.
     Broken(String),
+}
+
+/// What an attempt was doing when its time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The host's name was being resolved.
+    Resolving,
+    /// A connection was being opened, TLS included.
+    Connecting,
+    /// The request was being sent.
+    Sending,
+    /// It was sent as a whole, and there was no answer yet.
+    Waiting,
+}
+
+impl NoResponse {
+    /// A short, stable name for programs and metrics.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Late(_, Phase::Resolving) => "timeout_resolving",
+            Self::Late(_, Phase::Connecting) => "timeout_connecting",
+            Self::Late(_, Phase::Sending) => "timeout_sending",
+            Self::Late(_, Phase::Waiting) => "timeout_waiting",
+            Self::Dns(_) => "dns",
+            Self::Connect(_) => "connect",
+            Self::Tls(_) => "tls",
+            Self::Proxy(_) => "proxy",
+            Self::Closed(_) => "closed",
+            Self::Protocol(_) => "protocol",
+            Self::Broken(_) => "other",
+        }
+    }
 }
 
 impl fmt::Display for NoResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Late(timeout) => write!(f, "no answer within {}", humantime::format_duration(*timeout)),
-            Self::NoConnection(why) => write!(f, "no connection{why}"),
+            Self::Late(timeout, phase) => {
+                write!(f, "no answer within {}", humantime::format_duration(*timeout))?;
+                f.write_str(match phase {
+                    Phase::Resolving => ": the host's name was still being resolved",
+                    Phase::Connecting => ": there was no connection yet",
+                    Phase::Sending => ": the request was still being sent",
+                    Phase::Waiting => "",
+                })
+            }
+            Self::Dns(why) => write!(f, "the host's name was not resolved{why}"),
+            Self::Connect(why) => write!(f, "no connection{why}"),
+            Self::Tls(why) => write!(f, "no connection by TLS{why}"),
+            Self::Proxy(why) => write!(f, "no connection through the proxy{why}"),
+            Self::Closed(why) => write!(f, "no answer, the connection was closed{why}"),
+            Self::Protocol(why) => write!(f, "no answer that is HTTP{why}"),
             Self::Broken(why) => write!(f, "no answer{why}"),
         }
     }
@@ -94,6 +153,8 @@ pub enum Failure {
     FinalStatus(u16),
     /// The outcome of too many attempts is unknown: perhaps it is this event that brings its workers down.
     OutcomeUnknown,
+    /// The destination is one that is not called.
+    Forbidden,
 }
 
 impl Decision {
@@ -126,7 +187,7 @@ impl Decision {
 
 impl Failure {
     /// All codes.
-    pub const CODES: [&'static str; 3] = ["exhausted", "final_status", "outcome_unknown"];
+    pub const CODES: [&'static str; 4] = ["exhausted", "final_status", "outcome_unknown", "forbidden_destination"];
 
     /// A short, stable name for programs and metrics.
     #[must_use]
@@ -135,6 +196,7 @@ impl Failure {
             Self::Exhausted => "exhausted",
             Self::FinalStatus(_) => "final_status",
             Self::OutcomeUnknown => "outcome_unknown",
+            Self::Forbidden => "forbidden_destination",
         }
     }
 }
@@ -179,6 +241,7 @@ impl Policy {
             }
             Outcome::Unknown => self.judge_unknown(attempts.unknown.saturating_add(1), seed),
             Outcome::NotSent(why) => Decision::Withdraw(why.wait()),
+            Outcome::Forbidden(_) => self.fail(Failure::Forbidden),
             _ if failures >= self.max_attempts => self.fail(Failure::Exhausted),
             Outcome::Response { retry_after, status, .. } => {
                 let asked = retry_after.filter(|_| may_ask_for_time(*status)).unwrap_or_default();
@@ -219,6 +282,7 @@ fn may_ask_for_time(status: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::guard::Guard;
     use super::*;
     use crate::domain::backoff::Backoff;
 
@@ -237,6 +301,10 @@ mod tests {
             success_statuses: BTreeSet::new(),
             hold: false,
         }
+    }
+
+    fn forbidden() -> Outcome {
+        Outcome::Forbidden(Guard::default().judge([127, 0, 0, 1].into()).unwrap_err())
     }
 
     fn answer(status: u16, retry_after: Option<u64>) -> Outcome {
@@ -264,16 +332,42 @@ mod tests {
             (1, answer(503, Some(86_400)), retry(3_600)),
             (1, answer(307, Some(30)), retry(30)),
             (1, answer(500, Some(30)), retry(1)),
-            (3, Outcome::NoResponse(NoResponse::Late(Duration::from_secs(5))), retry(4)),
-            (5, Outcome::NoResponse(NoResponse::Late(Duration::from_secs(5))), exhausted),
+            (3, Outcome::NoResponse(NoResponse::Late(Duration::from_secs(5), Phase::Waiting)), retry(4)),
+            (5, Outcome::NoResponse(NoResponse::Late(Duration::from_secs(5), Phase::Waiting)), exhausted),
             (1, Outcome::Unknown, retry(0)),
             (5, Outcome::Unknown, retry(0)),
+            (1, forbidden(), Decision::Fail(Failure::Forbidden)),
             (5, Outcome::NotSent(NotSent::NotAllowed), Decision::Withdraw(Duration::ZERO)),
             (5, Outcome::NotSent(NotSent::Shortage), Decision::Withdraw(Duration::from_secs(1))),
         ];
         for (begun, outcome, decision) in table {
             let attempts = Attempts { begun, unknown: 0 };
             assert_eq!(policy().judge(attempts, &outcome, 0), decision, "attempt {begun}, {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn silence_is_told_apart_by_its_kind() {
+        let late = |phase| NoResponse::Late(Duration::from_secs(5), phase);
+        let table = [
+            (
+                late(Phase::Resolving),
+                "timeout_resolving",
+                "no answer within 5s: the host's name was still being resolved",
+            ),
+            (late(Phase::Connecting), "timeout_connecting", "no answer within 5s: there was no connection yet"),
+            (late(Phase::Sending), "timeout_sending", "no answer within 5s: the request was still being sent"),
+            (late(Phase::Waiting), "timeout_waiting", "no answer within 5s"),
+            (NoResponse::Dns(": why".into()), "dns", "the host's name was not resolved: why"),
+            (NoResponse::Connect(": why".into()), "connect", "no connection: why"),
+            (NoResponse::Tls(": why".into()), "tls", "no connection by TLS: why"),
+            (NoResponse::Proxy(": why".into()), "proxy", "no connection through the proxy: why"),
+            (NoResponse::Closed(": why".into()), "closed", "no answer, the connection was closed: why"),
+            (NoResponse::Protocol(": why".into()), "protocol", "no answer that is HTTP: why"),
+            (NoResponse::Broken(": why".into()), "other", "no answer: why"),
+        ];
+        for (kind, code, sentence) in table {
+            assert_eq!((kind.code(), kind.to_string().as_str()), (code, sentence));
         }
     }
 
@@ -310,8 +404,8 @@ mod tests {
 
     #[test]
     fn failures_have_names_that_programs_rely_on() {
-        let all = [Failure::Exhausted, Failure::FinalStatus(410), Failure::OutcomeUnknown];
+        let all = [Failure::Exhausted, Failure::FinalStatus(410), Failure::OutcomeUnknown, Failure::Forbidden];
         assert_eq!(all.map(Failure::code), Failure::CODES);
-        assert_eq!(Failure::CODES, ["exhausted", "final_status", "outcome_unknown"]);
+        assert_eq!(Failure::CODES, ["exhausted", "final_status", "outcome_unknown", "forbidden_destination"]);
     }
 }

@@ -80,7 +80,7 @@ impl Consumer {
         let reader = Reader {
             ahead: ahead.watch(events.id(), intake.terms.body_limit),
             terms: intake.terms.clone(),
-            destinations: intake.destinations.clone(),
+            receivers: intake.receivers.clone(),
             arrived: intake.arrived.clone(),
             origin: intake.origin.clone(),
             held: held.clone(),

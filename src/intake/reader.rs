@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use lapin::message::Delivery;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
+use super::Receivers;
 use super::acks::{Batch, Letter, Open, Poisoned};
 use super::deliveries::Deliveries;
 use crate::broker::gatekeeper::ahead::{Refused, Watched};
@@ -12,7 +13,8 @@ use crate::broker::letter;
 use crate::broker::wire;
 use crate::clock;
 use crate::domain::contract::{self, Terms};
-use crate::domain::destination::Destinations;
+use crate::domain::event::{Event, Target};
+use crate::domain::poison::Poison;
 use crate::engine::command::Place;
 use crate::handoff::{Arrival, Arrived};
 use crate::lease::Held;
@@ -28,8 +30,8 @@ const BATCH_BYTES: usize = 256 * 1024;
 pub struct Reader {
     /// The settings of the contract.
     pub terms: Terms,
-    /// What holds for receivers now.
-    pub destinations: watch::Receiver<Arc<Destinations>>,
+    /// What is known of receivers.
+    pub receivers: Receivers,
     /// To the engine.
     pub arrived: mpsc::Sender<Arrived>,
     /// Where the messages come from, for traces.
@@ -60,8 +62,8 @@ impl Reader {
         loop {
             let mut gathered = Gathered::default();
             let delivery = deliveries.next().await?;
-            if self.terms.destinations.is_none() || self.destinations.has_changed().unwrap_or(false) {
-                self.terms.destinations = Some(self.destinations.borrow_and_update().clone());
+            if self.terms.destinations.is_none() || self.receivers.destinations.has_changed().unwrap_or(false) {
+                self.terms.destinations = Some(self.receivers.destinations.borrow_and_update().clone());
             }
             self.take(&mut gathered, delivery);
             for _ in 1..BATCH {
@@ -85,6 +87,7 @@ impl Reader {
         let (letter, properties, read) = match refused {
             None => {
                 let read = contract::read(message, self.held.partition(), &self.terms);
+                let read = read.and_then(|event| self.judge(&event).map(|()| event));
                 (Letter::Ours, properties, read)
             }
             Some(Refused { poison, apart: None }) => (Letter::TheQueues, properties, Err(poison)),
@@ -107,6 +110,18 @@ impl Reader {
             }
         }
         gathered.bytes += size;
+    }
+
+    /// A destination that can't be reached is known now, where it shows in its URL.
+    fn judge(&self, event: &Event) -> Result<(), Poison> {
+        let Target::Url(url) = &event.destination else { return Ok(()) };
+        let transport = self.receivers.destinations.borrow().of(&event.host).transport.clone();
+        let judged = if transport.allow.is_empty() && transport.deny.is_empty() {
+            self.receivers.guard.judge_url(url)
+        } else {
+            self.receivers.guard.with(&transport.allow, &transport.deny).judge_url(url)
+        };
+        judged.map_err(Poison::Forbidden)
     }
 
     async fn flush(&self, gathered: &mut Gathered) -> Result<(), String> {

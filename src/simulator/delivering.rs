@@ -8,7 +8,7 @@ use super::worker::{Sending, Worker};
 use super::world::{TIMEOUT, Timer, World};
 use crate::domain::event::Host;
 use crate::domain::lease::may_send;
-use crate::domain::verdict::{NoResponse, NotSent, Outcome};
+use crate::domain::verdict::{NoResponse, NotSent, Outcome, Phase};
 use crate::engine::input::{Attempt, Ended, Input};
 use crate::lease::Held;
 
@@ -52,7 +52,7 @@ impl World {
         let Some((_, deadline)) = sending.begun else { return };
         let now = worker.clock.shows(self.now);
         if !may_send(now, deadline) && self.keeps(Rule::LookBeforeSending) {
-            return self.end(worker, number, Some(Outcome::NoResponse(NoResponse::Late(TIMEOUT))));
+            return self.end(worker, number, Some(Outcome::NoResponse(NoResponse::Late(TIMEOUT, Phase::Waiting))));
         }
         let left = worker.clock.takes(deadline.saturating_sub(now));
         let (id, attempt, event) = (sending.candidate.id, sending.candidate.attempts, sending.candidate.event.clone());

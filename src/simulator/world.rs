@@ -16,7 +16,7 @@ use super::store::Store;
 use super::worker::Worker;
 use crate::domain::backoff::{Backoff, Delays};
 use crate::domain::event::{EventId, Partition};
-use crate::domain::verdict::{NoResponse, Outcome, Policy};
+use crate::domain::verdict::{NoResponse, Outcome, Phase, Policy};
 use crate::engine::Rules;
 use crate::proof::chance::Chance;
 
@@ -237,7 +237,7 @@ impl World {
             Timer::Send(number) => self.send(worker, number),
             Timer::Answered(number, outcome) => self.end(worker, number, Some(outcome)),
             Timer::TooLate(number) => {
-                let late = Outcome::NoResponse(NoResponse::Late(TIMEOUT));
+                let late = Outcome::NoResponse(NoResponse::Late(TIMEOUT, Phase::Waiting));
                 self.end(worker, number, Some(late));
             }
             Timer::Look => self.look(worker),

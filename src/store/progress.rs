@@ -136,6 +136,10 @@ fn describe(outcome: &Outcome) -> Described {
             let error = "outcome unknown: the worker stopped or lost its lease during the attempt";
             Described { error: Some(error.into()), ..Described::default() }
         }
+        Outcome::Forbidden(why) => {
+            let error = format!("not sent: the destination is forbidden ({}): {why}", why.verdict.code());
+            Described { error: Some(printable(&error)), ..Described::default() }
+        }
         // It is withdrawn, and leaves nothing.
         Outcome::NotSent(_) => Described::default(),
     }

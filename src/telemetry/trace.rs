@@ -28,7 +28,7 @@ use crate::domain::contract::{Field, Message};
 use crate::domain::event::{Event, Partition};
 use crate::domain::redact;
 use crate::domain::trace_context;
-use crate::domain::verdict::{NoResponse, Outcome};
+use crate::domain::verdict::Outcome;
 
 /// Spans of this target become part of traces, and are no lines of the log.
 pub const TARGET: &str = "onceward::trace";
@@ -172,11 +172,10 @@ pub(super) fn error_type(outcome: &Outcome) -> Option<String> {
     match outcome {
         Outcome::Response { status: 200..=299, .. } => None,
         Outcome::Response { status, .. } => Some(status.to_string()),
-        Outcome::NoResponse(NoResponse::Late(_)) => Some("timeout".into()),
-        Outcome::NoResponse(NoResponse::NoConnection(_)) => Some("no_connection".into()),
-        Outcome::NoResponse(NoResponse::Broken(_)) => Some("no_response".into()),
+        Outcome::NoResponse(why) => Some(why.code().into()),
         Outcome::Unknown => Some("unknown".into()),
         Outcome::NotSent(_) => Some("not_sent".into()),
+        Outcome::Forbidden(_) => Some("forbidden_destination".into()),
     }
 }
 

@@ -121,6 +121,7 @@ impl Consumers {
                 .env("ONCEWARD_AMQP_URL", world.amqp_url.reveal())
                 .env("ONCEWARD_DATABASE_URL", world.database_url.reveal())
                 .env("ONCEWARD_ADMIN_LISTEN", "off")
+                .env("ONCEWARD_ALLOW_NET", "127.0.0.0/8,::1/128")
                 .env("ONCEWARD_LOG_FORMAT", "text")
                 .envs(settings.iter().map(|(name, value)| (name, value)))
                 .stdin(Stdio::null())

@@ -87,6 +87,26 @@ fn a_2xx_is_success_whatever_its_body_does() {
 }
 
 #[test]
+fn answers_as_old_and_odd_receivers_give_them_are_understood() {
+    test(Load::Shared, async |world| {
+        let answers = [
+            ("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok", Some(Duration::ZERO)),
+            ("HTTP/1.0 200 OK\r\n\r\nuntil the connection ends", Some(Duration::ZERO)),
+            ("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok", Some(Duration::ZERO)),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", None),
+            ("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", None),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n",
+                None,
+            ),
+        ];
+        for (answer, closes) in answers {
+            all_are_delivered_at_once(world, Manner { answer, closes }, 3).await;
+        }
+    });
+}
+
+#[test]
 fn a_kept_connection_that_the_receiver_has_closed_costs_no_attempt() {
     test(Load::Shared, async |world| {
         let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";

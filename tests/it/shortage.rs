@@ -3,7 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, Worker, World, test};
+use url::Url;
+
+use crate::support::{Admin, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, Worker, World, test};
 
 /// File descriptors that the worker may have open, in all: about a third of what its receivers would take.
 const FILES: usize = 110;
@@ -57,6 +59,29 @@ fn the_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
         let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line for files");
         let numbers: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
         assert_eq!(numbers[0], numbers[1], "{line}");
+        worker.stop().await;
+    });
+}
+
+#[test]
+fn more_hosts_than_descriptors_are_all_delivered_to() {
+    test(Load::Alone, async |world| {
+        const HOSTS: usize = 1_000;
+        let receiver = Receiver::at("0.0.0.0", |_| Reply::ok()).await;
+        let port = Url::parse(&receiver.url()).expect("a URL").port().expect("a port");
+        let worker = Worker::start(world, &["--max-attempts=1"]).await;
+        let dead_letters = DeadLetters::open(world).await;
+        limit_files(&worker, 256);
+        let producer = Producer::connect(world).await;
+        let message = |n: usize| {
+            let url = format!("http://127.1.{}.{}:{port}/", n / 250, n % 250 + 1);
+            Message::new(&format!("user-{n}"), &format!("event-{n}"), &url)
+        };
+        producer.publish_all(&(0..HOSTS).map(message).collect::<Vec<_>>()).await;
+        receiver.wait_for_delivered(SOON * 3, HOSTS).await;
+        assert_eq!(dead_letters.taken().len(), 0);
+        // What keeps its own descriptors: the admin port answers.
+        Admin::of(&worker).await.wait_for_ready(true, "ready").await;
         worker.stop().await;
     });
 }

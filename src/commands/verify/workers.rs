@@ -100,6 +100,7 @@ impl Workers {
             .arg(format!("--attempt-timeout={}", time(args.attempt_timeout)))
             // Several on one machine can't share the usual port.
             .arg("--admin-listen=127.0.0.1:0")
+            .args(self.allowed())
             .args(&args.worker_flag)
             .env("ONCEWARD_AMQP_URL", broker)
             .env("ONCEWARD_DATABASE_URL", database)
@@ -112,6 +113,19 @@ impl Workers {
             .stdout(Stdio::null())
             .stderr(log);
         Ok(Worker { process: command.spawn().map_err(failed)?, clock })
+    }
+
+    /// The receiver is on this machine or beside it, where no worker sends events to unless it is told to.
+    fn allowed(&self) -> Option<String> {
+        let is_told = |flag: &String| flag.starts_with("--allow-net") || flag.starts_with("--allow-host");
+        if self.args.worker_flag.iter().any(is_told) {
+            return None;
+        }
+        Some(match &self.args.advertise {
+            Some(name) if name.parse::<std::net::IpAddr>().is_err() => format!("--allow-host={name}"),
+            Some(address) => format!("--allow-net={address}"),
+            None => format!("--allow-net={}", self.args.listen),
+        })
     }
 
     /// A clock for one more worker.

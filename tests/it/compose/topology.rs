@@ -58,8 +58,12 @@ impl<'a> Stage<'a> {
         }
         let arguments: Vec<_> = arguments.into_iter().map(|argument| self.put(argument)).collect();
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        let environment: Vec<_> =
+        let mut environment: Vec<_> =
             service.environment().into_iter().map(|(name, value)| (name, self.put(value))).collect();
+        if environment.iter().any(|(name, _)| *name == "ONCEWARD_ALLOW_HOST") {
+            // Names of the compose file's network; here it is this machine.
+            environment.push(("ONCEWARD_ALLOW_NET", "127.0.0.0/8".into()));
+        }
         Worker::run_in(self.world, &arguments, &environment)
     }
 }

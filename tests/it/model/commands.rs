@@ -125,7 +125,7 @@ impl Trial<'_> {
     fn verdict(&mut self) -> (Decision, Outcome) {
         let delay = self.any(DELAYS).expect("there are some");
         let answer = |status| Outcome::Response { status, retry_after: None, excerpt: "why".into() };
-        let failed = [Outcome::NoResponse(NoResponse::NoConnection(": refused".into())), answer(503), Outcome::Unknown];
+        let failed = [Outcome::NoResponse(NoResponse::Connect(": refused".into())), answer(503), Outcome::Unknown];
         let failed = self.any(failed).expect("there are some");
         let failure = match failed {
             Outcome::Unknown => Failure::OutcomeUnknown,

@@ -186,6 +186,8 @@ fn command(world: &World, arguments: &[&str], environment: &[(&str, String)]) ->
         .env("ONCEWARD_LEASE", "3s")
         .env("ONCEWARD_ADMIN_LISTEN", "127.0.0.1:0")
         .env("ONCEWARD_LOG_FORMAT", "text")
+        // The receivers are on this machine.
+        .env("ONCEWARD_ALLOW_NET", "127.0.0.0/8,::1/128")
         .envs(environment.iter().map(|(name, value)| (name, value)));
     command
 }

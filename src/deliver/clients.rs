@@ -1,0 +1,114 @@
+//! The HTTP clients of all attempts: one pool for most receivers, and one more for each way of connecting that settings want.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::descriptors::Descriptors;
+use super::names::Names;
+use super::own::OwnAddresses;
+use super::pool::Pool;
+use crate::clock;
+use crate::domain::destination::{Destinations, Transport};
+use crate::domain::guard::Guard;
+
+/// A shortage meets many attempts at once: it is told so often at most.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// The settings of the clients.
+#[derive(Clone, Debug)]
+pub struct ClientSettings {
+    /// Which destinations are not called.
+    pub guard: Arc<Guard>,
+    /// Name servers; none are the system's.
+    pub name_servers: Vec<SocketAddr>,
+    /// How long a connection is used at most.
+    pub connection_life: Duration,
+    /// Idle connections that are kept to one host.
+    pub per_host: usize,
+    /// For connecting, and for a look-up.
+    pub attempt_timeout: Duration,
+}
+
+/// Why there are no clients.
+#[derive(Debug, thiserror::Error)]
+pub enum SetUpError {
+    /// Certificates can't be read.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// reqwest's.
+    #[error(transparent)]
+    Client(#[from] reqwest::Error),
+}
+
+/// What all pools share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) names: Names,
+    pub(super) own: OwnAddresses,
+    pub(super) descriptors: Arc<Descriptors>,
+}
+
+/// The clients.
+pub struct Clients {
+    settings: ClientSettings,
+    shared: Shared,
+    /// For receivers without settings of their own about connections.
+    usual: Arc<Pool>,
+    /// Those of settings. As many as there are entries at most: [`Self::follow`].
+    others: Mutex<HashMap<Arc<Transport>, Arc<Pool>>>,
+    /// When a shortage was told last.
+    told: Mutex<Option<Duration>>,
+}
+
+impl Clients {
+    /// Sets up what all attempts are sent by.
+    ///
+    /// # Errors
+    /// TLS can't be set up.
+    pub fn new(settings: ClientSettings) -> Result<Self, SetUpError> {
+        let shared = Shared {
+            names: Names::new(&settings.name_servers, settings.attempt_timeout, settings.connection_life),
+            own: OwnAddresses::new(settings.guard.clone()),
+            descriptors: Arc::new(Descriptors::new()),
+        };
+        let usual = Arc::new(Pool::new(settings.clone(), shared.clone(), &Transport::default())?);
+        Ok(Self { settings, shared, usual, others: Mutex::default(), told: Mutex::default() })
+    }
+
+    /// The pool for receivers with these settings of connections; set up when it is asked for first.
+    ///
+    /// # Errors
+    /// TLS can't be set up: this machine is short of something, for certificates were looked at when the settings were read.
+    pub(super) fn of(&self, transport: &Arc<Transport>) -> Result<Arc<Pool>, SetUpError> {
+        if **transport == Transport::default() {
+            return Ok(self.usual.clone());
+        }
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = others.get(transport) {
+            return Ok(pool.clone());
+        }
+        let guard = Arc::new(self.settings.guard.with(&transport.allow, &transport.deny));
+        let settings = ClientSettings { guard, ..self.settings.clone() };
+        let pool = Arc::new(Pool::new(settings, self.shared.clone(), transport)?);
+        others.insert(transport.clone(), pool.clone());
+        Ok(pool)
+    }
+
+    /// The settings are others: pools that nobody has any more are given up.
+    pub(super) fn follow(&self, destinations: &Destinations) {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.retain(|transport, _| destinations.all().any(|destination| destination.transport == *transport));
+    }
+
+    /// The machine is short of something; told once a second at most.
+    pub(super) fn tell_shortage(&self, why: &impl std::fmt::Display) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock::now();
+        if told.is_none_or(|at| now >= at + TOLD_EVERY) {
+            *told = Some(now);
+            tracing::warn!(error = %why, "this machine is short of something; attempts are made later");
+        }
+    }
+}
