@@ -16,11 +16,9 @@ use url::form_urlencoded;
 use super::client::{self, Trouble};
 use super::pool::Way;
 use super::progress::Progress;
-use super::resolver::Refused;
 use super::{answer, until};
 use crate::clock;
 use crate::domain::destination::OAuth2;
-use crate::domain::guard::Forbidden;
 use crate::domain::verdict::NoResponse;
 
 /// A fetch has this time, however long the attempt has that waits for it.
@@ -48,9 +46,6 @@ pub enum TokenError {
     /// The token server gave no answer.
     #[error("the token server: {0}")]
     NoResponse(NoResponse),
-    /// The token server must not be reached.
-    #[error("the token server: {0}")]
-    Forbidden(Forbidden),
     /// This machine is short of something.
     #[error("this machine is short of something that the request for a token needs")]
     Shortage,
@@ -224,9 +219,6 @@ async fn fetch_one(
 }
 
 fn failed(error: &reqwest::Error) -> TokenError {
-    if let Some(Refused::Forbidden(forbidden)) = client::cause(error) {
-        return TokenError::Forbidden(forbidden.clone());
-    }
     match client::trouble(error) {
         Trouble::Shortage => TokenError::Shortage,
         Trouble::Closed | Trouble::Refused | Trouble::Other => {
