@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
@@ -22,14 +21,13 @@ use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes, probe};
 use crate::census::Counted;
-use crate::config::destinations::Limits;
 use crate::config::{BrokerArgs, WorkerArgs};
-use crate::deliver::clients::{ClientSettings, Clients, SetUpError};
+use crate::deliver::clients::Clients;
+use crate::deliver::oauth2::Tokens;
+use crate::deliver::pool::{ClientSettings, SetUpError};
 use crate::deliver::{self, Sender};
-use crate::destinations::{Follow, Source, has_default};
 use crate::dispatch::{self, Loads, Ports};
 use crate::domain::destination::Destinations;
-use crate::domain::guard::Guard;
 use crate::engine::Rules;
 use crate::handoff::{Arrived, CapSetter, Notice};
 use crate::health::Health;
@@ -45,7 +43,7 @@ use crate::store::{self, Database};
 use crate::telemetry::metrics::{self, Connections};
 use crate::telemetry::{trace, transaction};
 use crate::writer::Writer;
-use crate::{admin, census};
+use crate::{admin, census, destinations};
 
 /// Commands that wait for the writer; a sender beyond that waits.
 const COMMANDS: usize = 2_048;
@@ -118,7 +116,7 @@ pub enum WorkerError {
 /// What only a person can mend.
 pub async fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
     args.validate().map_err(WorkerError::Setting)?;
-    let destinations = read_destinations(args).map_err(WorkerError::Setting)?;
+    let destinations = destinations::at_start(args).map_err(WorkerError::Setting)?;
     raise_file_limit();
     let mut signals = Signals::new(args.destinations.is_some()).map_err(WorkerError::Signal)?;
     let database = Database::new(&args.database.database_url, &format!("onceward worker {}", args.name()))?
@@ -248,8 +246,7 @@ impl Worker {
         let member = Member { id: Uuid::new_v4(), name: args.name(), host_cap: args.host_connections };
         let (cap, set_cap) = CapSetter::new();
         let (settings, destinations) = watch::channel(Arc::new(destinations));
-        let guard = guard(args, admin.as_ref());
-        let sender = sender(args, &guard, destinations.clone())?;
+        let (sender, receivers) = receivers(args, admin.as_ref(), &destinations)?;
         let (publisher, keep_publishing) = Publisher::new(nodes(args), end.clone());
         let (commands, to_write) = mpsc::channel(COMMANDS);
         let (written, from_writer) = mpsc::channel(WRITTEN);
@@ -265,10 +262,9 @@ impl Worker {
         let loads = Loads::default();
         let (counted, reached) = (watch_gauges(args, &loads, &ours, &health), CancellationToken::new());
         let writer = writer(args, &database, &member, &health);
-        let follow = follow(source(args), (settings, again), (pool.clone(), member.clone()), stop.clone());
+        let follow = destinations::follow(args, (settings, again), (pool.clone(), member.clone()), stop.clone());
         let ownership = Ownership { database, member, lease: args.lease, cap, health: health.clone(), owned };
         let feeds = (arrived, notices.clone(), publisher.clone());
-        let receivers = Receivers { destinations: destinations.clone(), guard };
         let intake = intake(args, names.clone(), feeds, (ours.clone(), receivers), &health, &reached);
         let census = census::run(pool.clone(), ours.clone(), counted, stop.clone());
         let rescue = Rescue::new(pool.clone(), ours.clone(), notices, dead_letters.clone(), args.retention);
@@ -421,16 +417,14 @@ fn nodes(args: &WorkerArgs) -> Nodes {
     Nodes::new(&args.broker.amqp_url).for_worker(&args.name())
 }
 
-fn guard(args: &WorkerArgs, admin: Option<&TcpListener>) -> Arc<Guard> {
-    let at = admin.and_then(|listener| listener.local_addr().ok());
-    Arc::new(args.guard.guard(args.own_servers(at)))
-}
-
-fn sender(
+/// What attempts are sent by, and what intake knows of receivers.
+fn receivers(
     args: &WorkerArgs,
-    guard: &Arc<Guard>,
-    destinations: watch::Receiver<Arc<Destinations>>,
-) -> Result<Sender, SetUpError> {
+    admin: Option<&TcpListener>,
+    destinations: &watch::Receiver<Arc<Destinations>>,
+) -> Result<(Sender, Receivers), SetUpError> {
+    let at = admin.and_then(|listener| listener.local_addr().ok());
+    let guard = Arc::new(args.guard.guard(args.own_servers(at)));
     let clients = Clients::new(ClientSettings {
         guard: guard.clone(),
         name_servers: args.guard.name_servers.0.clone(),
@@ -438,36 +432,9 @@ fn sender(
         per_host: args.host_connections.into(),
         attempt_timeout: args.attempt_timeout,
     })?;
-    Ok(Sender { clients: Arc::new(clients), destinations })
-}
-
-/// Where settings of single receivers come from, if from anywhere.
-fn source(args: &WorkerArgs) -> Option<Source> {
-    let (lease, drain_time, max_in_flight) = (args.lease, args.drain_time, args.max_in_flight);
-    let limits = Limits { lease, drain_time, max_in_flight };
-    let default_destination = args.default_destination.clone();
-    args.destinations.clone().map(|path| Source { path, defaults: args.defaults(), limits, default_destination })
-}
-
-fn read_destinations(args: &WorkerArgs) -> Result<Destinations, String> {
-    if let Some(source) = source(args) {
-        return source.read();
-    }
-    let destinations = Destinations::new(args.defaults());
-    has_default(&destinations, args.default_destination.as_ref()).map(|()| destinations)
-}
-
-/// Follows the file of destinations, if there is one.
-async fn follow(
-    source: Option<Source>,
-    live: (watch::Sender<Arc<Destinations>>, Arc<Notify>),
-    shown: (PgPool, Member),
-    stop: CancellationToken,
-) {
-    match source {
-        Some(source) => Follow { source, live, shown }.run(stop).await,
-        None => stop.cancelled().await,
-    }
+    let destinations = destinations.clone();
+    let sender = Sender { clients: Arc::new(clients), destinations: destinations.clone(), tokens: Tokens::default() };
+    Ok((sender, Receivers { destinations, guard }))
 }
 
 fn writer(args: &WorkerArgs, database: &Database, member: &Member, health: &Health) -> Writer {

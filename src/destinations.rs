@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::WorkerArgs;
 use crate::config::destinations::{Limits, read};
 use crate::domain::destination::{Destination, Destinations};
 use crate::domain::event::Target;
@@ -22,23 +23,30 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Where settings come from.
 #[derive(Clone)]
-pub struct Source {
+struct Source {
     /// The file.
-    pub path: PathBuf,
+    path: PathBuf,
     /// What holds where it says nothing.
-    pub defaults: Destination,
+    defaults: Destination,
     /// What a worker can bear.
-    pub limits: Limits,
+    limits: Limits,
     /// Where events without a destination go.
-    pub default_destination: Option<Target>,
+    default_destination: Option<Target>,
 }
 
 impl Source {
+    fn of(args: &WorkerArgs) -> Option<Self> {
+        let (lease, drain_time, max_in_flight) = (args.lease, args.drain_time, args.max_in_flight);
+        let limits = Limits { lease, drain_time, max_in_flight };
+        let default_destination = args.default_destination.clone();
+        args.destinations.clone().map(|path| Self { path, defaults: args.defaults(), limits, default_destination })
+    }
+
     /// Reads the file.
     ///
     /// # Errors
     /// What is wrong with it, with line and column.
-    pub fn read(&self) -> Result<Destinations, String> {
+    fn read(&self) -> Result<Destinations, String> {
         let destinations = read(&self.path, &self.defaults, self.limits).map_err(|refused| refused.to_string())?;
         has_default(&destinations, self.default_destination.as_ref())?;
         Ok(destinations)
@@ -49,7 +57,7 @@ impl Source {
 ///
 /// # Errors
 /// One line that says what to write.
-pub fn has_default(destinations: &Destinations, default: Option<&Target>) -> Result<(), String> {
+fn has_default(destinations: &Destinations, default: Option<&Target>) -> Result<(), String> {
     match default {
         Some(Target::Name(name)) if destinations.named(name).is_none() => Err(format!(
             "--default-destination is {name:?}, which is no URL, and no destination of this name is configured: write a URL \
@@ -59,19 +67,47 @@ pub fn has_default(destinations: &Destinations, default: Option<&Target>) -> Res
     }
 }
 
+/// What holds at the start.
+///
+/// # Errors
+/// What is wrong, and what to write instead.
+pub fn at_start(args: &WorkerArgs) -> Result<Destinations, String> {
+    if let Some(source) = Source::of(args) {
+        return source.read();
+    }
+    let destinations = Destinations::new(args.defaults());
+    has_default(&destinations, args.default_destination.as_ref()).map(|()| destinations)
+}
+
+/// Follows the file, if there is one, until `stop`. `live` is what holds, and what says that the file is to be read at once;
+/// `shown` is where others see which version a worker has.
+pub fn follow(
+    args: &WorkerArgs,
+    live: (watch::Sender<Arc<Destinations>>, Arc<Notify>),
+    shown: (PgPool, Member),
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let source = Source::of(args);
+    async move {
+        match source {
+            Some(source) => Follow { source, live, shown }.run(stop).await,
+            None => stop.cancelled().await,
+        }
+    }
+}
+
 /// Follows the file.
-pub struct Follow {
+struct Follow {
     /// The file.
-    pub source: Source,
+    source: Source,
     /// What holds now, and what says that the file is to be read at once: SIGHUP.
-    pub live: (watch::Sender<Arc<Destinations>>, Arc<Notify>),
+    live: (watch::Sender<Arc<Destinations>>, Arc<Notify>),
     /// Where others see which version this worker has.
-    pub shown: (PgPool, Member),
+    shown: (PgPool, Member),
 }
 
 impl Follow {
-    /// Runs until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    async fn run(self, stop: CancellationToken) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refused = None;

@@ -1,54 +1,18 @@
 //! The HTTP clients of all attempts: one pool for most receivers, and one more for each way of connecting that settings want.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::descriptors::Descriptors;
 use super::names::Names;
 use super::own::OwnAddresses;
-use super::pool::Pool;
+use super::pool::{ClientSettings, Pool, SetUpError, Shared};
 use crate::clock;
 use crate::domain::destination::{Destinations, Transport};
-use crate::domain::guard::Guard;
 
-/// A shortage meets many attempts at once: it is told so often at most.
+/// What keeps an attempt from being sent meets many at once: it is told so often at most.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
-
-/// The settings of the clients.
-#[derive(Clone, Debug)]
-pub struct ClientSettings {
-    /// Which destinations are not called.
-    pub guard: Arc<Guard>,
-    /// Name servers; none are the system's.
-    pub name_servers: Vec<SocketAddr>,
-    /// How long a connection is used at most.
-    pub connection_life: Duration,
-    /// Idle connections that are kept to one host.
-    pub per_host: usize,
-    /// For connecting, and for a look-up.
-    pub attempt_timeout: Duration,
-}
-
-/// Why there are no clients.
-#[derive(Debug, thiserror::Error)]
-pub enum SetUpError {
-    /// Certificates can't be read.
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
-    /// reqwest's.
-    #[error(transparent)]
-    Client(#[from] reqwest::Error),
-}
-
-/// What all pools share.
-#[derive(Clone)]
-pub(super) struct Shared {
-    pub(super) names: Names,
-    pub(super) own: OwnAddresses,
-    pub(super) descriptors: Arc<Descriptors>,
-}
 
 /// The clients.
 pub struct Clients {
@@ -58,8 +22,8 @@ pub struct Clients {
     usual: Arc<Pool>,
     /// Those of settings. As many as there are entries at most: [`Self::follow`].
     others: Mutex<HashMap<Arc<Transport>, Arc<Pool>>>,
-    /// When a shortage was told last.
-    told: Mutex<Option<Duration>>,
+    /// When each thing was told last.
+    told: Mutex<HashMap<&'static str, Duration>>,
 }
 
 impl Clients {
@@ -102,13 +66,13 @@ impl Clients {
         others.retain(|transport, _| destinations.all().any(|destination| destination.transport == *transport));
     }
 
-    /// The machine is short of something; told once a second at most.
-    pub(super) fn tell_shortage(&self, why: &impl std::fmt::Display) {
+    /// Something keeps attempts from being sent; each is told once a second at most.
+    pub(super) fn tell(&self, what: &'static str, why: &impl std::fmt::Display) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock::now();
-        if told.is_none_or(|at| now >= at + TOLD_EVERY) {
-            *told = Some(now);
-            tracing::warn!(error = %why, "this machine is short of something; attempts are made later");
+        if told.get(what).is_none_or(|at| now >= *at + TOLD_EVERY) {
+            told.insert(what, now);
+            tracing::warn!(error = %why, "{what}; attempts are made later");
         }
     }
 }

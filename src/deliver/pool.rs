@@ -2,7 +2,7 @@
 //! connections are given up.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -12,18 +12,53 @@ use reqwest::dns::Resolve;
 use url::{Host, Url};
 
 use super::client::{self, Connecting};
-use super::clients::{ClientSettings, SetUpError, Shared};
-use super::names::Unresolved;
+use super::descriptors::Descriptors;
+use super::names::{Names, Unresolved};
 use super::own::OwnAddresses;
 use super::resolver::{Guarded, OWN_UNKNOWN, OfProxies, Refused};
 use super::tls;
 use crate::clock;
 use crate::domain::destination::Transport;
+use crate::domain::guard::Guard;
 
 /// The least part of their life that connections have, in percent: workers that start together don't connect anew together.
 const LEAST_LIFE: u64 = 80;
 /// A shortage closes idle connections so often at most.
 const CLOSED_EVERY: Duration = Duration::from_secs(1);
+
+/// The settings of the clients.
+#[derive(Clone, Debug)]
+pub struct ClientSettings {
+    /// Which destinations are not called.
+    pub guard: Arc<Guard>,
+    /// Name servers; none are the system's.
+    pub name_servers: Vec<SocketAddr>,
+    /// How long a connection is used at most.
+    pub connection_life: Duration,
+    /// Idle connections that are kept to one host.
+    pub per_host: usize,
+    /// For connecting, and for a look-up.
+    pub attempt_timeout: Duration,
+}
+
+/// Why there are no clients.
+#[derive(Debug, thiserror::Error)]
+pub enum SetUpError {
+    /// Certificates can't be read.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// reqwest's.
+    #[error(transparent)]
+    Client(#[from] reqwest::Error),
+}
+
+/// What all pools share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) names: Names,
+    pub(super) own: OwnAddresses,
+    pub(super) descriptors: Arc<Descriptors>,
+}
 
 /// The clients, and what they are made of.
 pub(super) struct Pool {
@@ -41,6 +76,8 @@ pub(super) struct Pool {
     away_from_own: Client,
     /// Through a proxy, keeping no connections.
     fresh_by_proxy: Option<Client>,
+    /// For servers that the operator names: no guard is asked.
+    of_operators: Client,
 }
 
 #[derive(Clone)]
@@ -93,6 +130,7 @@ impl Pool {
         let (fresh, away_from_own) =
             (direct(guarded.clone())?, direct(Guarded { own: Some(own.clone()), ..guarded.clone() })?);
         let fresh_by_proxy = proxies.as_ref().map(|_| by_proxy()).transpose()?;
+        let of_operators = by_proxy()?;
         let kept = kept(&settings, &guarded, &connecting, proxies.is_some())?;
         Ok(Self {
             settings,
@@ -104,6 +142,7 @@ impl Pool {
             fresh,
             away_from_own,
             fresh_by_proxy,
+            of_operators,
         })
     }
 
@@ -162,6 +201,11 @@ impl Pool {
             (Way::Proxy, Some(by_proxy)) => by_proxy,
             _ => kept.direct,
         }
+    }
+
+    /// For servers that the operator names, such as those that give out tokens: they may be anywhere.
+    pub(super) fn of_operators(&self) -> Client {
+        self.of_operators.clone()
     }
 
     /// A client without kept connections.

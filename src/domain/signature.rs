@@ -109,7 +109,7 @@ fn read(number: usize, secret: &str) -> Result<Secret, SecretError> {
     Hmac::new_from_slice(&bytes).map(Secret::Shared).map_err(|_| SecretError::Form(number))
 }
 
-/// The specification says no more than "standard ed25519 key pair": tools write the seed alone, or as `NaCl` does with the
+/// The specification says no more than "standard ed25519 key pair": tools write the seed alone, or as libsodium does with the
 /// public key behind it.
 fn read_private(number: usize, bytes: &[u8]) -> Result<Secret, SecretError> {
     let pair = match bytes.split_at_checked(SEED) {

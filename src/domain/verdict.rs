@@ -116,6 +116,8 @@ pub enum NotSent {
     Shortage,
     /// Its destination is not configured (any more).
     NoDestination,
+    /// There is no token for its destination.
+    NoToken,
 }
 
 impl NotSent {
@@ -125,6 +127,7 @@ impl NotSent {
             Self::NotAllowed => Duration::ZERO,
             Self::Shortage => Duration::from_secs(1),
             Self::NoDestination => Duration::from_secs(10),
+            Self::NoToken => Duration::from_secs(2),
         }
     }
 }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use super::rules::Rule;
-use super::world::TIMEOUT;
 use crate::domain::admission::FirstSequence;
 use crate::domain::destination::{Destination, Destinations};
 use crate::domain::event::Host;
@@ -301,8 +300,8 @@ pub(super) fn within(chance: &mut Chance, from: Duration, to: Duration) -> Durat
 
 impl Scenario {
     /// What holds for receivers: in some clusters one host has more connections than the others, or fewer.
-    pub(super) fn destinations(&self, policy: Policy) -> Destinations {
-        let defaults = Destination::defaults(policy, TIMEOUT);
+    pub(super) fn destinations(&self, policy: Policy, timeout: Duration) -> Destinations {
+        let defaults = Destination::defaults(policy, timeout);
         let mut destinations = Destinations::new(defaults.clone());
         if let Some(connections) = self.connections() {
             destinations.add_pattern("host-1", Destination { connections: Some(connections), ..defaults });

@@ -270,7 +270,7 @@ impl World {
             success_statuses: BTreeSet::new(),
             hold: self.scenario.hold,
         };
-        let destinations = Arc::new(self.scenario.destinations(policy));
+        let destinations = Arc::new(self.scenario.destinations(policy, TIMEOUT));
         let (host_cap, seed) = (self.scenario.cap.into(), self.chance.below(u64::MAX));
         let rules = Rules { destinations, host_cap, seed, most_begun: 64, bodies: 4_096 };
         let worker = Box::new(Worker::new(slot, run, id, clock, (LEASE, rules)));

@@ -188,6 +188,7 @@ pub fn attempted(host: &Host, outcome: &Outcome, request: Option<(&Method, Durat
         Outcome::NotSent(NotSent::NotAllowed) => "not_sent",
         Outcome::NotSent(NotSent::Shortage) => "shortage",
         Outcome::NotSent(NotSent::NoDestination) => "no_destination",
+        Outcome::NotSent(NotSent::NoToken) => "no_token",
         Outcome::Forbidden(_) => "forbidden",
     };
     METRICS.attempts.add(1, &[KeyValue::new("onceward.outcome", code)]);

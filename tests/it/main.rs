@@ -37,6 +37,7 @@ mod operator;
 mod order;
 mod outages;
 mod outbox;
+mod peers;
 mod plans;
 mod poolers;
 mod producers;

@@ -72,7 +72,7 @@ impl Server {
 
 fn client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().build().unwrap()
+    reqwest::Client::builder().no_proxy().retry(reqwest::retry::never()).build().unwrap()
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use onceward::broker::gatekeeper::properties::look_through;
 use onceward::broker::wire;
-use onceward::deliver::headers;
+use onceward::deliver::request::headers;
 use onceward::domain::contract::{Kept, Terms, read, read_back};
 use onceward::domain::destination::RequestSettings;
 use onceward::domain::event::{self, Event, Partition};

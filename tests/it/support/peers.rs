@@ -1,0 +1,140 @@
+//! Receivers and proxies of others: an nginx with TLS, a tinyproxy; and certificates for them.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio::net::TcpStream;
+
+use super::{SOON, World, asking};
+
+const MISSING: &str = "nginx and tinyproxy are there; `deploy/servers install peers` installs them";
+
+/// A directory with `ca.pem`, and with `server.pem`, `client.pem` and their keys, `server.key` and `client.key`.
+pub struct Certificates(PathBuf);
+
+impl Certificates {
+    /// The server is 127.0.0.1.
+    pub fn new(world: &World) -> Self {
+        let directory = directory(world, "certificates");
+        let key = || KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_key = key();
+        let ca = params.self_signed(&ca_key).expect("a certificate");
+        std::fs::write(directory.join("ca.pem"), ca.pem()).expect("a file");
+        let issuer = Issuer::new(params, ca_key);
+        for (name, host) in [("server", "127.0.0.1"), ("client", "onceward.test")] {
+            let key = key();
+            let params = CertificateParams::new(vec![host.to_owned()]).expect("a name");
+            let certificate = params.signed_by(&key, &issuer).expect("a certificate");
+            std::fs::write(directory.join(format!("{name}.pem")), certificate.pem()).expect("a file");
+            std::fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).expect("a file");
+        }
+        Self(directory)
+    }
+
+    pub fn path(&self, file: &str) -> String {
+        self.0.join(file).to_str().expect("a path in UTF-8").to_owned()
+    }
+}
+
+/// A server of somebody else's; gone when dropped.
+struct Peer {
+    process: Child,
+    log: PathBuf,
+    port: u16,
+}
+
+impl Peer {
+    /// Starts it, and waits until it listens.
+    async fn start(mut command: Command, log: PathBuf, port: u16) -> Self {
+        let output = File::create(&log).expect("a log file");
+        command.stdin(Stdio::null()).stdout(output.try_clone().expect("a file")).stderr(output);
+        let peer = Self { process: command.spawn().expect(MISSING), log, port };
+        let listens = async || TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop);
+        asking(SOON, "somebody else's server", listens).await;
+        peer
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // SIGTERM, so that it takes its workers along.
+        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}\n---", self.log.display(), std::fs::read_to_string(&self.log).unwrap_or_default());
+        }
+    }
+}
+
+/// An nginx that wants a client's certificate, and passes on what it gets.
+pub struct Nginx(Peer);
+
+impl Nginx {
+    /// Passes on to `upstream`, `http://host:port`, with headers that say how it was reached.
+    pub async fn start(world: &World, certificates: &Certificates, upstream: &str) -> Self {
+        let (directory, port) = (directory(world, "nginx"), free_port());
+        let file = |name: &str| certificates.path(name);
+        let text = format!(
+            "daemon off; pid {dir}/pid; error_log stderr;\n{user}events {{}}\nhttp {{ access_log off;\n\
+             client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;\n\
+             uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;\n\
+             server {{ listen 127.0.0.1:{port} ssl http2; ssl_certificate {server}; ssl_certificate_key {key};\n\
+             ssl_client_certificate {ca}; ssl_verify_client on; location / {{ proxy_pass {upstream};\n\
+             proxy_set_header x-protocol $server_protocol; proxy_set_header x-verified $ssl_client_verify; }} }} }}\n",
+            dir = directory.display(),
+            user = if rustix::process::getuid().is_root() { "user root;\n" } else { "" },
+            server = file("server.pem"),
+            key = file("server.key"),
+            ca = file("ca.pem"),
+        );
+        let configuration = directory.join("nginx.conf");
+        std::fs::write(&configuration, text).expect("the configuration is written");
+        let debians = "/usr/sbin/nginx";
+        let mut command = Command::new(if Path::new(debians).exists() { debians } else { "nginx" });
+        command.arg("-e").arg("stderr").arg("-p").arg(&directory).arg("-c").arg(&configuration);
+        Self(Peer::start(command, directory.join("log"), port).await)
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("https://127.0.0.1:{}{path}", self.0.port)
+    }
+}
+
+/// A tinyproxy that wants `user` and `secret`.
+pub struct Tinyproxy(Peer);
+
+impl Tinyproxy {
+    pub async fn start(world: &World) -> Self {
+        let (directory, port) = (directory(world, "tinyproxy"), free_port());
+        let text = format!(
+            "Port {port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 100\nBasicAuth user secret\nViaProxyName \"onceward-test\"\n"
+        );
+        let configuration = directory.join("tinyproxy.conf");
+        std::fs::write(&configuration, text).expect("the configuration is written");
+        let mut command = Command::new("tinyproxy");
+        command.arg("-d").arg("-c").arg(&configuration);
+        Self(Peer::start(command, directory.join("log"), port).await)
+    }
+
+    /// With user and password, if wanted.
+    pub fn url(&self, credentials: &str) -> String {
+        format!("http://{credentials}127.0.0.1:{}", self.0.port)
+    }
+}
+
+fn directory(world: &World, name: &str) -> PathBuf {
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", world.name));
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).expect("a directory");
+    directory
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    listener.local_addr().expect("a bound port").port()
+}
