@@ -13,12 +13,13 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use url::form_urlencoded;
 
-use super::answer;
-use super::client::{Trouble, trouble};
+use super::client::{self, Trouble};
 use super::pool::Way;
+use super::progress::Progress;
+use super::{answer, until};
 use crate::clock;
 use crate::domain::destination::OAuth2;
-use crate::domain::verdict::{NoResponse, Phase};
+use crate::domain::verdict::NoResponse;
 
 /// A fetch has this time, however long the attempt has that waits for it.
 const TIME: Duration = Duration::from_secs(10);
@@ -172,8 +173,10 @@ impl Tokens {
         drop(slots);
         let (tokens, client, oauth2) = (self.clone(), client.clone(), oauth2.clone());
         tokio::spawn(async move {
-            let late = TokenError::NoResponse(NoResponse::Late(TIME, Phase::Waiting));
-            let fetched = tokio::time::timeout(TIME, fetch_one(&client, &oauth2)).await.unwrap_or(Err(late));
+            let progress = Progress::new(&oauth2.token_url);
+            let fetched = until(now + TIME, fetch_one(&client, &oauth2, progress.clone())).await;
+            let late = || Err(TokenError::NoResponse(NoResponse::Late(TIME, progress.phase())));
+            let fetched = fetched.unwrap_or_else(late);
             let (state, result) = match fetched {
                 Ok((token, life)) => (State::Fetched(token.clone(), now + life), Ok(token)),
                 Err(error) => (State::Failed(error.clone(), clock::now() + FAILED_FOR), Err(error)),
@@ -197,8 +200,13 @@ struct Answer {
 }
 
 /// One request: a token, and how long it may be used.
-async fn fetch_one(client: &reqwest::Client, oauth2: &OAuth2) -> Result<(HeaderValue, Duration), TokenError> {
-    let mut response = client.execute(request(oauth2)).await.map_err(|error| failed(&error))?;
+async fn fetch_one(
+    client: &reqwest::Client,
+    oauth2: &OAuth2,
+    progress: Arc<Progress>,
+) -> Result<(HeaderValue, Duration), TokenError> {
+    let response = client::execute(client, request(oauth2), progress).await;
+    let mut response = response.map_err(|error| failed(&error))?;
     let status = response.status();
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(|error| failed(&error))? {
@@ -211,7 +219,7 @@ async fn fetch_one(client: &reqwest::Client, oauth2: &OAuth2) -> Result<(HeaderV
 }
 
 fn failed(error: &reqwest::Error) -> TokenError {
-    match trouble(error) {
+    match client::trouble(error) {
         Trouble::Shortage => TokenError::Shortage,
         Trouble::Closed | Trouble::Refused | Trouble::Other => {
             TokenError::NoResponse(answer::explain(error, Way::Direct, TIME))

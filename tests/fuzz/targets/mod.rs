@@ -4,6 +4,7 @@ mod answer;
 mod args;
 mod commits;
 mod contract;
+mod destinations;
 mod due;
 mod letter;
 mod properties;
