@@ -265,9 +265,8 @@ impl Guard {
     pub fn judge_url(&self, url: &Url) -> Result<(), Forbidden> {
         let port = url.port_or_known_default().unwrap_or_default();
         let Some(host) = url.host() else { return Ok(()) };
-        let text = host.to_string();
-        if self.denied_hosts.names(&text) {
-            return Err(Forbidden::host(text, Verdict::DeniedHost));
+        if self.denied_hosts.names(url.host_str().unwrap_or_default()) {
+            return Err(Forbidden::host(host.to_string(), Verdict::DeniedHost));
         }
         let address = match host {
             Host::Ipv4(address) => IpAddr::V4(address),

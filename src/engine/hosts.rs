@@ -101,6 +101,12 @@ impl State {
         room
     }
 
+    /// One more attempt begins at a worker that has this share of the cap.
+    fn begin(&mut self, now: Duration, (share, cap): (usize, usize)) {
+        self.begun += 1;
+        self.throttle.note(self.limit, (share, cap), now);
+    }
+
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.reserved == 0 && self.begun == 0 && !self.parked && self.reading == Reading::No
     }
@@ -217,8 +223,8 @@ impl Hosts {
     /// [`Self::release_place`].
     pub fn offer(&mut self, host: &Host, now: Duration) -> Offer {
         let ceiling = share(WAITING_IN_ALL, self.waiting, WAITING_PER_HOST);
-        let limit = self.with_lead(host);
-        let per_host = self.per_host(host);
+        let known = self.by_host.get(host);
+        let (per_host, limit) = (self.per_host(known), self.with_lead(known));
         let state = self.state(host);
         if state.waiting.len() + state.reserved < ceiling && !state.parked {
             state.full |= state.in_memory() >= limit;
@@ -248,7 +254,7 @@ impl Hosts {
 
     /// Gives back a place that is not needed.
     pub fn release_place(&mut self, host: &Host) {
-        let limit = self.with_lead(host);
+        let limit = self.with_lead(self.by_host.get(host));
         if let Some(state) = self.by_host.get_mut(host) {
             state.reserved -= 1;
             self.waiting -= 1;
@@ -261,13 +267,15 @@ impl Hosts {
     /// wait go first, or there is no room.
     pub fn begin_in_place(&mut self, host: &Host) -> bool {
         let may_begin = self.may_begin(host);
+        let (now, part) = (self.now, (self.share, self.cap));
         let Some(state) = self.by_host.get_mut(host) else { return false };
         if !may_begin || !state.waiting.is_empty() {
             return false;
         }
         state.reserved -= 1;
+        state.begin(now, part);
         self.waiting -= 1;
-        self.begin(host);
+        self.begun += 1;
         true
     }
 
@@ -275,10 +283,12 @@ impl Hosts {
     /// those that wait go first, or there is no room.
     pub fn begin_next_in_line(&mut self, host: &Host) -> bool {
         let may_begin = self.may_begin(host);
+        let (now, part) = (self.now, (self.share, self.cap));
         let state = self.state(host);
         let begins = may_begin && state.waiting.is_empty() && !state.parked;
         if begins {
-            self.begin(host);
+            state.begin(now, part);
+            self.begun += 1;
         }
         self.drop_if_idle(host);
         begins
@@ -319,8 +329,9 @@ impl Hosts {
                 continue;
             }
             let Some((entity, _)) = state.waiting.pop_front() else { continue };
+            state.begin(self.now, (self.share, self.cap));
+            self.begun += 1;
             self.waiting -= 1;
-            self.begin(&host);
             self.give_turn(&host);
             return Some((host, entity));
         }
@@ -330,17 +341,9 @@ impl Hosts {
     fn may_begin(&self, host: &Host) -> bool {
         let state = self.by_host.get(host);
         let begun = state.map_or(0, |state| state.begun);
-        let ceiling = share(self.in_all, self.begun, self.per_host(host));
-        let has_lead = self.begun < self.in_all / SHARE_WITHOUT_LEAD && begun < self.with_lead(host);
+        let ceiling = share(self.in_all, self.begun, self.per_host(state));
+        let has_lead = self.begun < self.in_all / SHARE_WITHOUT_LEAD && begun < self.with_lead(state);
         !self.closed && (begun < ceiling || has_lead) && state.is_none_or(|state| self.is_due(state))
-    }
-
-    fn begin(&mut self, host: &Host) {
-        let (now, part) = (self.now, (self.share, self.cap));
-        let state = self.state(host);
-        state.begun += 1;
-        state.throttle.note(state.limit, part, now);
-        self.begun += 1;
     }
 
     /// What is known of a host.
@@ -352,15 +355,15 @@ impl Hosts {
     }
 
     /// How many attempts one host may have begun, but for those ahead of its limit.
-    fn per_host(&self, host: &Host) -> usize {
-        self.by_host.get(host).map_or(self.per_host, |state| state.limit.part(self.per_host, self.cap))
+    fn per_host(&self, state: Option<&State>) -> usize {
+        state.map_or(self.per_host, |state| state.limit.part(self.per_host, self.cap))
     }
 
     /// How many attempts one host may have begun, those ahead of the cap included. There are none of these while the share
     /// is about to become smaller: nothing may be open beyond it then.
-    fn with_lead(&self, host: &Host) -> usize {
-        let per_host = self.per_host(host);
-        match self.by_host.get(host) {
+    fn with_lead(&self, state: Option<&State>) -> usize {
+        let per_host = self.per_host(state);
+        match state {
             Some(state) if self.per_host == self.share => per_host + state.pace.lead(per_host),
             _ => per_host,
         }
@@ -379,7 +382,7 @@ impl Hosts {
     /// An attempt has ended: `sent` says whether it was counted by [`Self::send`], `took` how long its request took. True:
     /// newcomers have room again.
     pub fn ended(&mut self, host: &Host, sent: bool, took: Option<Duration>) -> bool {
-        let limit = self.with_lead(host);
+        let limit = self.with_lead(self.by_host.get(host));
         let mut room = false;
         if let Some(state) = self.by_host.get_mut(host) {
             state.begun -= 1;
