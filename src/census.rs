@@ -71,7 +71,7 @@ fn backlog(census: &Census) -> Backlog {
             (State::Failed.name(), held),
         ],
         // The head of a line is what keeps it waiting.
-        blocked: vec![("retry", retry_wait), ("held", held), ("gap", number(census.gaps))],
+        blocked: vec![("retry", retry_wait), ("on_hold", held), ("gap", number(census.gaps))],
         oldest: census.oldest(),
     }
 }

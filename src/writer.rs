@@ -34,7 +34,7 @@ use crate::store::floor::Floors;
 use crate::store::members::Member;
 use crate::store::opening::{self, Opened, Opening};
 use crate::store::{Database, audit, cause, commits, explain, is_transient, line, operator, progress, stray};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, trace};
 
 /// Commands that one transaction takes at most.
 const BATCH: usize = 1_024;
@@ -193,6 +193,7 @@ impl Session {
                     let took = clock::now().saturating_sub(began);
                     self.volume.committed(batch.bytes(), batch.largest().max(found.largest()), took);
                     metrics::committed(batch.commands(), took);
+                    trace::transacted("commit", "ok", took, clock::time_of_day());
                     for settlement in batch.settlements().filter(|settlement| settlement.frees_the_line()) {
                         let candidate = &settlement.candidate;
                         if found.settled.contains(&candidate.id) {

@@ -49,8 +49,8 @@ pub(super) fn announce(
 
 fn tell(note: &Note) {
     match note {
-        Note::Delivered { taken_in } => {
-            metrics::delivered(std::time::Duration::from_millis(clock::unix_millis().saturating_sub(*taken_in)));
+        Note::Delivered { ingested_ms } => {
+            metrics::delivered(std::time::Duration::from_millis(clock::unix_millis().saturating_sub(*ingested_ms)));
         }
         Note::Retried => metrics::retried(),
         Note::Waited { event, attempts, waited, late } => {

@@ -132,7 +132,7 @@ fn put_together(
         traceparent,
         trace: None,
         is_sent_back: found.is_sent_back,
-        taken_in: 0,
+        ingested_ms: 0,
         properties,
         body,
     }

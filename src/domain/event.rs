@@ -186,12 +186,12 @@ pub struct Event {
     pub traceparent: Option<HeaderValue>,
     /// W3C trace state, only together with `traceparent`.
     pub tracestate: Option<HeaderValue>,
-    /// The `traceparent` of the span under which the event was taken in, if its trace is sampled.
+    /// The `traceparent` of the span under which the event was ingested, if its trace is sampled.
     pub trace: Option<HeaderValue>,
     /// Its message is a dead letter of ours that somebody has sent back.
     pub is_sent_back: bool,
-    /// When it was taken in: milliseconds since 1970-01-01 UTC. For figures only.
-    pub taken_in: u64,
+    /// When it was ingested: milliseconds since 1970-01-01 UTC. For figures only.
+    pub ingested_ms: u64,
     /// The message's properties as they came, in the broker's own encoding; given back on dead-lettering.
     pub properties: Bytes,
     /// The request's body, byte for byte.
@@ -231,7 +231,7 @@ mod tests {
             traceparent: None,
             trace: None,
             is_sent_back: false,
-            taken_in: 0,
+            ingested_ms: 0,
             tracestate: None,
             properties: Bytes::new(),
             body: Bytes::from_static(body.as_bytes()),

@@ -146,8 +146,8 @@ pub struct DeadLettered<P> {
 pub enum Note {
     /// An event is delivered.
     Delivered {
-        /// When it was taken in: milliseconds since 1970-01-01 UTC.
-        taken_in: u64,
+        /// When it was ingested: milliseconds since 1970-01-01 UTC.
+        ingested_ms: u64,
     },
     /// Another attempt follows.
     Retried,

@@ -69,9 +69,9 @@ impl<G: Grant> Engine<G> {
 
     fn announce(&mut self, settlement: &Settlement<G::Proof>) {
         let candidate = &settlement.candidate;
-        let (partition, taken_in) = (candidate.event.partition, candidate.event.taken_in);
+        let (partition, ingested_ms) = (candidate.event.partition, candidate.event.ingested_ms);
         match settlement.decision {
-            Decision::Deliver => self.effects.notes.push(Note::Delivered { taken_in }),
+            Decision::Deliver => self.effects.notes.push(Note::Delivered { ingested_ms }),
             Decision::Retry(delay) => {
                 self.effects.notes.push(Note::Retried);
                 self.effects.wakes.push(Wake { partition, token: candidate.token(), delay });

@@ -86,7 +86,7 @@ fn event(entity: &str, bytes: usize) -> Arc<Event> {
         traceparent: None,
         trace: None,
         is_sent_back: false,
-        taken_in: 0,
+        ingested_ms: 0,
         tracestate: None,
         properties: Bytes::new(),
         body: vec![b'x'; bytes].into(),

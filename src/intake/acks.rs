@@ -30,7 +30,7 @@ const LINGER: Duration = Duration::from_millis(50);
 /// How long the end of a consumer waits for dead letters. Without them, messages come again, to the next owner.
 const DEAD_LETTERS_WITHIN: Duration = Duration::from_secs(5);
 
-/// Messages that were taken in together.
+/// Messages that were ingested together.
 pub struct Batch {
     /// Those that keep the contract.
     pub events: Vec<(Arc<Event>, Open)>,
@@ -40,7 +40,7 @@ pub struct Batch {
     pub poisoned: Vec<Poisoned>,
 }
 
-/// What is open of a message that was taken in.
+/// What is open of a message that was ingested.
 pub struct Open {
     /// Ends when it is recorded, or its dead letter is confirmed.
     pub span: Span,

@@ -103,7 +103,7 @@ impl Consumer {
         })
     }
 
-    /// Consumes until the lease is closed; then what was taken in is recorded and acknowledged, and the rest goes back to
+    /// Consumes until the lease is closed; then what was ingested is recorded and acknowledged, and the rest goes back to
     /// its queue. If the lease ends without a word (the database is not reached), another worker may have it, and waits for the
     /// end of this consumer: then everything goes back at once. Gives the partition if it should be consumed again when the
     /// lease is renewed.

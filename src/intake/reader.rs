@@ -97,7 +97,7 @@ impl Reader {
         match read {
             Ok(mut event) => {
                 event.trace = trace::traceparent(&open.span);
-                event.taken_in = clock::unix_millis();
+                event.ingested_ms = clock::unix_millis();
                 let (digest, event) = (event.digest(), Arc::new(event));
                 let (held, place) = (self.held.clone(), Place::Store);
                 let arrival = Arrival { event, digest, held, place, unstorable: None };

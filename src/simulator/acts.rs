@@ -104,7 +104,7 @@ impl World {
             tracestate: None,
             trace: None,
             is_sent_back: false,
-            taken_in: 0,
+            ingested_ms: 0,
             properties: Bytes::new(),
             body: Bytes::from(vec![b'x'; below(&mut self.chance, 600)]),
         };

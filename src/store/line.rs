@@ -40,7 +40,7 @@ pub struct StoredEvent {
     pub properties: Vec<u8>,
     /// The body.
     pub body: Vec<u8>,
-    /// The `traceparent` under which it was taken in.
+    /// The `traceparent` under which it was ingested.
     pub trace: Option<String>,
     /// When it was recorded: milliseconds since 1970.
     pub recorded_ms: i64,

@@ -25,7 +25,7 @@ pub struct DeadLetter {
     pub attempts: i16,
     /// Each failed attempt, as JSON.
     pub history: String,
-    /// The `traceparent` under which it was taken in.
+    /// The `traceparent` under which it was ingested.
     pub trace: Option<String>,
     /// When it became FAILED, in microseconds since 1970: an event that is redriven may fail once more.
     pub failed_us: i64,

@@ -149,7 +149,7 @@ impl Metrics {
     }
 }
 
-/// Messages were taken in, of which so many are recorded already.
+/// Messages were ingested, of which so many are recorded already.
 pub fn received(all: usize, duplicates: usize) {
     METRICS.received.add(all as u64, &[]);
     if duplicates > 0 {
@@ -157,7 +157,7 @@ pub fn received(all: usize, duplicates: usize) {
     }
 }
 
-/// An event became DELIVERED, so long after it was taken in.
+/// An event became DELIVERED, so long after it was ingested.
 pub fn delivered(after: Duration) {
     METRICS.delivered.add(1, &[]);
     METRICS.delivery.record(after.as_secs_f64(), &[]);

@@ -71,7 +71,7 @@ impl Broker {
     }
 }
 
-/// A message is taken in, until its span is dropped.
+/// A message is ingested, until its span is dropped.
 #[must_use]
 pub fn process(broker: &Broker, partition: Partition, message: &Message) -> Span {
     if !is_on() {
@@ -191,6 +191,26 @@ pub fn waited(event: &Event, attempts: u16, time: Duration, now: SystemTime) {
         ]);
     let mut span = global::tracer("onceward").build_with_context(builder, &below(parent, event.tracestate.as_ref()));
     span.end_with_timestamp(now);
+}
+
+/// Transactions with the database that took this long are shown in traces; metrics have them all.
+const SLOW: Duration = Duration::from_millis(100);
+
+/// A transaction with the database has ended. A slow one is a span that ends now, in a trace of its own: it is for many
+/// events, or for none.
+pub fn transacted(name: &'static str, outcome: &'static str, took: Duration, now: SystemTime) {
+    if took < SLOW || !is_on() {
+        return;
+    }
+    let builder = SpanBuilder::from_name(name)
+        .with_kind(SpanKind::Client)
+        .with_start_time(now.checked_sub(took).unwrap_or(now))
+        .with_attributes([
+            KeyValue::new("db.system.name", "postgresql"),
+            KeyValue::new("onceward.transaction", name),
+            KeyValue::new("onceward.outcome", outcome),
+        ]);
+    global::tracer("onceward").build_with_context(builder, &Context::new()).end_with_timestamp(now);
 }
 
 /// A dead letter goes to its exchange, until the span is dropped. `trace` leads to the span of the message.

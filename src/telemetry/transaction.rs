@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::metrics;
+use super::{metrics, trace};
 use crate::clock;
 
 /// Does a transaction, or a statement that is one by itself, and measures how long it takes, with the wait for a connection
@@ -26,6 +26,8 @@ struct Measured {
 
 impl Drop for Measured {
     fn drop(&mut self) {
-        metrics::transacted(self.name, self.outcome, clock::now().saturating_sub(self.began));
+        let took = clock::now().saturating_sub(self.began);
+        metrics::transacted(self.name, self.outcome, took);
+        trace::transacted(self.name, self.outcome, took, clock::time_of_day());
     }
 }

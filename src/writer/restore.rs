@@ -38,7 +38,7 @@ fn read(stored: &StoredEvent) -> Option<Event> {
     };
     let mut event = contract::read_back(message, kept);
     event.trace = stored.trace.as_deref().and_then(|trace| HeaderValue::from_str(trace).ok());
-    event.taken_in = u64::try_from(stored.recorded_ms).unwrap_or(0);
+    event.ingested_ms = u64::try_from(stored.recorded_ms).unwrap_or(0);
     Some(event)
 }
 

@@ -1,7 +1,14 @@
 //! Each receiver has settings of its own: they hold for it alone, are read again while the worker runs, and a bad file changes
 //! nothing.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use tokio::net::TcpListener;
 
 use crate::support::{
     Admin, Database, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, SettingsFile, Worker, World, asking,
@@ -246,5 +253,65 @@ fn a_limit_is_one_for_all_replicas_and_another_version_is_shown() {
         for worker in others.iter().chain([&first]) {
             worker.stop().await;
         }
+    });
+}
+
+/// Gives out tokens by client credentials, numbered from 1, or refuses.
+async fn token_server(works: Arc<AtomicBool>) -> String {
+    let given = Arc::new(AtomicUsize::new(0));
+    let give = move |headers: HeaderMap, body: String| {
+        let (works, given) = (works.clone(), given.clone());
+        async move {
+            assert!(body.contains("grant_type=client_credentials"), "{body}");
+            assert!(headers["authorization"].to_str().is_ok_and(|value| value.starts_with("Basic ")));
+            if !works.load(Ordering::SeqCst) {
+                return (StatusCode::SERVICE_UNAVAILABLE, String::new());
+            }
+            let number = given.fetch_add(1, Ordering::SeqCst) + 1;
+            let answer =
+                format!("{{\"access_token\":\"token-{number}\",\"token_type\":\"Bearer\",\"expires_in\":3600}}");
+            (StatusCode::OK, answer)
+        }
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+    let url = format!("http://{}/token", listener.local_addr().expect("a bound port"));
+    let router = Router::new().route("/token", post(give));
+    tokio::spawn(async move { axum::serve(listener, router).await.expect("the token server serves") });
+    url
+}
+
+#[test]
+fn a_receiver_that_wants_a_token_gets_one_and_a_new_one_when_it_refuses_it() {
+    test(Load::Shared, async |world| {
+        let works = Arc::new(AtomicBool::new(false));
+        let url = token_server(works.clone()).await;
+        // The first token is refused once it was used.
+        let receiver = Receiver::new(|request| match (request.key, request.token) {
+            ("first", "Bearer token-1") | (_, "Bearer token-2") => Reply::ok(),
+            _ => Reply::status(401),
+        })
+        .await;
+        let text = format!(
+            "[names.api]\nurl = \"{}\"\noauth2 = {{ token-url = \"{url}\", client-id = \"me\", client-secret = \"s3cret\" }}\n",
+            receiver.url()
+        );
+        let file = SettingsFile::new(world, &text);
+        let worker = start(world, &file, &["--max-attempts", "1"]).await;
+        let producer = Producer::connect(world).await;
+        producer.publish(&Message::new("user-1", "first", "api")).await;
+        worker.wait_for_line(SOON, "there is no token for a destination").await;
+        assert!(receiver.attempts().is_empty(), "nothing is sent without a token");
+        works.store(true, Ordering::SeqCst);
+        receiver.wait_for_key(SOON, "first").await;
+        producer.publish(&Message::new("user-1", "second", "api")).await;
+        producer.publish(&Message::new("user-1", "third", "api")).await;
+        receiver.wait_for_delivered(SOON, 3).await;
+        worker.stop().await;
+        let sent: Vec<(String, u32, u16)> = (receiver.attempts().into_iter())
+            .map(|attempt| (attempt.key, attempt.number, attempt.status.expect("answered")))
+            .collect();
+        let expected = [("first", 1, 200), ("second", 1, 401), ("second", 1, 200), ("third", 1, 200)];
+        assert_eq!(sent, expected.map(|(key, number, status)| (key.to_owned(), number, status)));
+        assert!(!worker.log().contains("s3cret") && !worker.log().contains("token-1"));
     });
 }

@@ -133,7 +133,7 @@ fn a_line_may_begin_with_any_number_if_the_worker_is_told_so() {
     });
 }
 
-/// One entity with numbers, in one partition, so that another entity's event tells when all before it was taken in.
+/// One entity with numbers, in one partition, so that another entity's event tells when all before it was ingested.
 struct Line {
     receiver: Receiver,
     producer: Producer,

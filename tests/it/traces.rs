@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use sqlx::PgPool;
 
 use crate::support::{
-    Collector, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, Span, Worker, World, run_to_end_with, test,
+    Collector, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, Span, Worker, World, asking,
+    run_to_end_with, test,
 };
 
 const QUICK: [&str; 4] = ["--backoff-initial=200ms", "--backoff-max=200ms", "--max-attempts=4", "--attempt-timeout=1s"];
@@ -66,7 +68,7 @@ fn one_trace_tells_an_events_life_through_retries_and_a_crash() {
         second.stop().await;
 
         let trace = trace_of(&collector, "order-7");
-        let processed = was_taken_in(&trace);
+        let processed = was_ingested(&trace);
         let attempts = was_attempted_by_two_workers(&trace, processed);
         let waits = named(&trace, "wait for retry");
         assert!(waits.iter().all(|wait| wait.parent == processed.id && wait.kind == SpanKind::Internal));
@@ -85,9 +87,9 @@ fn one_trace_tells_an_events_life_through_retries_and_a_crash() {
 }
 
 /// The spans of producer and intake.
-fn was_taken_in(trace: &[Span]) -> &Span {
+fn was_ingested(trace: &[Span]) -> &Span {
     let [sent] = named(trace, "send events")[..] else { panic!("one producer: {trace:#?}") };
-    let [processed] = named(trace, "process events")[..] else { panic!("taken in once: {trace:#?}") };
+    let [processed] = named(trace, "process events")[..] else { panic!("ingested once: {trace:#?}") };
     assert_eq!((sent.kind, sent.parent.as_str()), (SpanKind::Producer, ""));
     assert_eq!((processed.kind, &processed.parent), (SpanKind::Consumer, &sent.id));
     assert_eq!(sent.resource["service.name"], "onceward-publish");
@@ -208,5 +210,34 @@ fn a_collector_that_is_away_costs_nothing_but_spans_and_is_told_once() {
         let wrong = [("OTEL_EXPORTER_OTLP_ENDPOINT", "not a URL".into())];
         let (code, text) = run_to_end_with(world, &["worker"], &wrong).await;
         assert!(code == 2 && text.contains("write it like http://localhost:4318"), "{code} {text}");
+    });
+}
+
+#[test]
+fn a_transaction_that_takes_long_is_seen_in_traces_by_its_name() {
+    test(Load::Shared, async |world| {
+        let collector = Collector::over_grpc().await;
+        let receiver = Receiver::healthy().await;
+        let worker = start(world, &collector, "slow").await;
+        let pool = PgPool::connect(&world.database_url).await.expect("the database");
+        let mut lock = pool.begin().await.expect("a transaction");
+        sqlx::query("lock table writer_commit in exclusive mode").execute(&mut *lock).await.expect("a lock");
+        Producer::connect(world).await.publish(&Message::new("user-1", "late", &receiver.url())).await;
+        let waits = "select count(*) from pg_locks where not granted and relation = 'writer_commit'::regclass";
+        let waits = async || {
+            let waiting: i64 = sqlx::query_scalar(waits).fetch_one(&pool).await.expect("a count");
+            (waiting > 0).then_some(())
+        };
+        asking(SOON, "a commit that waits", waits).await;
+        // The length of the trouble.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        lock.rollback().await.expect("a rollback");
+        receiver.wait_for_key(SOON, "late").await;
+        worker.stop().await;
+        let spans = collector.spans();
+        let commit = spans.iter().find(|span| span.name == "commit").expect("the commit's span");
+        assert_eq!(commit.kind, SpanKind::Client);
+        assert_eq!((commit.attribute("db.system.name"), commit.attribute("onceward.outcome")), ("postgresql", "ok"));
+        assert!(commit.nanos.1 - commit.nanos.0 >= 100_000_000, "{:?}", commit.nanos);
     });
 }

@@ -26,7 +26,7 @@ fn candidate(entity: &str, id: i64, sequence: Option<i64>, bytes: usize) -> Cand
         traceparent: None,
         trace: None,
         is_sent_back: false,
-        taken_in: 0,
+        ingested_ms: 0,
         tracestate: None,
         properties: Bytes::new(),
         body: Bytes::from_static(&BODIES[..bytes]),

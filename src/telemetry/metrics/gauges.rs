@@ -45,7 +45,7 @@ pub struct Connections {
 pub struct Backlog {
     /// Events by the name of their state.
     pub by_state: Vec<(&'static str, u64)>,
-    /// Entities that wait: for a retry, for an operator (`held`), for a missing number (`gap`).
+    /// Entities that wait: for a retry, for an operator (`on_hold`), for a missing number (`gap`).
     pub blocked: Vec<(&'static str, u64)>,
     /// The age of the oldest.
     pub oldest: Option<Duration>,

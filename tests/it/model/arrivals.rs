@@ -120,7 +120,7 @@ impl Trial<'_> {
             tracestate: None,
             trace: None,
             is_sent_back: false,
-            taken_in: 0,
+            ingested_ms: 0,
             properties: Bytes::new(),
             body: vec![self.random.u8(..); length].into(),
         }

@@ -206,7 +206,8 @@ async fn answer(State(inner): State<Arc<Inner>>, request: HttpRequest<Body>) -> 
     };
     let behaviour = Arc::clone(&inner.behaviour.lock().unwrap());
     let Attempt { key, sequence, number, .. } = &attempt;
-    let reply = behaviour(&Request { key, sequence: *sequence, number: *number });
+    let token = attempt.header("authorization").unwrap_or_default();
+    let reply = behaviour(&Request { key, sequence: *sequence, number: *number, token });
     let mut open = Open::new(&inner, attempt);
     reply.ready().await;
     open.status = Some(reply.status);

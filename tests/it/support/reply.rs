@@ -11,6 +11,8 @@ pub struct Request<'a> {
     pub key: &'a str,
     pub sequence: Option<i64>,
     pub number: u32,
+    /// `authorization`, or nothing.
+    pub token: &'a str,
 }
 
 /// An answer.
