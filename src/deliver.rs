@@ -82,9 +82,10 @@ pub async fn run(mut attempts: mpsc::Receiver<Attempt>, ended: mpsc::Sender<Ende
 async fn one(attempt: Attempt, sender: Sender, ended: mpsc::Sender<Ended>) {
     let Attempt { candidate, held } = attempt;
     let Some(route) = sender.route(&candidate.event) else {
-        sender.clients.tell("a destination is not configured any more", &candidate.event.destination);
+        let name = Arc::from(candidate.event.destination.as_str());
+        sender.clients.tell("a destination is not configured any more", &name, &"events wait for it");
         let outcome = Some(Outcome::NotSent(NotSent::NoDestination));
-        let _ = ended.send(Ended { candidate, held, outcome, took: None }).await;
+        let _ = ended.send(Ended { candidate, held, outcome, took: None, destination: None }).await;
         return;
     };
     let (outcome, took) = match wait_for_cover(&held, route.destination.timeout).await {
@@ -103,7 +104,9 @@ async fn one(attempt: Attempt, sender: Sender, ended: mpsc::Sender<Ended>) {
         // Another owner has taken over, and settles what was recorded here.
         Cover::Lost => (None, None),
     };
-    let _ = ended.send(Ended { candidate, held, outcome, took }).await;
+    // It is judged by what held when it began, also if its destination is configured otherwise by now, or not at all.
+    let destination = Some(route.destination);
+    let _ = ended.send(Ended { candidate, held, outcome, took, destination }).await;
 }
 
 /// Whether an attempt may begin.

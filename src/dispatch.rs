@@ -2,7 +2,7 @@
 
 mod carry_out;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +73,8 @@ struct Dispatch {
     tickets: Tickets,
     loads: Loads,
     look_again: bool,
+    /// Destinations whose limit is not kept, as was told.
+    crowded: BTreeSet<String>,
 }
 
 /// Runs until `stop`, and then until every attempt that was recorded is settled.
@@ -101,6 +103,7 @@ pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
         tickets: Tickets::default(),
         loads,
         look_again: false,
+        crowded: BTreeSet::new(),
     };
     let to_writer = dispatch.to_writer.clone();
     let mut show = tokio::time::interval(SHOW_LOADS);
@@ -126,7 +129,12 @@ pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
                 dispatch.set_cap(cap, holds).await;
                 continue;
             }
-            Ok(()) = destinations.changed() => Input::Destinations(destinations.borrow_and_update().clone()),
+            Ok(()) = destinations.changed() => {
+                let changed = destinations.borrow_and_update().clone();
+                dispatch.handle(Input::Destinations(changed)).await;
+                dispatch.tell_crowded();
+                continue;
+            }
             _ = look.tick(), if dispatch.look_again => Input::Look,
             _ = show.tick() => {
                 dispatch.loads.show(&dispatch.engine);
@@ -151,6 +159,19 @@ impl Dispatch {
     async fn set_cap(&mut self, cap: Cap, holds: oneshot::Sender<usize>) {
         self.handle(Input::Cap(cap)).await;
         let _ = holds.send(self.engine.most_begun());
+        self.tell_crowded();
+    }
+
+    /// Tells of limits that are not kept, once for as long as they are not.
+    fn tell_crowded(&mut self) {
+        let crowded: BTreeSet<String> = self.engine.crowded().map(str::to_owned).collect();
+        for entry in crowded.difference(&self.crowded) {
+            tracing::warn!(
+                destination = entry,
+                "`connections` is less than one for each worker: each has one request at a time, and together they have more"
+            );
+        }
+        self.crowded = crowded;
     }
 
     /// Sends the commands that the writer has room for.

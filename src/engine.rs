@@ -138,6 +138,11 @@ impl<G: Grant> Engine<G> {
         self.hosts.most_begun()
     }
 
+    /// Entries of destinations whose limit is less than one request for this worker's share of the cap: it has one all the same.
+    pub fn crowded(&self) -> impl Iterator<Item = &str> {
+        self.hosts.crowded()
+    }
+
     /// Attempts that are begun, and not sent yet.
     #[must_use]
     pub fn unsent(&self) -> usize {
@@ -242,7 +247,7 @@ impl<G: Grant> Engine<G> {
             return;
         }
         self.effects.notes.push(Note::GivenUp { host: candidate.event.host.clone(), outcome: outcome.clone() });
-        self.settle(Ended { candidate, held, outcome: Some(outcome), took: None });
+        self.settle(Ended { candidate, held, outcome: Some(outcome), took: None, destination: None });
     }
 
     /// The head of a lane waits for its host: in memory, or in the store if the host is slow.

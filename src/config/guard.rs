@@ -57,10 +57,16 @@ impl GuardArgs {
             allowed_nets: self.allow_net.0.clone(),
             allowed_hosts: self.allow_host.clone(),
             denied_hosts: self.deny_host.clone(),
-            denied_nets: Vec::new(),
+            // An address is denied in every form, and whichever name leads to it.
+            denied_nets: self.deny_host.addresses().iter().filter_map(|text| network(text)).collect(),
             own,
         }
     }
+}
+
+/// The network of an address as a URL has it.
+fn network(text: &str) -> Option<IpNet> {
+    text.trim_matches(['[', ']']).parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()))
 }
 
 impl WorkerArgs {

@@ -12,7 +12,9 @@ use crate::clock;
 use crate::domain::destination::{Destinations, Transport};
 
 /// What keeps an attempt from being sent meets many at once: it is told so often at most.
-const TOLD_EVERY: Duration = Duration::from_secs(1);
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+/// And of so many destinations in that time.
+const TOLD_AT_MOST: usize = 1_000;
 
 /// The clients.
 pub struct Clients {
@@ -23,7 +25,7 @@ pub struct Clients {
     /// Those of settings. As many as there are entries at most: [`Self::follow`].
     others: Mutex<HashMap<Arc<Transport>, Arc<Pool>>>,
     /// When each thing was told last.
-    told: Mutex<HashMap<&'static str, Duration>>,
+    told: Mutex<HashMap<(&'static str, Arc<str>), Duration>>,
 }
 
 impl Clients {
@@ -66,13 +68,15 @@ impl Clients {
         others.retain(|transport, _| destinations.all().any(|destination| destination.transport == *transport));
     }
 
-    /// Something keeps attempts from being sent; each is told once a second at most.
-    pub(super) fn tell(&self, what: &'static str, why: &impl std::fmt::Display) {
+    /// Something keeps attempts from being sent; each is told once in a while, of each destination by itself.
+    pub(super) fn tell(&self, what: &'static str, entry: &Arc<str>, why: &impl std::fmt::Display) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock::now();
-        if told.get(what).is_none_or(|at| now >= *at + TOLD_EVERY) {
-            told.insert(what, now);
-            tracing::warn!(error = %why, "{what}; attempts are made later");
+        told.retain(|_, at| now < *at + TOLD_EVERY);
+        let key = (what, entry.clone());
+        if told.len() < TOLD_AT_MOST && !told.contains_key(&key) {
+            told.insert(key, now);
+            tracing::warn!(destination = &**entry, error = %why, "{what}; attempts are made later");
         }
     }
 }

@@ -61,8 +61,7 @@ impl Exchange<'_> {
             Some(Err(error)) => error,
             None => TokenError::NoResponse(NoResponse::Late(self.route.destination.timeout, Phase::Waiting)),
         };
-        let entry = &self.route.destination.entry;
-        self.sender.clients.tell("there is no token for a destination", &format_args!("{entry}: {error}"));
+        self.sender.clients.tell("there is no token for a destination", &self.route.destination.entry, &error);
         Err(Outcome::NotSent(NotSent::NoToken))
     }
 
@@ -135,7 +134,7 @@ impl Exchange<'_> {
     }
 
     fn short_of_something(&self, why: &impl Display) -> Outcome {
-        self.sender.clients.tell("this machine is short of something", why);
+        self.sender.clients.tell("this machine is short of something", &self.route.destination.entry, why);
         Outcome::NotSent(NotSent::Shortage)
     }
 }

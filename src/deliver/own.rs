@@ -15,7 +15,7 @@ const KEPT: Duration = Duration::from_secs(30);
 /// How long they are waited for.
 const RESOLVED_WITHIN: Duration = Duration::from_secs(2);
 
-type Known = (Duration, Arc<[(Own, IpAddr)]>);
+type Known = (Duration, Arc<[IpAddr]>);
 
 /// Looks after the addresses of our own servers. They are asked for only if a destination has one of their ports.
 #[derive(Clone)]
@@ -35,14 +35,15 @@ impl OwnAddresses {
     /// Whose it is; none if that can't be found out at present.
     pub(super) async fn judge(&self, address: IpAddr) -> Result<(), Option<Forbidden>> {
         let own = self.addresses().await.ok_or(None)?;
-        match own.iter().find(|(_, own)| is_own(*own, address, is_here)) {
-            Some((own, _)) => Err(Some(Forbidden::own(address, *own))),
+        match own.iter().find(|own| is_own(**own, address, is_here)) {
+            // The port is not known here.
+            Some(_) => Err(Some(Forbidden::own(address, Own::Server))),
             None => Ok(()),
         }
     }
 
     /// By the system's resolver, as the clients of broker and database ask it.
-    async fn addresses(&self) -> Option<Arc<[(Own, IpAddr)]>> {
+    async fn addresses(&self) -> Option<Arc<[IpAddr]>> {
         let mut known = self.known.lock().await;
         if let Some((_, addresses)) = known.as_ref().filter(|(until, _)| *until > clock::now()) {
             return Some(addresses.clone());
@@ -50,7 +51,7 @@ impl OwnAddresses {
         let mut addresses = Vec::new();
         for server in &self.guard.own {
             if let Some(address) = server.address() {
-                addresses.push((server.own, address));
+                addresses.push(address);
                 continue;
             }
             let asked = tokio::net::lookup_host((server.host.as_str(), server.port));
@@ -58,7 +59,7 @@ impl OwnAddresses {
                 // What was known last is better than nothing.
                 return known.as_ref().map(|(_, addresses)| addresses.clone());
             };
-            addresses.extend(found.map(|at| (server.own, at.ip())));
+            addresses.extend(found.map(|at| at.ip()));
         }
         let addresses: Arc<[_]> = addresses.into();
         *known = Some((clock::now() + KEPT, addresses.clone()));

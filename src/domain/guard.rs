@@ -9,7 +9,7 @@ mod nets;
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use url::{Host, Url};
 
 pub use self::hosts::HostList;
@@ -52,7 +52,7 @@ pub enum Verdict {
     Own(Own),
     /// `--deny-host`.
     DeniedHost,
-    /// A destination's `deny`.
+    /// `--deny-host` with an address, or a destination's `deny`.
     DeniedNet,
 }
 
@@ -65,6 +65,8 @@ pub enum Own {
     Broker,
     /// PostgreSQL.
     Database,
+    /// One of these.
+    Server,
 }
 
 impl Verdict {
@@ -114,8 +116,9 @@ impl Verdict {
             Self::Own(Own::AdminPort) => "this worker's own admin port",
             Self::Own(Own::Broker) => "this worker's own broker",
             Self::Own(Own::Database) => "this worker's own database",
+            Self::Own(Own::Server) => "one of this worker's own servers: broker, database or admin port",
             Self::DeniedHost => "denied (--deny-host)",
-            Self::DeniedNet => "in a network that its destination denies (`deny`)",
+            Self::DeniedNet => "denied (--deny-host, or `deny` of its destination)",
         }
     }
 }
@@ -214,8 +217,8 @@ impl Guard {
     #[must_use]
     pub fn with(&self, allow: &[IpNet], deny: &[IpNet]) -> Self {
         let mut guard = self.clone();
-        guard.allowed_nets.extend(allow);
-        guard.denied_nets.extend(deny);
+        guard.allowed_nets.extend(allow.iter().copied().map(canonical));
+        guard.denied_nets.extend(deny.iter().copied().map(canonical));
         guard
     }
 
@@ -299,6 +302,13 @@ impl Guard {
     pub fn own_at(&self, port: u16) -> impl Iterator<Item = &OwnServer> {
         self.own.iter().filter(move |server| server.port == port)
     }
+}
+
+/// An IPv4 network that is written as one of IPv6.
+fn canonical(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return net };
+    let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    mapped.and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok()).map_or(net, IpNet::V4)
 }
 
 /// Whether an address leads to a server of our own, at the same port. One of this machine listens, perhaps, at all of its

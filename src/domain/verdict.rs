@@ -127,7 +127,7 @@ impl NotSent {
             Self::NotAllowed => Duration::ZERO,
             Self::Shortage => Duration::from_secs(1),
             Self::NoDestination => Duration::from_secs(10),
-            Self::NoToken => Duration::from_secs(2),
+            Self::NoToken => Duration::from_secs(5),
         }
     }
 }

@@ -207,6 +207,13 @@ impl Hosts {
         })
     }
 
+    /// Entries of destinations of whose limit this worker's share is less than one request.
+    pub fn crowded(&self) -> impl Iterator<Item = &str> {
+        let crowded = |limit: Limit| limit.is_crowded(self.share, self.cap);
+        let entries = self.destinations.all().filter(move |destination| crowded(Limit::of(destination)));
+        entries.map(|destination| &*destination.entry)
+    }
+
     /// Attempts that are begun, and not sent yet.
     #[must_use]
     pub fn unsent(&self) -> usize {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::command::{Admitted, Arrival, Command, Suspect, Ticket, Written};
 use super::leases::Grant;
 use crate::domain::candidate::{Candidate, Token};
-use crate::domain::destination::Destinations;
+use crate::domain::destination::{Destination, Destinations};
 use crate::domain::event::{Entity, Event, EventId, Host, Partition};
 use crate::domain::operator::Decided;
 use crate::domain::verdict::Outcome;
@@ -71,6 +71,8 @@ pub struct Ended<P> {
     pub outcome: Option<Outcome>,
     /// From its beginning to the end of the answer; none if nobody knows.
     pub took: Option<Duration>,
+    /// What held for its receiver when it began; none if nobody knows: then what holds now counts.
+    pub destination: Option<Arc<Destination>>,
 }
 
 /// What is to be done. The parts are independent of each other; within each, order matters.

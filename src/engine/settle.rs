@@ -27,13 +27,13 @@ impl<G: Grant> Engine<G> {
 
     /// What is recorded of an attempt that has ended: nothing, if another owner settles it.
     fn judge(&self, ended: Ended<G::Proof>) -> Option<Settlement<G::Proof>> {
-        let Ended { candidate, held, outcome, took } = ended;
+        let Ended { candidate, held, outcome, took, destination } = ended;
         let outcome = outcome?;
         let mut seed = DefaultHasher::new();
         (self.rules.seed, candidate.id, candidate.attempts).hash(&mut seed);
         let attempts = Attempts { begun: candidate.attempts, unknown: candidate.unknown };
-        let policy = &self.rules.destinations.of(&candidate.event.host).policy;
-        let decision = policy.judge(attempts, &outcome, seed.finish());
+        let destination = destination.as_ref().unwrap_or_else(|| self.rules.destinations.of(&candidate.event.host));
+        let decision = destination.policy.judge(attempts, &outcome, seed.finish());
         Some(Settlement { candidate, held, outcome, decision, took })
     }
 

@@ -138,7 +138,13 @@ fn a_first_attempt_begins_with_its_events_record_and_is_sent_after_it() {
     let [Attempt { candidate, held }] = &effects.attempts[..] else { panic!("{:?}", effects.attempts) };
     assert_eq!((candidate.event.entity.as_str(), candidate.attempts), ("a", 1));
 
-    let ended = Ended { candidate: candidate.clone(), held: *held, outcome: Some(answered(204)), took: None };
+    let ended = Ended {
+        candidate: candidate.clone(),
+        held: *held,
+        outcome: Some(answered(204)),
+        took: None,
+        destination: None,
+    };
     let effects = engine.handle(Input::Ended(vec![ended]), SECOND);
     let [Command::Settle { settlement, .. }, Command::Start { candidate, .. }] = &effects.commands[..] else {
         panic!("{:?}", effects.commands)
@@ -187,7 +193,8 @@ fn what_is_lost_with_a_lease_gives_back_what_it_had() {
     let attempt = effects.attempts.into_iter().next().expect("it begins");
     engine.handle(Input::Leases(Vec::new()), SECOND);
     let Attempt { candidate, held } = attempt;
-    let effects = engine.handle(Input::Ended(vec![Ended { candidate, held, outcome: None, took: None }]), SECOND);
+    let effects = engine
+        .handle(Input::Ended(vec![Ended { candidate, held, outcome: None, took: None, destination: None }]), SECOND);
     assert!(effects.commands.is_empty(), "the next owner settles it");
     assert_eq!(engine.loads().count(), 0, "nothing is kept of a host without work");
 }
@@ -214,7 +221,7 @@ fn a_drain_sends_what_was_recorded_and_writes_nothing_but_settlements() {
     let effects = record(&mut engine, 1, arrivals);
     let attempt = effects.attempts.into_iter().next().expect("what is recorded is sent");
     let Attempt { candidate, held } = attempt;
-    let ended = Ended { candidate, held, outcome: Some(answered(500)), took: None };
+    let ended = Ended { candidate, held, outcome: Some(answered(500)), took: None, destination: None };
     let effects = engine.handle(Input::Ended(vec![ended]), SECOND);
     assert!(matches!(effects.commands[..], [Command::Settle { .. }]));
     assert_eq!(engine.unsent(), 0);

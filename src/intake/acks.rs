@@ -104,7 +104,8 @@ impl Acks {
                 batch = batches.recv() => {
                     let Some(batch) = batch else { break };
                     if let Err(why) = self.finish(batch, &mut under_way, &mut ended).await {
-                        // What is recorded need not come again.
+                        // What is recorded need not come again, nor what is behind it and has its letter.
+                        let _ = ended.acknowledge().await;
                         let _ = ended.acknowledge().await;
                         return Err(why);
                     }
@@ -139,6 +140,8 @@ impl Acks {
         for message in poisoned {
             self.letter(message, under_way, ended);
         }
+        // They may be recorded later than the letters behind them are confirmed.
+        ended.open.extend(events.iter().map(|(_, open)| open.tag));
         let mut events = events.into_iter();
         while events.len() > 0 {
             let outcomes = tokio::select! {
@@ -180,7 +183,7 @@ impl Acks {
 struct Ended {
     /// Not acknowledged yet, by their tags.
     ready: BTreeMap<u64, Acker>,
-    /// Tags of those whose letters are under way.
+    /// Tags of those whose letters are under way, or that are not recorded yet.
     open: BTreeSet<u64>,
     /// When the first of what is ready became so, or was last left for want of those in front of it.
     since: Duration,
@@ -188,6 +191,7 @@ struct Ended {
 
 impl Ended {
     fn recorded(&mut self, open: Open) {
+        self.open.remove(&open.tag);
         self.add(open.tag, open.acker);
     }
 
@@ -215,8 +219,8 @@ impl Ended {
         sleep((self.since + LINGER).saturating_sub(clock::now())).await;
     }
 
-    /// Acknowledges what is in front of the first letter that is under way, all by the last of it. If nothing is, that letter
-    /// takes long: then all the others, each by itself.
+    /// Acknowledges what is in front of the first message that has not come to its end, all by the last of it. If nothing is,
+    /// that one takes long: then all the others, each by itself.
     async fn acknowledge(&mut self) -> Result<(), String> {
         let lost = |error: lapin::Error| error.to_string();
         let behind = self.open.first().map(|first| self.ready.split_off(first)).unwrap_or_default();

@@ -93,7 +93,7 @@ impl World {
         let Some(Sending { candidate, held, begun, .. }) = worker.attempts.remove(&number) else { return };
         let now = worker.clock.shows(self.now);
         let took = begun.map(|(begun, _)| now.saturating_sub(begun));
-        self.feed(worker, Input::Ended(vec![Ended { candidate, held, outcome, took }]));
+        self.feed(worker, Input::Ended(vec![Ended { candidate, held, outcome, took, destination: None }]));
     }
 }
 

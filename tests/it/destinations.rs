@@ -11,8 +11,8 @@ use axum::routing::post;
 use tokio::net::TcpListener;
 
 use crate::support::{
-    Admin, Database, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, SettingsFile, Worker, World, asking,
-    run_to_end, test,
+    Admin, Database, DeadLetters, Gate, Load, Message, Producer, Receiver, Reply, SOON, SettingsFile, Worker, World,
+    asking, run_to_end, test,
 };
 
 /// A worker reads its file again within five seconds, if nobody says that it should.
@@ -253,6 +253,32 @@ fn a_limit_is_one_for_all_replicas_and_another_version_is_shown() {
         for worker in others.iter().chain([&first]) {
             worker.stop().await;
         }
+    });
+}
+
+#[test]
+fn an_attempt_is_judged_by_what_held_when_it_began() {
+    test(Load::Shared, async |world| {
+        let gate = Gate::closed();
+        let behind = gate.clone();
+        let receiver = Receiver::new(move |_| Reply::status(500).behind(&behind)).await;
+        let entry = format!("[names.billing]\nurl = \"{}\"\nattempts = 50\nbackoff = [\"100ms\"]\n", receiver.url());
+        let file = SettingsFile::new(world, &entry);
+        let worker = start(world, &file, &["--max-attempts", "1", "--attempt-timeout", "2s"]).await;
+        Producer::connect(world).await.publish(&Message::new("user-1", "first", "billing")).await;
+        receiver.wait_for(SOON, "an open request", |log| log.open == 1).await;
+        file.write("");
+        worker.signal("HUP");
+        worker.wait_for_line(SOON, "the file has changed, and holds").await;
+        gate.open();
+        worker.wait_for_line(SOON, "a destination is not configured any more").await;
+        let database = Database::connect(world).await;
+        assert_ne!(database.state_of("first").await.0, "FAILED");
+        receiver.behave(|_| Reply::ok());
+        file.write(&entry);
+        worker.signal("HUP");
+        receiver.wait_for_delivered(READ_AGAIN * 2, 1).await;
+        worker.stop().await;
     });
 }
 

@@ -1,6 +1,9 @@
 //! Messages that were made to break their dead letter: each has one, and holds up nobody.
 
+use std::time::Duration;
+
 use lapin::types::{AMQPValue, LongString};
+use sqlx::PgPool;
 
 use crate::support::{
     Database, DeadLetter, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, Worker, asking, run_to_end_with,
@@ -160,5 +163,33 @@ fn an_event_that_waits_on_hold_is_redriven_by_its_dead_letter_too() {
         worker.stop().await;
         let keys: Vec<_> = receiver.attempts().into_iter().map(|attempt| attempt.key).collect();
         assert_eq!(keys, ["first", "first", "second"]);
+    });
+}
+
+#[test]
+fn a_letter_that_is_confirmed_first_acknowledges_nothing_that_is_not_recorded() {
+    test(Load::Shared, async |world| {
+        let receiver = Receiver::healthy().await;
+        // The queues are there.
+        Worker::start(world, &["--partitions=1"]).await.stop().await;
+        let producer = Producer::connect(world).await;
+        let pairs = (0..20).flat_map(|n| {
+            let good = Message::new(&format!("user-{n}"), &format!("good-{n}"), &receiver.url());
+            [bad(&format!("poison-{n}")), good]
+        });
+        producer.publish_all(&pairs.collect::<Vec<_>>()).await;
+        let pool = PgPool::connect(&world.database_url).await.expect("the database");
+        let mut lock = pool.begin().await.expect("a transaction");
+        sqlx::query("lock table event in exclusive mode").execute(&mut *lock).await.expect("a lock");
+        let dead_letters = DeadLetters::open(world).await;
+        let worker = Worker::start(world, &["--partitions=1"]).await;
+        dead_letters.wait_for(SOON, 1).await;
+        // Longer than acknowledgements wait for one another.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        worker.kill().await;
+        lock.rollback().await.expect("a rollback");
+        let worker = Worker::start(world, &["--partitions=1"]).await;
+        receiver.wait_for_delivered(SOON, 20).await;
+        worker.stop().await;
     });
 }

@@ -71,8 +71,30 @@ impl<'a> Lines<'a> {
     }
 }
 
+/// In one line, and without what may be a secret in the wrong place.
 fn one_line(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+    let line: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    let is_between = |letter: char| letter == ' ' || "\"'`,".contains(letter);
+    let words = line.split_inclusive(is_between).map(|word| {
+        let end = word.len() - word.chars().next_back().filter(|last| is_between(*last)).map_or(0, char::len_utf8);
+        hide(&word[..end]) + &word[end..]
+    });
+    words.collect()
+}
+
+/// Hides what follows the beginning of a signing secret, and user and password of a URL.
+fn hide(word: &str) -> String {
+    for prefix in ["whsec_", "whsk_"] {
+        if let Some((before, secret)) = word.split_once(prefix).filter(|(_, secret)| !secret.is_empty()) {
+            let rest =
+                secret.trim_start_matches(|letter: char| letter.is_ascii_alphanumeric() || "+/=_-".contains(letter));
+            return format!("{before}{prefix}…{rest}");
+        }
+    }
+    match word.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?))) {
+        Some((scheme, (_, rest))) => format!("{scheme}://…@{rest}"),
+        None => word.to_owned(),
+    }
 }
 
 /// Why a file is refused.
@@ -108,3 +130,22 @@ impl fmt::Display for Refused {
 }
 
 impl std::error::Error for Refused {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_in_a_wrong_place_is_not_repeated() {
+        let table = [
+            ("\"whsec_VE9Q+/==\" is no name of a variable", "\"whsec_…\" is no name of a variable"),
+            ("a/whsk_abc: No such file", "a/whsk_…: No such file"),
+            ("write `whsec_` and Base64 behind it", "write `whsec_` and Base64 behind it"),
+            ("[hosts.\"http://u:p@ss@x/\"]: no host", "[hosts.\"http://…@x/\"]: no host"),
+            ("two\nlines, http://x/", "two lines, http://x/"),
+        ];
+        for (text, shown) in table {
+            assert_eq!(one_line(text), shown);
+        }
+    }
+}

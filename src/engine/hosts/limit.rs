@@ -35,6 +35,12 @@ impl Limit {
         }
     }
 
+    /// Whether this part would be less than one request.
+    #[must_use]
+    pub fn is_crowded(self, share: usize, cap: usize) -> bool {
+        self.connections.is_some_and(|connections| share > 0 && share * connections < cap)
+    }
+
     /// The least share of the `cap` of which `requests` are a part: the reverse of [`Self::part`].
     #[must_use]
     pub fn share_for(self, requests: usize, cap: usize) -> usize {
