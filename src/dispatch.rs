@@ -130,9 +130,7 @@ pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
                 continue;
             }
             Ok(()) = destinations.changed() => {
-                let changed = destinations.borrow_and_update().clone();
-                dispatch.handle(Input::Destinations(changed)).await;
-                dispatch.tell_crowded();
+                dispatch.follow(&mut destinations).await;
                 continue;
             }
             _ = look.tick(), if dispatch.look_again => Input::Look,
@@ -159,6 +157,12 @@ impl Dispatch {
     async fn set_cap(&mut self, cap: Cap, holds: oneshot::Sender<usize>) {
         self.handle(Input::Cap(cap)).await;
         let _ = holds.send(self.engine.most_begun());
+        self.tell_crowded();
+    }
+
+    async fn follow(&mut self, destinations: &mut watch::Receiver<Arc<Destinations>>) {
+        let changed = destinations.borrow_and_update().clone();
+        self.handle(Input::Destinations(changed)).await;
         self.tell_crowded();
     }
 
