@@ -292,7 +292,9 @@ proptest! {
         match read_it(message) {
             Ok(event) => {
                 prop_assert_eq!(event.body, body);
-                prop_assert!(read_destination(event.destination.as_str()).is_ok_and(|url| url.has_host()), "{}", event.destination);
+                let back = Target::read_back(event.destination.as_str());
+                prop_assert_eq!(back.as_ref(), Some(&event.destination), "what is stored is read back");
+                prop_assert!(!event.host.as_str().is_empty(), "{}", event.destination);
             }
             Err(poison) => {
                 prop_assert!(!poison.code().is_empty());
