@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
@@ -29,7 +30,9 @@ use crate::deliver::{self, Sender};
 use crate::dispatch::{self, Loads, Ports};
 use crate::domain::destination::Destinations;
 use crate::engine::Rules;
-use crate::handoff::{Arrived, CapSetter, Notice};
+use crate::engine::hosts::gates::{GateChange, MOST_CHANGES};
+use crate::gates::Gatekeeper;
+use crate::handoff::{Arrived, CapSetter, GatesTold, Notice};
 use crate::health::Health;
 use crate::intake::{Intake, Receivers};
 use crate::lease::Lease;
@@ -59,6 +62,8 @@ const NOTICES: usize = 1_024;
 const ATTEMPTS: usize = 1_024;
 /// Wake-ups, and dead letters, that wait for the broker; what finds no room is found by a sweep.
 const ANNOUNCEMENTS: usize = 4_096;
+/// What was read of gates, on its way to the engine.
+const GATES: usize = 4;
 /// How long the bodies of one commit may take on their way to the database.
 const LONGEST_TARGET: Duration = Duration::from_secs(1);
 /// How long a worker that starts waits for the broker before it takes its share of the partitions.
@@ -156,6 +161,10 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<Names, Worker
         body_limit = args.body_limit,
         retention = %show(args.retention),
         drain_time = %show(args.drain_time),
+        gate_failures = args.gate.gate_failures,
+        gate_probe_initial = %show(args.gate.gate_probe_initial),
+        gate_probe_max = %show(args.gate.gate_probe_max),
+        gone = ?args.gate.gone,
         allow_net = %args.guard.allow_net,
         allow_host = %args.guard.allow_host,
         deny_host = %args.guard.deny_host,
@@ -225,6 +234,7 @@ struct Worker {
     ownership: JoinHandle<()>,
     census: JoinHandle<()>,
     follow: JoinHandle<()>,
+    gatekeeper: JoinHandle<()>,
     admin: JoinHandle<()>,
     health: Arc<Health>,
     /// Nothing new begins.
@@ -257,11 +267,14 @@ impl Worker {
         let (wakes, to_wake) = mpsc::channel(ANNOUNCEMENTS);
         let (dead_letters, to_dead_letter) = mpsc::channel(ANNOUNCEMENTS);
         let (owned, ours) = watch::channel(Vec::new());
+        let (gate_changes, changes) = mpsc::channel(2 * MOST_CHANGES);
+        let (told, gates) = mpsc::channel(GATES);
 
         let health = Arc::new(Health::new(args.lease));
         let loads = Loads::default();
         let (counted, reached) = (watch_gauges(args, &loads, &ours, &health), CancellationToken::new());
         let writer = writer(args, &database, &member, &health);
+        let gatekeeper = gatekeeper((&pool, member.id), &destinations, &ours, (changes, told));
         let follow = destinations::follow(args, (settings, again), (pool.clone(), member.clone()), stop.clone());
         let ownership = Ownership { database, member, lease: args.lease, cap, health: health.clone(), owned };
         let feeds = (arrived, notices.clone(), publisher.clone());
@@ -271,6 +284,8 @@ impl Worker {
         let rules = rules(args, destinations.borrow().clone());
         let ports = Ports {
             destinations,
+            gates,
+            gate_changes,
             arrived: to_admit,
             cap: set_cap,
             loads,
@@ -298,6 +313,7 @@ impl Worker {
             ownership: tokio::spawn(join(ownership, reached, stop.clone())),
             census: tokio::spawn(census),
             follow: tokio::spawn(follow),
+            gatekeeper: tokio::spawn(gatekeeper.run(stop.clone())),
             admin: tokio::spawn(admin::run(admin, health.clone(), end.clone())),
             health,
             stop,
@@ -341,6 +357,7 @@ impl Worker {
         self.deliver.await?;
         self.writer.await??;
         self.dispatch.await?;
+        self.gatekeeper.await?;
         self.announcer.await?;
         self.ownership.await?;
         self.end.cancel();
@@ -411,6 +428,16 @@ fn intake(
         heartbeat: Heartbeat::under(args.lease),
         reached: reached.clone(),
     }
+}
+
+fn gatekeeper(
+    (pool, member): (&PgPool, Uuid),
+    destinations: &watch::Receiver<Arc<Destinations>>,
+    owned: &watch::Receiver<Vec<Arc<Lease>>>,
+    (changes, told): (mpsc::Receiver<GateChange>, mpsc::Sender<GatesTold>),
+) -> Gatekeeper {
+    let (pool, destinations, owned) = (pool.clone(), destinations.clone(), owned.clone());
+    Gatekeeper { pool, member, destinations, owned, changes, told }
 }
 
 fn nodes(args: &WorkerArgs) -> Nodes {

@@ -32,6 +32,10 @@ pub enum Command {
     Status(commands::status::StatusArgs),
     /// Send FAILED events again, or skip one that its entity waits for
     Redrive(commands::redrive::RedriveArgs),
+    /// Let the events of a host, an entity, or all of them, wait until they are resumed
+    Pause(commands::pause::PauseArgs),
+    /// Let what was paused go on; or open the gate of a host that was down, without waiting for a probe
+    Resume(commands::pause::ResumeArgs),
     /// Check a file of destinations
     Destinations(commands::destinations::DestinationsArgs),
     /// Test the promises on your own servers, and write a report

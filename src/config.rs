@@ -2,6 +2,7 @@
 
 pub mod destinations;
 mod file;
+mod gate;
 mod guard;
 pub mod nodes;
 pub mod otel;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+pub use self::gate::GateArgs;
 pub use self::guard::GuardArgs;
 pub use self::secret_url::SecretUrl;
 pub use self::servers::{BrokerArgs, DatabaseArgs};
@@ -108,6 +110,9 @@ pub struct WorkerArgs {
     pub destinations: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub gate: GateArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub guard: GuardArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -177,6 +182,7 @@ impl WorkerArgs {
         if self.retention < Duration::from_mins(1) {
             return Err(format!("--retention is {}: use 1min or more", show(self.retention)));
         }
+        self.gate.validate()?;
         let default = match &self.default_destination {
             Some(Target::Url(url)) => Some(url),
             Some(Target::Name(_)) | None => None,
@@ -208,6 +214,7 @@ impl WorkerArgs {
             final_statuses: self.final_statuses.0.clone(),
             success_statuses: BTreeSet::new(),
             hold: self.on_exhausted == OnExhausted::Hold,
+            gone: self.gate.gone.into(),
         }
     }
 
@@ -216,6 +223,7 @@ impl WorkerArgs {
     pub fn defaults(&self) -> Destination {
         let mut defaults = Destination::defaults(self.policy(), self.attempt_timeout);
         defaults.request.secrets = self.signing.secrets.clone();
+        defaults.gate = self.gate.policy();
         defaults
     }
 

@@ -15,9 +15,10 @@ use self::carry_out::Tickets;
 use crate::clock;
 use crate::domain::destination::Destinations;
 use crate::engine::command::Ticket;
+use crate::engine::hosts::gates::GateChange;
 use crate::engine::input::{Cap, Input, Wake};
 use crate::engine::{self, Rules};
-use crate::handoff::{Arrived, Attempt, Command, DeadLettered, Ended, Notice, Written};
+use crate::handoff::{Arrived, Attempt, Command, DeadLettered, Ended, GatesTold, Notice, Written};
 use crate::lease::Lease;
 
 /// The engine of a worker.
@@ -35,6 +36,8 @@ pub struct Ports {
     pub cap: mpsc::Receiver<(Cap, oneshot::Sender<usize>)>,
     /// What holds for receivers.
     pub destinations: watch::Receiver<Arc<Destinations>>,
+    /// What the store says of gates and pauses.
+    pub gates: mpsc::Receiver<GatesTold>,
     /// What else there is to look at.
     pub notices: mpsc::Receiver<Notice>,
     /// What came of attempts.
@@ -47,6 +50,8 @@ pub struct Ports {
     pub wakes: mpsc::Sender<Wake>,
     /// To the broker, after a commit: FAILED events.
     pub dead_letters: mpsc::Sender<DeadLettered>,
+    /// To be recorded of gates. There is room for all that the engine has on its way at a time.
+    pub gate_changes: mpsc::Sender<GateChange>,
     /// To the gauges.
     pub loads: Loads,
 }
@@ -70,6 +75,7 @@ struct Dispatch {
     to_deliver: Option<mpsc::Sender<Attempt>>,
     wakes: mpsc::Sender<Wake>,
     dead_letters: mpsc::Sender<DeadLettered>,
+    gate_changes: mpsc::Sender<GateChange>,
     tickets: Tickets,
     loads: Loads,
     look_again: bool,
@@ -85,26 +91,18 @@ pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
         mut owned,
         mut cap,
         mut destinations,
+        mut gates,
         mut notices,
         mut ended,
         commands,
         attempts,
         wakes,
         dead_letters,
+        gate_changes,
         loads,
     } = ports;
-    let mut dispatch = Dispatch {
-        engine: Engine::new(rules),
-        commands: VecDeque::new(),
-        to_writer: commands,
-        to_deliver: Some(attempts),
-        wakes,
-        dead_letters,
-        tickets: Tickets::default(),
-        loads,
-        look_again: false,
-        crowded: BTreeSet::new(),
-    };
+    let announcements = (wakes, dead_letters, gate_changes);
+    let mut dispatch = Dispatch::new(rules, (commands, attempts), announcements, loads);
     let to_writer = dispatch.to_writer.clone();
     let mut show = tokio::time::interval(SHOW_LOADS);
     let mut look = tokio::time::interval(LOOK_AGAIN);
@@ -129,6 +127,7 @@ pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
                 dispatch.set_cap(cap, holds).await;
                 continue;
             }
+            Some(GatesTold { told, done }) = gates.recv() => Input::Gates { told, done },
             Ok(()) = destinations.changed() => {
                 dispatch.follow(&mut destinations).await;
                 continue;
@@ -144,11 +143,32 @@ pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
         };
         dispatch.handle(input).await;
     }
-    drop((arrived, notices, to_writer));
+    drop((arrived, notices, gates, to_writer));
     dispatch.drain(written, ended, cap).await;
 }
 
 impl Dispatch {
+    fn new(
+        rules: Rules,
+        (commands, attempts): (mpsc::Sender<Command>, mpsc::Sender<Attempt>),
+        (wakes, dead_letters, gate_changes): (mpsc::Sender<Wake>, mpsc::Sender<DeadLettered>, mpsc::Sender<GateChange>),
+        loads: Loads,
+    ) -> Self {
+        Self {
+            engine: Engine::new(rules),
+            commands: VecDeque::new(),
+            to_writer: commands,
+            to_deliver: Some(attempts),
+            wakes,
+            dead_letters,
+            gate_changes,
+            tickets: Tickets::default(),
+            loads,
+            look_again: false,
+            crowded: BTreeSet::new(),
+        }
+    }
+
     async fn handle(&mut self, input: Input<Arc<Lease>>) {
         let effects = self.engine.handle(input, clock::now());
         self.carry_out(effects).await;

@@ -9,6 +9,7 @@
 //! | [`arrivals`] | which arrivals are recorded now, and where they wait for their host |
 //! | [`lanes`] | of each entity at work, who is sent and who is next |
 //! | [`hosts`] | how many requests a host gets, and whose turn it is |
+//! | [`gate`] | a host that is down gets none, and is probed |
 //! | [`leases`] | what is ours, and what a former owner left |
 //! | [`wakes`] | what is due, parked or overdue goes on |
 //! | [`audit`] | open events that nobody has in hand are taken up |
@@ -21,6 +22,7 @@ mod audit;
 pub mod begun;
 pub mod command;
 mod drain;
+mod gate;
 pub mod hosts;
 pub mod input;
 pub mod lanes;
@@ -36,8 +38,8 @@ use std::time::Duration;
 
 use self::arrivals::Arrivals;
 use self::begun::Begun;
-use self::command::{Command, Written};
-use self::hosts::Hosts;
+use self::command::{Command, Unpark, Which, Written};
+use self::hosts::{Hosts, Turn};
 use self::input::{Attempt, Cap, Effects, Ended, Input, Note};
 use self::lanes::Lanes;
 use self::leases::{Grant, Leases, Proof};
@@ -114,6 +116,7 @@ impl<G: Grant> Engine<G> {
             Input::Due(partition, token) => self.wake(partition, token),
             Input::Overdue(partition, entity, token) => self.overdue(partition, &entity, token),
             Input::Parked(host) => self.look_for_parked(&[host]),
+            Input::Gates { told, done } => self.follow_gates(&told, &done),
             Input::Strays => self.gather(),
             Input::Suspects(suspects) => self.look_closer(suspects),
             Input::Operate(ticket, partition, decided) => self.operate(ticket, partition, decided),
@@ -156,6 +159,7 @@ impl<G: Grant> Engine<G> {
             Written::Started { candidate, held } => self.started(candidate, held),
             Written::NotStarted(candidate) => {
                 self.free(&candidate.event.host, false, None);
+                self.lose_probe(&candidate);
                 self.not_started(&candidate);
             }
             Written::Settled { settlement, then } => self.settled(settlement, &then),
@@ -210,10 +214,15 @@ impl<G: Grant> Engine<G> {
     }
 
     fn start_attempts(&mut self) {
-        while let Some((host, entity)) = self.hosts.start_next() {
+        while let Some(Turn { host, entity, begins }) = self.hosts.start_next() {
             self.room = true;
             self.unpark_if_wanted(&host);
-            if !self.start(&entity) {
+            let begins_now = begins && !self.has_to_wait(&host, &entity);
+            if !begins_now {
+                self.park_head(&entity);
+            }
+            let started = begins_now && self.start(&entity);
+            if begins && !started {
                 self.free(&host, false, None);
             }
         }
@@ -231,6 +240,7 @@ impl<G: Grant> Engine<G> {
 
     /// Sends what the cap allows. What can't be sent for want of any share is given up.
     fn send_begun(&mut self) {
+        self.withdraw_from_shut();
         self.begun.take_ready(&mut self.hosts, &mut self.effects.attempts);
         if !self.begun.is_empty() && !self.hosts.has_share() {
             for Attempt { candidate, held } in self.begun.take_all() {
@@ -253,20 +263,31 @@ impl<G: Grant> Engine<G> {
     /// The head of a lane waits for its host: in memory, or in the store if the host is slow.
     fn send_head(&mut self, entity: &Entity) {
         let Some(head) = self.lanes.head(entity) else { return };
-        let (id, event) = (head.id, head.event.clone());
-        if self.hosts.enqueue_next_in_line(&event.host, entity.clone(), self.now) {
-            return;
+        let (id, host) = (head.id, head.event.host.clone());
+        let has_to_wait = self.hosts.has_to_wait(&host, entity, id);
+        if has_to_wait || !self.hosts.enqueue_next_in_line(&host, entity.clone(), self.now) {
+            self.park_head(entity);
         }
-        self.leave(entity, event.partition);
-        if let Some(held) = self.leases.hold(event.partition) {
+    }
+
+    /// The head of a lane waits in the store.
+    fn park_head(&mut self, entity: &Entity) {
+        let Some(head) = self.lanes.head(entity) else { return };
+        let (id, partition) = (head.id, head.event.partition);
+        self.leave(entity, partition);
+        if let Some(held) = self.leases.hold(partition) {
             self.write(Command::Park { id, held });
         }
     }
 
+    fn unpark(&mut self, host: &Host, which: Which) {
+        let (host, but, held) = (host.clone(), self.hosts.paused_entities(), self.leases.hold_all());
+        self.write(Command::Unpark(Unpark { host, which, but, held }));
+    }
+
     fn unpark_if_wanted(&mut self, host: &Host) {
         if let Some(limit) = self.hosts.wants_load(host) {
-            let held = self.leases.hold_all();
-            self.write(Command::Unpark { host: host.clone(), limit, held });
+            self.unpark(host, Which::First(limit));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What the stages hand to each other. They never import one another; [`crate::app`] connects them by bounded channels.
 
+use std::sync::Arc;
+
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::candidate::Token;
@@ -7,6 +9,7 @@ use crate::domain::event::{Entity, Host, Partition};
 use crate::domain::operator::Decided;
 use crate::engine;
 use crate::engine::command::{Admitted, Suspect};
+use crate::engine::hosts::gates::Standing;
 use crate::engine::input::Cap;
 use crate::lease::Held;
 
@@ -48,6 +51,15 @@ pub enum Notice {
     Suspects(Vec<Suspect>),
     /// An operator's decision, and who is told when it is recorded.
     Operate(Partition, Decided, oneshot::Sender<()>),
+}
+
+/// For the engine: what the store says of gates and pauses.
+#[derive(Debug)]
+pub struct GatesTold {
+    /// All that are not open, and what is paused.
+    pub told: Arc<Standing>,
+    /// Hosts of changes that are recorded, or could not be.
+    pub done: Vec<Host>,
 }
 
 /// Sets this worker's part of the cap on hosts.

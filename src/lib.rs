@@ -40,6 +40,7 @@ pub mod destinations;
 pub mod dispatch;
 pub mod domain;
 pub mod engine;
+pub mod gates;
 pub mod handoff;
 pub mod health;
 pub mod intake;

@@ -63,6 +63,8 @@ async fn run(command: Command) -> ExitCode {
         Command::Sink(args) => code(commands::sink::run(&args).await),
         Command::Status(args) => code(commands::status::run(&args).await),
         Command::Redrive(args) => code(commands::redrive::run(&args).await),
+        Command::Pause(args) => code(commands::pause::pause(&args).await),
+        Command::Resume(args) => code(commands::pause::resume(&args).await),
         Command::Destinations(args) => match commands::destinations::run(&args) {
             Err(error @ commands::destinations::DestinationsError::Setting(_)) => fail(error, USAGE),
             ended => code(ended),

@@ -10,6 +10,7 @@ mod agenda;
 mod broker;
 mod consuming;
 mod delivering;
+mod gating;
 mod messages;
 mod promises;
 mod rest;

@@ -25,6 +25,7 @@ use crate::domain::candidate::Candidate;
 use crate::domain::event::{Entity, EventId, Host, Partition};
 use crate::domain::lease::is_current;
 use crate::domain::volume::Volume;
+use crate::engine::command::Unpark;
 use crate::handoff::{Arrival, Command, Settlement, Written};
 use crate::lease::Held;
 use crate::reconnect::Delays;
@@ -354,9 +355,9 @@ async fn apply(
         let woken = line::wake(connection, &tokens).await?;
         found.woken = woken.into_iter().filter_map(restore::woken).collect();
     }
-    for (host, limit, held) in &batch.unparks {
-        let (events, more) = line::unpark(connection, &numbers(held), host, *limit).await?;
-        found.unparked.insert(host.clone(), (restore::all(&events), more));
+    for Unpark { host, which, but, held } in &batch.unparks {
+        let (events, more) = line::unpark(connection, &numbers(held), host, *which, but).await?;
+        found.unparked.push((restore::all(&events), more));
     }
     for (suspects, _) in &batch.audits {
         found.audited.push(restore::confirmed(audit::confirm(connection, suspects).await?));

@@ -75,6 +75,12 @@ fn render(status: &Status) -> String {
     if !status.hosts.is_empty() {
         text += &section("Hosts", &hosts(status));
     }
+    if !status.gates.is_empty() {
+        text += &section("Gates", &gates(status));
+    }
+    if !status.pauses.is_empty() {
+        text += &section("Paused", &pauses(status));
+    }
     text + &format!("FAILED events kept: {}, of which not yet dead-lettered: {}\n", status.failed, status.unpublished)
 }
 
@@ -199,6 +205,41 @@ fn hosts(status: &Status) -> Table {
     for row in &status.hosts {
         let numbers = [row.open, row.in_flight, row.retry_wait, row.parked].map(|number| number.to_string());
         table.add_row(std::iter::once(row.host.clone()).chain(numbers));
+    }
+    table
+}
+
+fn gates(status: &Status) -> Table {
+    let mut table = table(&["host", "gate", "shut since", "probes failed", "next probe", "because"], &[2, 3, 4]);
+    for row in &status.gates {
+        let next = match row.state.as_str() {
+            "shut" if row.until_seconds > 0.0 => format!("in {}", time(row.until_seconds)),
+            "shut" => "with the next event".into(),
+            "probing" => "now".into(),
+            _ => "–".into(),
+        };
+        table.add_row([
+            row.host.clone(),
+            if row.state == "open" { "open again".into() } else { row.state.clone() },
+            format!("{} ago", time(row.since_seconds)),
+            row.probes.to_string(),
+            next,
+            row.reason.clone(),
+        ]);
+    }
+    table
+}
+
+fn pauses(status: &Status) -> Table {
+    let mut table = table(&["what", "since", "until", "by", "because"], &[1, 2]);
+    for row in &status.pauses {
+        let what = match row.scope.as_str() {
+            "everything" => "everything".into(),
+            "entity" => format!("entity {}", row.name),
+            _ => row.name.clone(),
+        };
+        let until = row.until_seconds.map_or("resumed".into(), |seconds| format!("in {}", time(seconds)));
+        table.add_row([what, format!("{} ago", time(row.since_seconds)), until, row.by.clone(), row.why.clone()]);
     }
     table
 }

@@ -16,7 +16,7 @@ use crate::telemetry::{metrics, trace};
 
 impl Dispatch {
     pub(super) async fn carry_out(&mut self, effects: Effects<Held>) {
-        let Effects { commands, attempts, wakes, dead_letters, admitted, operated, refused, notes, look_again } =
+        let Effects { commands, attempts, wakes, dead_letters, admitted, operated, refused, gates, notes, look_again } =
             effects;
         self.commands.extend(commands);
         self.look_again = look_again;
@@ -27,6 +27,10 @@ impl Dispatch {
             }
         }
         announce(wakes, dead_letters, &self.wakes, &self.dead_letters);
+        for change in gates {
+            // Gone only with the worker.
+            let _ = self.gate_changes.try_send(change);
+        }
         self.tickets.answer(admitted, operated, refused);
         notes.iter().for_each(tell);
     }

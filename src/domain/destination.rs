@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::event::{Host, Target};
+use super::gate::GatePolicy;
 use super::signature::SigningSecrets;
 use super::verdict::Policy;
 
@@ -32,6 +33,8 @@ pub struct Destination {
     pub timeout: Duration,
     /// How outcomes are judged.
     pub policy: Policy,
+    /// What shuts its gate.
+    pub gate: GatePolicy,
     /// What requests look like.
     pub request: RequestSettings,
     /// What connections are like.
@@ -122,6 +125,7 @@ impl Destination {
             rate: None,
             timeout,
             policy,
+            gate: GatePolicy::default(),
             request: RequestSettings::default(),
             transport: Arc::default(),
         }

@@ -11,6 +11,7 @@ pub mod candidate;
 pub mod contract;
 pub mod destination;
 pub mod event;
+pub mod gate;
 pub mod guard;
 pub mod lease;
 pub mod lifecycle;

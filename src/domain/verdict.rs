@@ -30,6 +30,32 @@ pub enum Outcome {
     Forbidden(Forbidden),
 }
 
+impl Outcome {
+    /// For how long the receiver wants to be left alone.
+    #[must_use]
+    pub fn retry_after(&self) -> Duration {
+        match self {
+            Self::Response { retry_after, status, .. } => {
+                retry_after.filter(|_| may_ask_for_time(*status)).unwrap_or_default()
+            }
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// In a few words, without what the receiver wrote.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Response { status, .. } => write!(f, "the answer was {status}"),
+            Self::NoResponse(why) => why.fmt(f),
+            Self::Unknown => f.write_str("nobody knows what came of it"),
+            Self::NotSent(_) => f.write_str("it was not sent"),
+            Self::Forbidden(why) => why.fmt(f),
+        }
+    }
+}
+
 /// Why no answer came. Each kind but the first says more, behind a colon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoResponse {
@@ -118,13 +144,15 @@ pub enum NotSent {
     NoDestination,
     /// There is no token for its destination.
     NoToken,
+    /// The gate of its host has shut in the meantime.
+    GateShut,
 }
 
 impl NotSent {
     /// When it is tried again. A shortage needs a moment to pass.
     fn wait(self) -> Duration {
         match self {
-            Self::NotAllowed => Duration::ZERO,
+            Self::NotAllowed | Self::GateShut => Duration::ZERO,
             Self::Shortage => Duration::from_secs(1),
             Self::NoDestination => Duration::from_secs(10),
             Self::NoToken => Duration::from_secs(5),
@@ -221,6 +249,19 @@ pub struct Policy {
     pub success_statuses: BTreeSet<u16>,
     /// A FAILED event is put on hold.
     pub hold: bool,
+    /// What 410 Gone does.
+    pub gone: Gone,
+}
+
+/// What 410 Gone does: by it, a receiver says that it wants no more events, and senders should stop (RFC 9110 §15.5.11,
+/// Standard Webhooks).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gone {
+    /// It is an answer like others.
+    #[default]
+    Fail,
+    /// Its host is paused until an operator resumes it, and the event waits.
+    Pause,
 }
 
 /// Attempts of an event, counted by what came of them.
@@ -239,6 +280,7 @@ impl Policy {
         let failures = attempts.begun.saturating_sub(attempts.unknown);
         match outcome {
             Outcome::Response { status, .. } if self.is_success(*status) => Decision::Deliver,
+            _ if self.pauses(outcome) => Decision::Withdraw(Duration::ZERO),
             Outcome::Response { status, .. } if self.final_statuses.contains(status) => {
                 self.fail(Failure::FinalStatus(*status))
             }
@@ -246,15 +288,22 @@ impl Policy {
             Outcome::NotSent(why) => Decision::Withdraw(why.wait()),
             Outcome::Forbidden(_) => self.fail(Failure::Forbidden),
             _ if failures >= self.max_attempts => self.fail(Failure::Exhausted),
-            Outcome::Response { retry_after, status, .. } => {
-                let asked = retry_after.filter(|_| may_ask_for_time(*status)).unwrap_or_default();
-                Decision::Retry(self.delays.after(failures, seed).max(asked.min(self.retry_after_max)))
+            Outcome::Response { .. } | Outcome::NoResponse(_) => {
+                let asked = outcome.retry_after().min(self.retry_after_max);
+                Decision::Retry(self.delays.after(failures, seed).max(asked))
             }
-            Outcome::NoResponse(_) => Decision::Retry(self.delays.after(failures, seed)),
         }
     }
 
-    fn is_success(&self, status: u16) -> bool {
+    /// Whether an outcome pauses its host.
+    #[must_use]
+    pub fn pauses(&self, outcome: &Outcome) -> bool {
+        self.gone == Gone::Pause && matches!(outcome, Outcome::Response { status: GONE, .. }) && !self.is_success(GONE)
+    }
+
+    /// Whether a status is a success.
+    #[must_use]
+    pub fn is_success(&self, status: u16) -> bool {
         if self.success_statuses.is_empty() {
             (200..300).contains(&status)
         } else {
@@ -277,6 +326,9 @@ impl Policy {
         }
     }
 }
+
+/// By this status a receiver says that it wants no more events.
+const GONE: u16 = 410;
 
 /// Statuses whose `Retry-After` is meant for the next request (RFC 9110 §10.2.3, RFC 6585 §4).
 fn may_ask_for_time(status: u16) -> bool {
@@ -303,6 +355,7 @@ mod tests {
             final_statuses: [410].into(),
             success_statuses: BTreeSet::new(),
             hold: false,
+            gone: Gone::Fail,
         }
     }
 

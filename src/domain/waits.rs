@@ -14,6 +14,10 @@ pub enum WaitsFor {
     Retry,
     /// Room at its host.
     Host,
+    /// Its host, which is down: its gate is shut.
+    Gate,
+    /// An operator who has paused it, its entity or its host.
+    Pause,
     /// An operator's decision: the event is on hold.
     Operator,
     /// The event of this number, which has not come.
@@ -38,12 +42,26 @@ impl WaitsFor {
     }
 }
 
+impl WaitsFor {
+    /// What waits for its host may wait for more than room there.
+    #[must_use]
+    pub fn behind(self, gate_is_shut: bool, is_paused: bool) -> Self {
+        match self {
+            Self::Host if is_paused => Self::Pause,
+            Self::Host if gate_is_shut => Self::Gate,
+            waits => waits,
+        }
+    }
+}
+
 impl fmt::Display for WaitsFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Attempt => f.write_str("attempt"),
             Self::Retry => f.write_str("retry"),
             Self::Host => f.write_str("host"),
+            Self::Gate => f.write_str("gate"),
+            Self::Pause => f.write_str("pause"),
             Self::Operator => f.write_str("operator"),
             Self::Sequence(missing) => write!(f, "sequence {missing}"),
             Self::Turn => f.write_str("turn"),
@@ -71,5 +89,13 @@ mod tests {
             let waits = WaitsFor::of(state, parked, number.map(Sequence), next.map(Sequence));
             assert_eq!(waits.to_string(), expected, "{state} {parked} {number:?} {next:?}");
         }
+    }
+
+    #[test]
+    fn what_waits_for_its_host_may_wait_for_a_gate_or_an_operator() {
+        assert_eq!(WaitsFor::Host.behind(false, false), WaitsFor::Host);
+        assert_eq!(WaitsFor::Host.behind(true, false), WaitsFor::Gate);
+        assert_eq!(WaitsFor::Host.behind(true, true), WaitsFor::Pause);
+        assert_eq!(WaitsFor::Retry.behind(true, true), WaitsFor::Retry);
     }
 }

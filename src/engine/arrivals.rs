@@ -111,6 +111,9 @@ impl<G: Grant> Engine<G> {
     /// None: its host's queue is full and moves.
     fn find_place(&mut self, arrival: &Arrival<G::Proof>) -> Option<Place> {
         let event = &arrival.event;
+        if self.hosts.is_paused(&event.entity) {
+            return Some(Place::Store);
+        }
         match self.hosts.offer(&event.host, self.now) {
             Offer::Wait => return None,
             Offer::Park => return Some(Place::Store),

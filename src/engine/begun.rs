@@ -54,6 +54,19 @@ impl<P: Proof> Begun<P> {
         taken
     }
 
+    /// Takes those that may not be sent now, and have to wait in the store.
+    pub fn take_waiting(&mut self, has_to_wait: impl Fn(&Attempt<P>) -> bool) -> Vec<Attempt<P>> {
+        let mut taken = Vec::new();
+        self.by_host.retain(|_, waiting| {
+            let (stuck, others) = waiting.drain(..).partition(|attempt| has_to_wait(attempt));
+            *waiting = others;
+            let stuck: VecDeque<Attempt<P>> = stuck;
+            taken.extend(stuck);
+            !waiting.is_empty()
+        });
+        taken
+    }
+
     /// Takes them all.
     pub fn take_all(&mut self) -> Vec<Attempt<P>> {
         std::mem::take(&mut self.by_host).into_values().flatten().collect()

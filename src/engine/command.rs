@@ -158,14 +158,7 @@ pub enum Command<P> {
         held: P,
     },
     /// Read parked events of a host.
-    Unpark {
-        /// The host.
-        host: Host,
-        /// Events at most.
-        limit: usize,
-        /// On all partitions that are looked at.
-        held: Vec<P>,
-    },
+    Unpark(Unpark<P>),
     /// Carry out an operator's decision on a FAILED event.
     Operate {
         /// Of the decision.
@@ -192,6 +185,28 @@ pub enum Command<P> {
         /// On the partition.
         held: P,
     },
+}
+
+/// A read of parked events.
+#[derive(Clone, Debug)]
+pub struct Unpark<P> {
+    /// The host.
+    pub host: Host,
+    /// Which of them.
+    pub which: Which,
+    /// None of these, which are paused.
+    pub but: Vec<Entity>,
+    /// On all partitions that are looked at.
+    pub held: Vec<P>,
+}
+
+/// Which parked events of a host are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The oldest, so many at most.
+    First(usize),
+    /// One that may probe the host: with the most attempts left, and of these the oldest.
+    Probe,
 }
 
 /// What the store has done.

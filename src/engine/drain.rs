@@ -37,7 +37,7 @@ impl<G: Grant> Engine<G> {
             Command::ReadFront { .. }
             | Command::Wake { .. }
             | Command::Park { .. }
-            | Command::Unpark { .. }
+            | Command::Unpark(_)
             | Command::Gather { .. }
             | Command::Audit { .. }
             | Command::TakeOver { .. } => {}

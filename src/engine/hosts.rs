@@ -10,6 +10,8 @@
 //! takes until what the first of them took has ended; for as long, a host that comes new finds room in a reserve, of
 //! which each host gets one.
 
+mod gate;
+pub mod gates;
 mod limit;
 mod pace;
 mod rate;
@@ -18,6 +20,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::gates::Gates;
 use self::limit::{Limit, Throttle};
 use self::pace::Pace;
 use crate::domain::destination::Destinations;
@@ -50,6 +53,17 @@ pub enum Offer {
     Park,
 }
 
+/// Whose turn it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The host.
+    pub host: Host,
+    /// The entity.
+    pub entity: Entity,
+    /// Its attempt begins; if not, it waits in the store.
+    pub begins: bool,
+}
+
 #[derive(Default)]
 struct State {
     waiting: VecDeque<(Entity, Duration)>,
@@ -60,6 +74,10 @@ struct State {
     pace: Pace,
     limit: Limit,
     throttle: Throttle,
+    /// The most requests at a time that its gate lets through, if it is not open.
+    gate: Option<usize>,
+    /// When it gave its last good answer.
+    last_well: Duration,
     /// A fast host has all that may be begun: newcomers wait until there is room for some of them together.
     full: bool,
     /// Since when nothing has ended while somebody waited.
@@ -122,6 +140,7 @@ pub struct Hosts {
     cap: usize,
     in_all: usize,
     destinations: Arc<Destinations>,
+    gates: Gates,
     now: Duration,
     closed: bool,
     by_host: HashMap<Host, State>,
@@ -145,6 +164,7 @@ impl Hosts {
             cap,
             in_all,
             destinations,
+            gates: Gates::default(),
             now: Duration::ZERO,
             closed: false,
             by_host: HashMap::new(),
@@ -231,7 +251,10 @@ impl Hosts {
     pub fn offer(&mut self, host: &Host, now: Duration) -> Offer {
         let ceiling = share(WAITING_IN_ALL, self.waiting, WAITING_PER_HOST);
         let known = self.by_host.get(host);
-        let (per_host, limit) = (self.per_host(known), self.with_lead(known));
+        let (per_host, limit) = (self.per_host(host, known), self.with_lead(host, known));
+        if self.gates.is_shut(host) {
+            return Offer::Park;
+        }
         let state = self.state(host);
         if state.waiting.len() + state.reserved < ceiling && !state.parked {
             state.full |= state.in_memory() >= limit;
@@ -261,7 +284,7 @@ impl Hosts {
 
     /// Gives back a place that is not needed.
     pub fn release_place(&mut self, host: &Host) {
-        let limit = self.with_lead(self.by_host.get(host));
+        let limit = self.with_lead(host, self.by_host.get(host));
         if let Some(state) = self.by_host.get_mut(host) {
             state.reserved -= 1;
             self.waiting -= 1;
@@ -321,8 +344,9 @@ impl Hosts {
         true
     }
 
-    /// The next entity to be sent, by turns of the hosts, with one attempt more begun for its host.
-    pub fn start_next(&mut self) -> Option<(Host, Entity)> {
+    /// The next entity to be sent, by turns of the hosts, with one attempt more begun for its host; or one that has to wait in
+    /// the store, for its host's gate is shut.
+    pub fn start_next(&mut self) -> Option<Turn> {
         if self.begun >= self.in_all {
             return None;
         }
@@ -330,6 +354,12 @@ impl Hosts {
             let may_begin = self.may_begin(&host);
             let Some(state) = self.by_host.get_mut(&host) else { continue };
             state.in_turn = false;
+            if state.gate == Some(0) {
+                let Some((entity, _)) = state.waiting.pop_front() else { continue };
+                self.waiting -= 1;
+                self.give_turn(&host);
+                return Some(Turn { host, entity, begins: false });
+            }
             if !may_begin {
                 // The host leaves the round; the end of one of its own attempts brings it back, or time.
                 self.wait_for_rate(&host);
@@ -340,7 +370,7 @@ impl Hosts {
             self.begun += 1;
             self.waiting -= 1;
             self.give_turn(&host);
-            return Some((host, entity));
+            return Some(Turn { host, entity, begins: true });
         }
         None
     }
@@ -348,30 +378,32 @@ impl Hosts {
     fn may_begin(&self, host: &Host) -> bool {
         let state = self.by_host.get(host);
         let begun = state.map_or(0, |state| state.begun);
-        let ceiling = share(self.in_all, self.begun, self.per_host(state));
-        let has_lead = self.begun < self.in_all / SHARE_WITHOUT_LEAD && begun < self.with_lead(state);
+        let ceiling = share(self.in_all, self.begun, self.per_host(host, state));
+        let has_lead = self.begun < self.in_all / SHARE_WITHOUT_LEAD && begun < self.with_lead(host, state);
         !self.closed && (begun < ceiling || has_lead) && state.is_none_or(|state| self.is_due(state))
     }
 
     /// What is known of a host.
     fn state(&mut self, host: &Host) -> &mut State {
-        let destinations = &self.destinations;
-        self.by_host
-            .entry(host.clone())
-            .or_insert_with(|| State { limit: Limit::of(destinations.of(host)), ..State::default() })
+        let (destinations, gates) = (&self.destinations, &self.gates);
+        self.by_host.entry(host.clone()).or_insert_with(|| {
+            let (limit, gate) = (Limit::of(destinations.of(host)), gates.limit(host));
+            State { limit, gate, ..State::default() }
+        })
     }
 
     /// How many attempts one host may have begun, but for those ahead of its limit.
-    fn per_host(&self, state: Option<&State>) -> usize {
-        state.map_or(self.per_host, |state| state.limit.part(self.per_host, self.cap))
+    fn per_host(&self, host: &Host, state: Option<&State>) -> usize {
+        let per_host = state.map_or(self.per_host, |state| state.limit.part(self.per_host, self.cap));
+        self.gate(host, state).map_or(per_host, |gate| per_host.min(gate))
     }
 
     /// How many attempts one host may have begun, those ahead of the cap included. There are none of these while the share
-    /// is about to become smaller: nothing may be open beyond it then.
-    fn with_lead(&self, state: Option<&State>) -> usize {
-        let per_host = self.per_host(state);
+    /// is about to become smaller: nothing may be open beyond it then. Nor while its gate opens.
+    fn with_lead(&self, host: &Host, state: Option<&State>) -> usize {
+        let per_host = self.per_host(host, state);
         match state {
-            Some(state) if self.per_host == self.share => per_host + state.pace.lead(per_host),
+            Some(state) if self.per_host == self.share && state.gate.is_none() => per_host + state.pace.lead(per_host),
             _ => per_host,
         }
     }
@@ -379,8 +411,10 @@ impl Hosts {
     /// Whether the cap allows one more request to a host, for an attempt that is begun. True: it is counted.
     pub fn send(&mut self, host: &Host) -> bool {
         let (share, cap) = (self.share, self.cap);
-        let state = self.by_host.get_mut(host).filter(|state| state.sending < state.limit.part(share, cap));
-        let Some(state) = state else { return false };
+        let may_send = |state: &State| {
+            state.sending < state.limit.part(share, cap) && state.gate.is_none_or(|gate| state.sending < gate)
+        };
+        let Some(state) = self.by_host.get_mut(host).filter(|state| may_send(state)) else { return false };
         state.sending += 1;
         self.sending += 1;
         true
@@ -389,7 +423,7 @@ impl Hosts {
     /// An attempt has ended: `sent` says whether it was counted by [`Self::send`], `took` how long its request took. True:
     /// newcomers have room again.
     pub fn ended(&mut self, host: &Host, sent: bool, took: Option<Duration>) -> bool {
-        let limit = self.with_lead(self.by_host.get(host));
+        let limit = self.with_lead(host, self.by_host.get(host));
         let mut room = false;
         if let Some(state) = self.by_host.get_mut(host) {
             state.begun -= 1;
@@ -409,13 +443,19 @@ impl Hosts {
 
     /// The store holds parked events of this host.
     pub fn note_parked(&mut self, host: &Host) {
-        self.state(host).park();
+        // What waits behind a shut gate is looked for when that opens.
+        if !self.gates.is_shut(host) {
+            self.state(host).park();
+        }
     }
 
     /// How many of the host's parked events to read, if it is time to; then [`Self::loaded`] has to follow. It is time
     /// when three quarters of the host's share of the memory are free.
     pub fn wants_load(&mut self, host: &Host) -> Option<usize> {
         let ceiling = share(WAITING_IN_ALL, self.waiting, WAITING_PER_HOST);
+        if self.gates.is_shut(host) {
+            return None;
+        }
         let state = self.by_host.get_mut(host)?;
         let used = state.waiting.len() + state.reserved;
         if ceiling == 0 && used == 0 && state.begun == 0 && state.reading == Reading::No {
@@ -433,7 +473,7 @@ impl Hosts {
     /// Parked events of the host were read; `more` says that others are left.
     pub fn loaded(&mut self, host: &Host, more: bool) {
         let state = self.state(host);
-        state.parked = more || state.reading == Reading::TooEarly;
+        state.parked = state.gate != Some(0) && (more || state.reading == Reading::TooEarly);
         state.reading = Reading::No;
         self.drop_if_idle(host);
     }

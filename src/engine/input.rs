@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::command::{Admitted, Arrival, Command, Suspect, Ticket, Written};
+use super::hosts::gates::{GateChange, Standing};
 use super::leases::Grant;
 use crate::domain::candidate::{Candidate, Token};
 use crate::domain::destination::{Destination, Destinations};
@@ -36,6 +37,13 @@ pub enum Input<G: Grant> {
     Overdue(Partition, Entity, Token),
     /// The store holds parked events of a host.
     Parked(Host),
+    /// What the store says of gates and pauses.
+    Gates {
+        /// All that are not open, and what is paused.
+        told: Arc<Standing>,
+        /// Hosts of changes that the store has recorded, or could not.
+        done: Vec<Host>,
+    },
     /// Events of our lines came in by other workers' queues.
     Strays,
     /// Open events that somebody should have in hand.
@@ -92,6 +100,8 @@ pub struct Effects<P> {
     pub operated: Vec<Ticket>,
     /// Nothing (more) becomes of these: what they stand for comes again, to the next owner.
     pub refused: Vec<Ticket>,
+    /// Of gates: to be recorded, for all workers.
+    pub gates: Vec<GateChange>,
     /// To be counted, traced and told.
     pub notes: Vec<Note>,
     /// Newcomers wait, or hosts for their rate: [`Input::Look`] should follow soon.
@@ -108,6 +118,7 @@ impl<P> Default for Effects<P> {
             admitted: Vec::new(),
             operated: Vec::new(),
             refused: Vec::new(),
+            gates: Vec::new(),
             notes: Vec::new(),
             look_again: false,
         }

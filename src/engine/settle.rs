@@ -13,6 +13,7 @@ use crate::domain::verdict::{Attempts, Decision};
 
 impl<G: Grant> Engine<G> {
     pub(super) fn ended(&mut self, ended: Ended<G::Proof>) {
+        self.judge_host(&ended);
         self.free(&ended.candidate.event.host, true, ended.took);
         self.settle(ended);
     }
@@ -42,6 +43,7 @@ impl<G: Grant> Engine<G> {
         let then = self.lanes.next(&event.entity, *id);
         match &then {
             // It waits for its turn.
+            Then::Begin(next) if self.hosts.has_to_wait(&next.event.host, &next.event.entity, next.id) => Then::Nothing,
             Then::Begin(next) if !self.hosts.begin_next_in_line(&next.event.host) => Then::Nothing,
             _ => then,
         }

@@ -13,7 +13,7 @@ use crate::domain::backoff::{Backoff, Delays};
 use crate::domain::destination::Destination;
 use crate::domain::event::{Digest, Event, Target};
 use crate::domain::lifecycle::State;
-use crate::domain::verdict::Policy;
+use crate::domain::verdict::{Gone, Policy};
 use crate::engine::hosts::{PATIENCE, WAITING_PER_HOST};
 
 /// A lease that is nothing but its name.
@@ -59,6 +59,7 @@ fn engine(share: usize) -> Engine<Name> {
         final_statuses: BTreeSet::new(),
         success_statuses: BTreeSet::new(),
         hold: false,
+        gone: Gone::Fail,
     };
     let destinations = Arc::new(Destinations::new(Destination::defaults(policy, SECOND * 5)));
     let mut engine = Engine::new(Rules { destinations, host_cap: 50, seed: 0, most_begun: 100, bodies: 1_000 });

@@ -42,10 +42,13 @@ impl<G: Grant> Engine<G> {
     }
 
     pub(super) fn unparked(&mut self, host: &Host, events: Vec<Candidate>, more: bool) {
+        self.found_probe(host, events.first());
         for candidate in events {
             let entity = candidate.event.entity.clone();
-            if self.lanes.woken(candidate) {
+            if self.lanes.woken(candidate.clone()) {
                 self.hosts.enqueue_loaded(host, entity, self.now);
+            } else {
+                self.lose_probe(&candidate);
             }
         }
         self.hosts.loaded(host, more);

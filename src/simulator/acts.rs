@@ -68,6 +68,15 @@ impl World {
                 }
             }
             Act::SendBack { which } => self.send_back(which),
+            Act::PauseHost { host, lasts } => {
+                let host = format!("host-{}:80", host % self.scenario.hosts);
+                let until = self.store_now() + lasts;
+                self.store.gates.paused_hosts.insert(host.into(), until);
+            }
+            Act::PauseEntity { entity, lasts } => {
+                let until = self.store_now() + lasts;
+                self.store.gates.paused_entities.insert(format!("entity-{entity}").into(), until);
+            }
             Act::Expire { after } => self.expires_after = Some(after),
         }
     }

@@ -56,6 +56,11 @@ impl World {
         }
         let left = worker.clock.takes(deadline.saturating_sub(now));
         let (id, attempt, event) = (sending.candidate.id, sending.candidate.attempts, sending.candidate.event.clone());
+        if self.is_down(&event.host) {
+            let takes = self.some(100, 3_000);
+            let refused = Outcome::NoResponse(NoResponse::Connect(String::new()));
+            return self.after(worker, takes, Timer::Answered(number, refused));
+        }
         let (answer, takes) = self.receive(&event.host);
         let until = self.now + takes.min(left);
         let who = worker.who();
@@ -70,6 +75,12 @@ impl World {
         }
     }
 
+    /// Whether a host refuses connections.
+    fn is_down(&self, host: &Host) -> bool {
+        let mood = self.moods.get(host_number(host));
+        mood.is_some_and(|(mood, until)| *mood == Mood::Down && *until > self.now)
+    }
+
     /// What a receiver answers, and how long that takes.
     fn receive(&mut self, host: &Host) -> (Option<u16>, Duration) {
         let number = host_number(host);
@@ -78,7 +89,7 @@ impl World {
         match mood {
             Mood::Well => (Some(200), self.some(1_000, 40_000)),
             Mood::Failing => (Some(500), self.some(1_000, 10_000)),
-            Mood::Silent => (None, TIMEOUT * 4),
+            Mood::Down | Mood::Silent => (None, TIMEOUT * 4),
             Mood::Slow => (Some(200), self.some(300_000, 1_900_000)),
             Mood::Erratic => {
                 let answers = [Some(200), Some(500), Some(503), Some(410), None];

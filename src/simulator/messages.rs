@@ -8,6 +8,7 @@ use super::store::Letter;
 use crate::domain::candidate::Token;
 use crate::domain::event::{Entity, EventId, Host, Partition};
 use crate::engine::command::Suspect;
+use crate::engine::hosts::gates::{GateChange, Standing};
 use crate::engine::membership::{Ask, Claimed, Renewed, View};
 use crate::lease::Held;
 use crate::writer::found::Found;
@@ -31,6 +32,8 @@ pub(super) enum Request {
     MarkPublished(EventId, i64, Partition, i64),
     /// Finished events are deleted.
     Expire(Duration),
+    /// Gates have changed; of these partitions, hosts may be probed.
+    Gates(Vec<GateChange>, Vec<Partition>),
 }
 
 /// What it answers.
@@ -47,6 +50,8 @@ pub(super) enum Reply {
     Letter(Letter, EventId, Held),
     NoLetter(EventId),
     Marked(EventId),
+    /// What there is to know of gates; none if the store was not reached.
+    Gates(Option<Standing>),
 }
 
 /// An answer for a turn.

@@ -85,7 +85,7 @@ impl Promises {
         }
     }
 
-    fn breaks(&mut self, what: String) {
+    pub(super) fn breaks(&mut self, what: String) {
         self.broken.get_or_insert(what);
     }
 

@@ -7,6 +7,7 @@ use super::rules::Rule;
 use crate::domain::admission::FirstSequence;
 use crate::domain::destination::{Destination, Destinations};
 use crate::domain::event::Host;
+use crate::domain::gate::GatePolicy;
 use crate::domain::verdict::Policy;
 use crate::proof::chance::Chance;
 
@@ -175,6 +176,20 @@ pub enum Act {
         /// Of those that there are.
         which: u64,
     },
+    /// An operator pauses a host.
+    PauseHost {
+        /// Which.
+        host: usize,
+        /// For this time.
+        lasts: Duration,
+    },
+    /// An operator pauses an entity.
+    PauseEntity {
+        /// Which.
+        entity: usize,
+        /// For this time.
+        lasts: Duration,
+    },
     /// Events that are final for more than this are deleted.
     Expire {
         /// At the end of this time.
@@ -189,6 +204,8 @@ pub enum Mood {
     Well,
     /// It answers 500.
     Failing,
+    /// It refuses connections.
+    Down,
     /// It says nothing within the time of an attempt.
     Silent,
     /// It takes about a second.
@@ -226,8 +243,39 @@ impl Scenario {
             let act = act(chance);
             scenario.add(chance, act);
         }
+        if seed % 3 == 2 {
+            scenario.trouble_gates(&mut Chance::new(seed ^ 0x6a7e));
+        }
         scenario.steps.sort_by_key(|step| step.at);
         scenario
+    }
+
+    /// Hosts go down, and operators pause.
+    fn trouble_gates(&mut self, chance: &mut Chance) {
+        for _ in 0..=below(chance, 4) {
+            let lasts = within(chance, Duration::from_secs(1), Duration::from_secs(25));
+            let host = below(chance, 3);
+            let act = match below(chance, 4) {
+                0 => Act::PauseHost { host, lasts },
+                1 => Act::PauseEntity { entity: below(chance, ENTITIES as u64), lasts },
+                _ => Act::Receiver { host, mood: Mood::Down, lasts },
+            };
+            self.add(chance, act);
+        }
+    }
+
+    /// Whether hosts have gates.
+    pub(super) fn has_gates(&self) -> bool {
+        let is_about_gates = |act: &Act| {
+            matches!(act, Act::PauseHost { .. } | Act::PauseEntity { .. } | Act::Receiver { mood: Mood::Down, .. })
+        };
+        self.steps.iter().any(|step| is_about_gates(&step.act))
+    }
+
+    /// What shuts a gate.
+    pub(super) fn gate(&self) -> GatePolicy {
+        let failures = if self.has_gates() { 2 + u16::try_from(self.seed % 3).unwrap_or(0) } else { 0 };
+        GatePolicy { failures, probe_initial: Duration::from_secs(1), probe_max: Duration::from_secs(8) }
     }
 
     fn add(&mut self, chance: &mut Chance, act: Act) {
@@ -301,7 +349,7 @@ pub(super) fn within(chance: &mut Chance, from: Duration, to: Duration) -> Durat
 impl Scenario {
     /// What holds for receivers: in some clusters one host has more connections than the others, or fewer.
     pub(super) fn destinations(&self, policy: Policy, timeout: Duration) -> Destinations {
-        let defaults = Destination::defaults(policy, timeout);
+        let defaults = Destination { gate: self.gate(), ..Destination::defaults(policy, timeout) };
         let mut destinations = Destinations::new(defaults.clone());
         if let Some(connections) = self.connections() {
             destinations.add_pattern("host-1", Destination { connections: Some(connections), ..defaults });

@@ -1,6 +1,7 @@
 //! A model of the store: the meaning of each statement, in memory. It is held against PostgreSQL by a test that gives the same
 //! commands to both.
 
+mod gates;
 mod members;
 mod sweeps;
 mod transaction;
@@ -143,6 +144,8 @@ pub struct Store {
     pub next_id: i64,
     /// Which server it is: another one after a failover.
     pub server: i64,
+    /// Gates and pauses.
+    pub gates: gates::Gates,
     pub(super) joined: u64,
 }
 
@@ -167,6 +170,7 @@ impl Store {
             commits: BTreeMap::new(),
             next_id: 1,
             server: 0,
+            gates: gates::Gates::default(),
             joined: 0,
         }
     }

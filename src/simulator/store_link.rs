@@ -35,6 +35,8 @@ impl World {
                 self.lose(process, None);
             } else if let Request::Letter(id, _) | Request::MarkPublished(id, ..) = request {
                 self.reply(process, Reply::NoLetter(id));
+            } else if let Request::Gates(..) = request {
+                self.lose_gates(process);
             }
             return;
         }
@@ -64,6 +66,10 @@ impl World {
                 self.remember();
                 self.store.mark_published(id, failed_us, partition, epoch);
                 self.reply(process, Reply::Marked(id));
+            }
+            Request::Gates(changes, partitions) => {
+                let told = self.serve_gates(process, &changes, &partitions);
+                self.reply(process, Reply::Gates(Some(told)));
             }
             Request::Expire(after) => {
                 self.remember();

@@ -9,8 +9,9 @@ use uuid::Uuid;
 use super::agenda::Clock;
 use super::broker::Message;
 use crate::domain::candidate::Candidate;
-use crate::domain::event::{EventId, Partition};
+use crate::domain::event::{EventId, Host, Partition};
 use crate::engine::command::Ticket;
+use crate::engine::hosts::gates::{GateChange, Standing as GatesStanding};
 use crate::engine::membership::Membership;
 use crate::engine::{Engine, Rules};
 use crate::handoff::{Command, Written};
@@ -52,6 +53,14 @@ pub(super) struct Worker {
     pub(super) last_attempt: u64,
     pub(super) letters_under_way: BTreeSet<EventId>,
     pub(super) looks_again: bool,
+    /// What the engine says of gates, until the store has been told.
+    pub(super) gate_changes: Vec<GateChange>,
+    /// The store is being told, or asked.
+    pub(super) gates_asked: bool,
+    /// Hosts of changes that it is being told.
+    pub(super) gates_pending: BTreeSet<Host>,
+    /// What it has said last.
+    pub(super) gates_told: Arc<GatesStanding>,
 }
 
 /// What a worker does about its place among the others.
@@ -135,6 +144,10 @@ impl Worker {
             last_attempt: 0,
             letters_under_way: BTreeSet::new(),
             looks_again: false,
+            gate_changes: Vec::new(),
+            gates_asked: false,
+            gates_pending: BTreeSet::new(),
+            gates_told: Arc::default(),
         }
     }
 

@@ -16,7 +16,7 @@ use super::store::Store;
 use super::worker::Worker;
 use crate::domain::backoff::{Backoff, Delays};
 use crate::domain::event::{EventId, Partition};
-use crate::domain::verdict::{NoResponse, Outcome, Phase, Policy};
+use crate::domain::verdict::{Gone, NoResponse, Outcome, Phase, Policy};
 use crate::engine::Rules;
 use crate::proof::chance::Chance;
 
@@ -83,6 +83,8 @@ pub(super) enum Timer {
     Sweep,
     /// Retention.
     Expire,
+    /// A look at the gates.
+    Gates,
     /// The broker has confirmed a letter.
     Confirmed(EventId, i64, Partition, i64),
 }
@@ -243,6 +245,7 @@ impl World {
             Timer::Look => self.look(worker),
             Timer::Sweep => self.sweep(worker),
             Timer::Expire => self.expire(worker),
+            Timer::Gates => self.look_at_gates(worker),
             Timer::Confirmed(id, failed_us, partition, epoch) => {
                 self.confirmed(worker, id, failed_us, partition, epoch);
             }
@@ -269,6 +272,7 @@ impl World {
             final_statuses: [410].into(),
             success_statuses: BTreeSet::new(),
             hold: self.scenario.hold,
+            gone: Gone::Fail,
         };
         let destinations = Arc::new(self.scenario.destinations(policy, TIMEOUT));
         let (host_cap, seed) = (self.scenario.cap.into(), self.chance.below(u64::MAX));
@@ -279,6 +283,9 @@ impl World {
         self.agenda.enter(self.now, Happening::At(process, Timer::Turn(0)));
         self.agenda.enter(self.now + Duration::from_secs(1), Happening::At(process, Timer::Sweep));
         self.agenda.enter(self.now + Duration::from_secs(3), Happening::At(process, Timer::Expire));
+        if self.scenario.has_gates() {
+            self.agenda.enter(self.now + Duration::from_millis(500), Happening::At(process, Timer::Gates));
+        }
     }
 
     /// Something happens to a worker after a time of the world.

@@ -25,10 +25,16 @@ impl World {
     }
 
     fn carry_out(&mut self, worker: &mut Worker, effects: Effects<Held>) {
-        let Effects { commands, attempts, wakes, dead_letters, admitted, operated, refused, notes, look_again } =
+        let Effects { commands, attempts, wakes, dead_letters, admitted, operated, refused, gates, notes, look_again } =
             effects;
+
         worker.commands.extend(commands);
+        if !gates.is_empty() {
+            worker.gate_changes.extend(gates);
+            self.ask_for_gates(worker);
+        }
         for attempt in attempts {
+            self.check_gate(worker, &attempt);
             self.begin_attempt(worker, attempt);
         }
         for wake in wakes {
@@ -114,6 +120,7 @@ impl World {
             Reply::Member(..) | Reply::Sweep(_) if is_lost => {}
             Reply::Member(turn, answer) => self.membership_answered(worker, turn, answer),
             Reply::Sweep(swept) => self.swept(worker, *swept),
+            Reply::Gates(told) => self.gates_told(worker, told.filter(|_| !is_lost)),
             Reply::Letter(_, id, _) | Reply::Marked(id) | Reply::NoLetter(id) if is_lost => {
                 worker.letters_under_way.remove(&id);
             }

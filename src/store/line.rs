@@ -9,6 +9,7 @@ use super::position::{REDRIVEN, UNNUMBERED};
 use super::sql::line as sql;
 use crate::domain::candidate::Token;
 use crate::domain::event::{Entity, EventId, Host, Partition};
+use crate::engine::command::Which;
 
 /// Events that one read takes from the front of a line.
 pub const LINE_READ: i64 = 4;
@@ -16,6 +17,9 @@ pub const LINE_READ: i64 = 4;
 const LINE_READ_BYTES: i64 = 16 * 1024;
 /// Bytes of body that one read of parked events takes, unless the first event alone has more.
 const PARKED_READ_BYTES: i64 = 4 * 1024 * 1024;
+
+/// Of each partition, so many of a host's oldest events are looked at for the one that has the most attempts left.
+const LOOKED_AT_FOR_PROBE: usize = 64;
 
 /// An event as the store keeps it.
 #[derive(Clone, Debug, FromRow)]
@@ -180,7 +184,8 @@ pub async fn wake(connection: &mut PgConnection, tokens: &[Token]) -> Result<Vec
     Ok(due.chain(early).collect())
 }
 
-/// Reads up to `limit` of a host's parked events and takes the mark from them; true if there may be more.
+/// Reads some of a host's parked events and takes the mark from them, but none of the entities in `but`; true if there may be
+/// more.
 ///
 /// # Errors
 /// sqlx's.
@@ -188,13 +193,21 @@ pub async fn unpark(
     connection: &mut PgConnection,
     partitions: &[i32],
     host: &Host,
-    limit: usize,
+    which: Which,
+    but: &[Entity],
 ) -> Result<(Vec<StoredEvent>, bool), sqlx::Error> {
+    let (looked_at, taken) = match which {
+        Which::First(limit) => (limit, limit),
+        Which::Probe => (LOOKED_AT_FOR_PROBE, 1),
+    };
     let mut events: Vec<StoredEvent> = sqlx::query_as(sql::UNPARK)
         .bind(partitions)
         .bind(host.as_str())
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(i64::try_from(looked_at).unwrap_or(i64::MAX))
         .bind(PARKED_READ_BYTES)
+        .bind(i64::try_from(taken).unwrap_or(i64::MAX))
+        .bind(which == Which::Probe)
+        .bind(but.iter().map(Entity::as_str).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
     events.sort_by_key(|event| event.event_id);

@@ -6,6 +6,7 @@ pub mod census;
 pub mod cluster;
 pub mod commits;
 pub mod floor;
+pub mod gates;
 pub mod line;
 pub mod members;
 pub mod opening;

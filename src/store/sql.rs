@@ -131,6 +131,22 @@ statements! {
         ENTER = "enter"
         LAST = "last"
     }
+    gates {
+        CLAIMABLE = "claimable"
+        FORGET = "forget"
+        INSERT = "insert"
+        IS_KNOWN = "is_known"
+        LOCK = "lock"
+        NOW = "now"
+        PAUSE = "pause"
+        PAUSE_GONE = "pause_gone"
+        PAUSES = "pauses"
+        RESUME = "resume"
+        SEEN = "seen"
+        STANDING = "standing"
+        UPDATE = "update"
+        WAITING = "waiting"
+    }
     line {
         DUE = "due"
         IN_FLIGHT = "in_flight"

@@ -2,12 +2,15 @@
 
 use serde::Serialize;
 use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
 
+use super::gates::{self, ShownGate, ShownPause};
 use super::position::UNNUMBERED;
 use super::sql::status as sql;
-use crate::domain::event::{EventId, Partition, Sequence};
+use crate::domain::event::{EventId, Host, Partition, Sequence};
 use crate::domain::lifecycle::State;
 use crate::domain::waits::WaitsFor;
+use crate::engine::hosts::gates::Standing;
 
 /// A worker.
 #[derive(Clone, Debug, FromRow, Serialize)]
@@ -78,11 +81,15 @@ struct HeadRow {
     host: String,
 }
 
-impl From<HeadRow> for EntityRow {
-    fn from(head: HeadRow) -> Self {
+impl EntityRow {
+    fn of(head: HeadRow, standing: &Standing) -> Self {
         let HeadRow { entity, open, state, attempts, parked, position, next_sequence, .. } = head;
         let number = (position > UNNUMBERED).then_some(Sequence(position));
         let waits = WaitsFor::of(state.parse().unwrap_or(State::Pending), parked, number, next_sequence.map(Sequence));
+        let host = Host::from(head.host.as_str());
+        let paused = &standing.paused;
+        let is_paused = paused.everything || paused.hosts.contains(&host) || paused.entities.contains(entity.as_str());
+        let waits = waits.behind(standing.shut.contains(&host), is_paused);
         Self {
             entity,
             open,
@@ -107,7 +114,7 @@ pub struct EntityRow {
     pub state: String,
     /// Attempts that the first in line has had.
     pub attempts: i16,
-    /// What it waits for: `attempt`, `retry`, `sequence N`, `operator`, `host`, `turn`.
+    /// What it waits for: `attempt`, `retry`, `sequence N`, `operator`, `host`, `gate`, `pause`, `turn`.
     pub waits_for: String,
     /// Seconds since then.
     pub since_seconds: f64,
@@ -147,6 +154,10 @@ pub struct Status {
     pub blocked: Vec<EntityRow>,
     /// The hosts with the most open events.
     pub hosts: Vec<HostRow>,
+    /// Gates that are shut, or have opened lately: those that have been shut for longest.
+    pub gates: Vec<ShownGate>,
+    /// What is paused.
+    pub pauses: Vec<ShownPause>,
     /// FAILED events within the retention time.
     pub failed: i64,
     /// Dead letters that the broker has not confirmed yet.
@@ -161,20 +172,28 @@ pub async fn read(connection: &mut PgConnection, limit: i64) -> Result<Status, s
     let members = members(connection).await?;
     let partitions = sqlx::query_as(sql::PARTITIONS).fetch_all(&mut *connection).await?;
     let states = sqlx::query_as(sql::STATES).fetch_all(&mut *connection).await?;
-    let busiest = heads(connection, sql::BUSIEST, limit).await?;
-    let blocked = heads(connection, sql::BLOCKED, limit).await?;
+    let mut gates = gates::read(connection, Uuid::nil()).await?;
+    let pauses = gates::pauses(connection).await?;
+    let standing = gates::standing(&gates, &pauses);
+    let busiest = heads(connection, sql::BUSIEST, limit, &standing).await?;
+    let blocked = heads(connection, sql::BLOCKED, limit, &standing).await?;
+    gates.sort_by(|a, b| {
+        (a.state == "open").cmp(&(b.state == "open")).then(b.since_seconds.total_cmp(&a.since_seconds))
+    });
+    gates.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let hosts = sqlx::query_as(sql::HOSTS).bind(limit).fetch_all(&mut *connection).await?;
     let (failed, unpublished) = sqlx::query_as(sql::DEAD_LETTERS).fetch_one(connection).await?;
-    Ok(Status { members, partitions, states, busiest, blocked, hosts, failed, unpublished })
+    Ok(Status { members, partitions, states, busiest, blocked, hosts, gates, pauses, failed, unpublished })
 }
 
 async fn heads(
     connection: &mut PgConnection,
     statement: &'static str,
     limit: i64,
+    standing: &Standing,
 ) -> Result<Vec<EntityRow>, sqlx::Error> {
     let heads: Vec<HeadRow> = sqlx::query_as(statement).bind(limit).fetch_all(connection).await?;
-    Ok(heads.into_iter().map(EntityRow::from).collect())
+    Ok(heads.into_iter().map(|head| EntityRow::of(head, standing)).collect())
 }
 
 /// Whether every partition has an owner.

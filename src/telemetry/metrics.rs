@@ -4,6 +4,7 @@
 //! an entity or an event; hosts are named up to a bound. Prometheus sees the same with `_` for `.`, and units and `_total`
 //! at the end.
 
+mod gates;
 mod gauges;
 
 use std::sync::{LazyLock, OnceLock};
@@ -15,6 +16,7 @@ use opentelemetry::{KeyValue, global};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
+pub use self::gates::gates;
 pub use self::gauges::{Backlog, Connections, HostLoad, Ownership, destinations_refused, watch};
 use super::{Teller, collector, hosts, logs, trace};
 use crate::domain::event::Host;
@@ -189,6 +191,7 @@ pub fn attempted(host: &Host, outcome: &Outcome, request: Option<(&Method, Durat
         Outcome::NotSent(NotSent::Shortage) => "shortage",
         Outcome::NotSent(NotSent::NoDestination) => "no_destination",
         Outcome::NotSent(NotSent::NoToken) => "no_token",
+        Outcome::NotSent(NotSent::GateShut) => "gate_shut",
         Outcome::Forbidden(_) => "forbidden",
     };
     METRICS.attempts.add(1, &[KeyValue::new("onceward.outcome", code)]);

@@ -1,10 +1,10 @@
 //! The commands of one transaction, by kind.
 
 use crate::domain::candidate::{Candidate, Token};
-use crate::domain::event::{Entity, EventId, Host};
+use crate::domain::event::{Entity, EventId};
 use crate::domain::operator::Decided;
 use crate::domain::volume::Volume;
-use crate::engine::command::{Suspect, Ticket};
+use crate::engine::command::{Suspect, Ticket, Unpark};
 use crate::engine::lanes::Then;
 use crate::handoff::{Arrival, Command, Settlement, Written};
 use crate::lease::Held;
@@ -44,7 +44,7 @@ pub(crate) struct Batch {
     pub(crate) operations: Vec<(Ticket, Decided, Held)>,
     pub(crate) fronts: Vec<(Entity, Held)>,
     pub(crate) wakes: Vec<(Token, Held)>,
-    pub(crate) unparks: Vec<(Host, usize, Vec<Held>)>,
+    pub(crate) unparks: Vec<Unpark<Held>>,
     pub(crate) gathers: Vec<Vec<Held>>,
     pub(crate) audits: Vec<(Vec<Suspect>, Vec<Held>)>,
 }
@@ -68,9 +68,7 @@ impl Batch {
                 }
                 Command::Wake { token, held } if batch.wakes.len() < batch.reads => batch.wakes.push((token, held)),
                 Command::Park { id, held } => batch.parks.push((id, held)),
-                Command::Unpark { host, limit, held } if batch.unparks.len() < UNPARKS => {
-                    batch.unparks.push((host, limit, held));
-                }
+                Command::Unpark(unpark) if batch.unparks.len() < UNPARKS => batch.unparks.push(unpark),
                 Command::Operate { ticket, decided, held } => batch.operations.push((ticket, decided, held)),
                 Command::Gather { held } => batch.gathers.push(held),
                 Command::Audit { suspects, held } => batch.audits.push((suspects, held)),
@@ -112,7 +110,7 @@ impl Batch {
         let wakes = self.wakes.split_off(reads.min(self.wakes.len()));
         beyond.extend(wakes.into_iter().map(|(token, held)| Command::Wake { token, held }));
         let unparks = self.unparks.split_off(1.min(self.unparks.len()));
-        beyond.extend(unparks.into_iter().map(|(host, limit, held)| Command::Unpark { host, limit, held }));
+        beyond.extend(unparks.into_iter().map(Command::Unpark));
         beyond
     }
 
@@ -167,7 +165,7 @@ impl Batch {
         let others = self.parks.iter().map(|(_, held)| held).chain(self.starts.iter().map(|start| &start.held));
         let wakes = self.wakes.iter().map(|(_, held)| held);
         let audits = self.audits.iter().map(|(_, held)| held);
-        let looks = self.unparks.iter().map(|(.., held)| held).chain(&self.gathers).chain(audits).flatten();
+        let looks = self.unparks.iter().map(|unpark| &unpark.held).chain(&self.gathers).chain(audits).flatten();
         let operations = self.operations.iter().map(|(.., held)| held);
         let reads = fronts.chain(wakes).chain(looks);
         arrivals.chain(settlements).chain(others).chain(reads).chain(operations).chain(&self.takeovers)
@@ -183,7 +181,7 @@ impl Batch {
         self.takeovers.retain(kept);
         // A suspect of a partition that is lost is the next owner's.
         self.audits.retain(|(_, held)| held.iter().all(kept));
-        for looked_at in self.unparks.iter_mut().map(|(.., held)| held).chain(&mut self.gathers) {
+        for looked_at in self.unparks.iter_mut().map(|unpark| &mut unpark.held).chain(&mut self.gathers) {
             looked_at.retain(kept);
         }
         let starts = self.starts.extract_if(.., |start| !kept(&start.held));

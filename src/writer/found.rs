@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::batch::{Batch, Start, Together};
 use crate::domain::candidate::Candidate;
 use crate::domain::event::{EventId, Host, Partition};
-use crate::engine::command::{Admitted, Confirmed, Front, Gathered, Woken};
+use crate::engine::command::{Admitted, Confirmed, Front, Gathered, Unpark, Woken};
 use crate::handoff::Written;
 
 /// What a transaction found out; valid once it has committed. Each finding says what it belongs to.
@@ -19,7 +19,8 @@ pub(crate) struct Found {
     pub(crate) taken_over: HashMap<Partition, (Vec<Candidate>, Vec<Host>)>,
     pub(crate) fronts: Vec<Front>,
     pub(crate) woken: Vec<Woken>,
-    pub(crate) unparked: HashMap<Host, (Vec<Candidate>, bool)>,
+    /// By the reads' places in the batch.
+    pub(crate) unparked: Vec<(Vec<Candidate>, bool)>,
     pub(crate) gathered: Vec<Gathered>,
     pub(crate) audited: Vec<Confirmed>,
 }
@@ -32,7 +33,7 @@ impl Found {
             Woken::Due { event, .. } => Some(event),
             Woken::Early { .. } => None,
         });
-        let unparked = self.unparked.values().flat_map(|(events, _)| events);
+        let unparked = self.unparked.iter().flat_map(|(events, _)| events);
         fronts.chain(woken).chain(unparked).map(|candidate| candidate.event.body.len()).max().unwrap_or(0)
     }
 }
@@ -64,9 +65,10 @@ pub(crate) fn report(batch: Batch, mut found: Found) -> Vec<Written> {
     }
     results.extend(found.fronts.into_iter().map(Written::Front));
     results.extend(found.woken.into_iter().map(Written::Woken));
-    for (host, ..) in batch.unparks {
+    let mut unparked = found.unparked.into_iter();
+    for Unpark { host, .. } in batch.unparks {
         // Whoever asked for parked events is told if there are none.
-        let (events, more) = found.unparked.remove(&host).unwrap_or_default();
+        let (events, more) = unparked.next().unwrap_or_default();
         results.push(Written::Unparked { host, events, more });
     }
     results.extend(found.audited.into_iter().map(Written::Audited));

@@ -12,10 +12,12 @@ use super::complaint::Complaint;
 use super::context::Context;
 use super::value::{Item, shown};
 use super::{pem, request};
+use crate::config::gate;
 use crate::domain::backoff::{Backoff, Delays, TICK};
 use crate::domain::destination::{Destination, Hidden, HttpVersion, Transport};
 use crate::domain::redact;
 use crate::domain::signature::SigningSecrets;
+use crate::domain::verdict::Gone;
 
 /// The shortest time for an attempt, as with `--attempt-timeout`.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(10);
@@ -55,7 +57,7 @@ pub fn settings() -> &'static [Setting] {
 /// What is shown of a value that is not set.
 const NONE: &str = "none";
 
-const SETTINGS: [Setting; 24] = [
+const SETTINGS: [Setting; 28] = [
     Setting {
         key: "url",
         flag: None,
@@ -202,6 +204,36 @@ const SETTINGS: [Setting; 24] = [
         show: |of| Some(if of.policy.hold { "hold" } else { "continue" }.into()),
     },
     Setting {
+        key: "gate-failures",
+        flag: Some("--gate-failures"),
+        read: |to, item, _| item.integer(1, 10_000).map(|failures| to.gate.failures = failures),
+        clear: Some(|to| to.gate.failures = 0),
+        show: |of| Some(if of.gate.failures == 0 { "never".into() } else { of.gate.failures.to_string() }),
+    },
+    Setting {
+        key: "gate-probe-initial",
+        flag: Some("--gate-probe-initial"),
+        read: |to, item, _| item.time(gate::SHORTEST, gate::LONGEST).map(|initial| to.gate.probe_initial = initial),
+        clear: None,
+        show: |of| Some(time(of.gate.probe_initial)),
+    },
+    Setting {
+        key: "gate-probe-max",
+        flag: Some("--gate-probe-max"),
+        read: |to, item, _| item.time(gate::SHORTEST, gate::LONGEST).map(|max| to.gate.probe_max = max),
+        clear: None,
+        show: |of| Some(time(of.gate.probe_max)),
+    },
+    Setting {
+        key: "gone",
+        flag: Some("--gone"),
+        read: |to, item, _| {
+            item.word(&[("fail", Gone::Fail), ("pause", Gone::Pause)]).map(|gone| to.policy.gone = gone)
+        },
+        clear: None,
+        show: |of| Some(if of.policy.gone == Gone::Pause { "pause" } else { "fail" }.into()),
+    },
+    Setting {
         key: "method",
         flag: None,
         read: |to, item, _| {
@@ -325,7 +357,15 @@ pub(super) struct Rule {
     pub(super) broken: fn(&Destination) -> Option<String>,
 }
 
-pub(super) const RULES: [Rule; 3] = [
+pub(super) const RULES: [Rule; 4] = [
+    Rule {
+        keys: &["gate-probe-initial", "gate-probe-max"],
+        broken: |of| {
+            let gate = Some(of.gate).filter(|gate| gate.probe_max < gate.probe_initial)?;
+            let (max, initial) = (time(gate.probe_max), time(gate.probe_initial));
+            Some(format!("gate-probe-max ({max}) is less than gate-probe-initial ({initial}): raise it"))
+        },
+    },
     Rule {
         keys: &["backoff.initial", "backoff.max"],
         broken: |of| {

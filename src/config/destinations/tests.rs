@@ -8,7 +8,7 @@ use http::Method;
 use super::*;
 use crate::domain::backoff::{Backoff, Delays};
 use crate::domain::destination::HttpVersion;
-use crate::domain::verdict::Policy;
+use crate::domain::verdict::{Gone, Policy};
 
 const LIMITS: Limits =
     Limits { lease: Duration::from_secs(15), drain_time: Duration::from_secs(30), max_in_flight: 2_048 };
@@ -26,6 +26,7 @@ fn flags() -> Destination {
         final_statuses: [410].into(),
         success_statuses: [].into(),
         hold: false,
+        gone: Gone::Fail,
     };
     Destination::defaults(policy, second * 5)
 }

@@ -15,6 +15,7 @@ pub(crate) fn destination(entry: &str) -> Destination {
         final_statuses: BTreeSet::new(),
         success_statuses: BTreeSet::new(),
         hold: false,
+        gone: crate::domain::verdict::Gone::Fail,
     };
     Destination { entry: entry.into(), ..Destination::defaults(policy, second) }
 }

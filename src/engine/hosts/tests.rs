@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::domain::backoff::{Backoff, Delays};
 use crate::domain::destination::Destination;
-use crate::domain::verdict::Policy;
+use crate::domain::verdict::{Gone, Policy};
 
 mod model;
 
@@ -30,6 +30,7 @@ fn destination() -> Destination {
         final_statuses: BTreeSet::new(),
         success_statuses: BTreeSet::new(),
         hold: false,
+        gone: Gone::Fail,
     };
     Destination::defaults(policy, PATIENCE)
 }
@@ -54,7 +55,7 @@ fn fill(hosts: &mut Hosts, host: &Host, now: Duration) -> (Offer, usize) {
 }
 
 fn start_all(hosts: &mut Hosts) -> Vec<Host> {
-    std::iter::from_fn(|| hosts.start_next()).map(|(host, _)| host).collect()
+    std::iter::from_fn(|| hosts.start_next()).map(|turn| turn.host).collect()
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn two_hosts_take_turns() {
     }
     for number in 0..6 {
         for of in [0, 1] {
-            assert_eq!(hosts.start_next(), Some((host(of), entity(number))));
+            assert_eq!(hosts.start_next(), Some(Turn { host: host(of), entity: entity(number), begins: true }));
         }
     }
     assert_eq!(hosts.start_next(), None);
@@ -134,7 +135,7 @@ fn a_host_that_came_first_with_many_does_not_go_first_with_all() {
     fill(&mut hosts, &host(0), NOW);
     hosts.offer(&host(1), NOW);
     hosts.enqueue(&host(1), entity(0), NOW);
-    let started: Vec<_> = (0..2).filter_map(|_| hosts.start_next()).map(|(host, _)| host).collect();
+    let started: Vec<_> = (0..2).filter_map(|_| hosts.start_next()).map(|turn| turn.host).collect();
     assert_eq!(started, [host(0), host(1)]);
 }
 

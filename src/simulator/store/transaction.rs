@@ -15,7 +15,9 @@ use crate::domain::operator::{Decided, Verb};
 use crate::domain::poison::Poison;
 use crate::domain::verdict::{Decision, Outcome};
 use crate::domain::volume::Volume;
-use crate::engine::command::{Admitted, Confirmed, Front, Gathered, Place, Ready, Suspect, Suspicion, Woken};
+use crate::engine::command::{
+    Admitted, Confirmed, Front, Gathered, Place, Ready, Suspect, Suspicion, Unpark, Which, Woken,
+};
 use crate::handoff::{Arrival, Command, Settlement, Written};
 use crate::lease::Held;
 use crate::store::line::LINE_READ;
@@ -100,10 +102,10 @@ impl Store {
         let entities: BTreeSet<&Entity> = batch.fronts.iter().map(|(entity, _)| entity).collect();
         found.fronts = entities.into_iter().map(|entity| self.front(entity)).collect();
         found.woken = self.wake_all(batch.wakes.iter().map(|(token, _)| *token), now);
-        for (host, limit, held) in &batch.unparks {
-            let events = self.unpark(&partitions(held), host, *limit);
+        for Unpark { host, which, but, held } in &batch.unparks {
+            let events = self.unpark(&partitions(held), host, *which, but);
             let more = !events.is_empty();
-            found.unparked.insert(host.clone(), (events, more));
+            found.unparked.push((events, more));
         }
         for (suspects, _) in &batch.audits {
             found.audited.push(self.confirm(suspects));
@@ -375,10 +377,15 @@ impl Store {
         Some(Woken::Due { event, waited: now.saturating_sub(open.changed), late: now.saturating_sub(due) })
     }
 
-    fn unpark(&mut self, partitions: &[Partition], host: &Host, limit: usize) -> Vec<Candidate> {
+    fn unpark(&mut self, partitions: &[Partition], host: &Host, which: Which, but: &[Entity]) -> Vec<Candidate> {
         let parked = self.open.iter().filter(|(_, open)| open.parked && open.host == *host);
-        let ours = parked.filter(|(_, open)| partitions.contains(&open.partition));
-        let ids: Vec<EventId> = ours.map(|(id, _)| *id).take(limit).collect();
+        let ours = parked.filter(|(_, open)| partitions.contains(&open.partition) && !but.contains(&open.entity));
+        let ids: Vec<EventId> = match which {
+            Which::First(limit) => ours.map(|(id, _)| *id).take(limit).collect(),
+            Which::Probe => {
+                ours.min_by_key(|(id, open)| (open.attempts, **id)).map(|(id, _)| *id).into_iter().collect()
+            }
+        };
         for id in &ids {
             if let Some(open) = self.open.get_mut(id) {
                 open.parked = false;

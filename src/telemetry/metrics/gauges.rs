@@ -68,9 +68,10 @@ pub fn watch(
     watch_standstills(&meter, still);
     watch_backlog(&meter, backlog);
     watch_destinations(&meter);
+    super::gates::watch(&meter);
 }
 
-fn count(
+pub(super) fn count(
     meter: &Meter,
     name: &'static str,
     unit: &'static str,

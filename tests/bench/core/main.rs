@@ -16,8 +16,8 @@ use onceward::domain::event::{Digest, Entity, Event, EventId, Host, Partition, S
 use onceward::domain::lease;
 use onceward::domain::lifecycle::{Change, End, State};
 use onceward::domain::shares::{Owner, Peer, plan};
-use onceward::domain::verdict::{Attempts, Outcome, Policy};
-use onceward::engine::hosts::{Hosts, Offer};
+use onceward::domain::verdict::{Attempts, Gone, Outcome, Policy};
+use onceward::engine::hosts::{Hosts, Offer, Turn};
 use onceward::engine::lanes::Lanes;
 
 const TERMS: Terms = Terms { default_destination: None, body_limit: 1 << 20, destinations: None };
@@ -133,7 +133,7 @@ fn hosts(criterion: &mut Criterion) {
                         if hosts.offer(host, Duration::ZERO) == Offer::Ready {
                             hosts.enqueue(host, entity.clone(), Duration::ZERO);
                         }
-                        if let Some((host, _)) = hosts.start_next() {
+                        if let Some(Turn { host, .. }) = hosts.start_next() {
                             let sent = hosts.send(&host);
                             black_box(hosts.ended(&host, sent, Some(Duration::from_millis(5))));
                         }
@@ -157,6 +157,7 @@ fn policy() -> Policy {
         final_statuses: BTreeSet::from([400, 404, 410]),
         success_statuses: BTreeSet::new(),
         hold: false,
+        gone: Gone::Fail,
     }
 }
 

@@ -8,7 +8,7 @@ use http::header::{HeaderValue, LOCATION, RETRY_AFTER};
 use onceward::clock;
 use onceward::deliver::answer::answer;
 use onceward::domain::backoff::{Backoff, Delays};
-use onceward::domain::verdict::{Attempts, Decision, Outcome, Policy};
+use onceward::domain::verdict::{Attempts, Decision, Gone, Outcome, Policy};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::engine::{Target, fuzz};
@@ -61,6 +61,7 @@ fn judged(outcome: &Outcome, asked: bool) -> &'static str {
         final_statuses: BTreeSet::from([410]),
         success_statuses: BTreeSet::new(),
         hold: false,
+        gone: Gone::Fail,
     };
     match policy.judge(Attempts { begun: 1, unknown: 0 }, outcome, u64::MAX) {
         Decision::Deliver => "delivered",

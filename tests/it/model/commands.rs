@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onceward::domain::candidate::{Candidate, Token};
-use onceward::domain::event::{Event, EventId, Partition};
+use onceward::domain::event::{Entity, Event, EventId, Partition};
 use onceward::domain::lifecycle::State;
 use onceward::domain::operator::{Decided, Verb};
 use onceward::domain::verdict::{Decision, Failure, NoResponse, NotSent, Outcome};
-use onceward::engine::command::{Suspect, Suspicion};
+use onceward::engine::command::{Suspect, Suspicion, Unpark, Which};
 use onceward::engine::lanes::Then;
 use onceward::handoff::{Command, Settlement};
 use onceward::lease::Held;
@@ -196,8 +196,16 @@ impl Trial<'_> {
         Some(Command::Park { id, held })
     }
 
+    /// An entity with open events, as one that is paused.
+    fn paused(&mut self) -> Vec<Entity> {
+        let entities: Vec<Entity> = self.model.open.values().map(|open| open.entity.clone()).collect();
+        self.any(entities).into_iter().collect()
+    }
+
     fn unpark(&mut self, who: usize) -> Command {
-        Command::Unpark { host: self.any_host(), limit: 1 + self.random.usize(..4), held: self.some_held(who) }
+        let which = if self.chance(25) { Which::Probe } else { Which::First(1 + self.random.usize(..4)) };
+        let but = if self.chance(25) { self.paused() } else { Vec::new() };
+        Command::Unpark(Unpark { host: self.any_host(), which, but, held: self.some_held(who) })
     }
 
     fn operate(&mut self, who: usize) -> Option<Command> {

@@ -4,7 +4,7 @@ use onceward::domain::admission::Admission;
 use onceward::domain::candidate::Candidate;
 use onceward::domain::event::Partition;
 use onceward::domain::verdict::Decision;
-use onceward::engine::command::{Admitted, Front, Woken};
+use onceward::engine::command::{Admitted, Front, Unpark, Woken};
 use onceward::engine::lanes::Then;
 use onceward::handoff::{Arrival, Command, Settlement, Written};
 use onceward::lease::Held;
@@ -176,7 +176,9 @@ pub fn command(command: &Command) -> String {
         Command::ReadFront { entity, held } => format!("read {entity} in {}", held.partition()),
         Command::Wake { token, held } => format!("wake {token:?} in {}", held.partition()),
         Command::Park { id, held } => format!("park {id} in {}", held.partition()),
-        Command::Unpark { host, limit, held } => format!("unpark {limit} at {host} in {}", sorted(partitions(held))),
+        Command::Unpark(Unpark { host, which, but, held }) => {
+            format!("unpark {which:?} at {host}, but of {but:?}, in {}", sorted(partitions(held)))
+        }
         Command::Operate { decided, held, .. } => format!("operate {decided:?} in {}", held.partition()),
         Command::Gather { held } => format!("gather in {}", sorted(partitions(held))),
         Command::Audit { suspects, held } => format!("audit {suspects:?} in {}", sorted(partitions(held))),
@@ -189,7 +191,7 @@ pub fn held_by(command: &Command) -> Vec<Held> {
     match command {
         Command::Admit { arrivals, .. } => arrivals.iter().map(|arrival| arrival.held.clone()).collect(),
         Command::Settle { settlement, .. } => vec![settlement.held.clone()],
-        Command::Unpark { held, .. } | Command::Gather { held } | Command::Audit { held, .. } => held.clone(),
+        Command::Unpark(Unpark { held, .. }) | Command::Gather { held } | Command::Audit { held, .. } => held.clone(),
         Command::Start { held, .. }
         | Command::ReadFront { held, .. }
         | Command::Wake { held, .. }

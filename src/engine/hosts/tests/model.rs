@@ -158,7 +158,7 @@ impl World {
     }
 
     fn start_next(&mut self) -> Option<()> {
-        let Some((started, entity)) = self.hosts.start_next() else {
+        let Some(Turn { host: started, entity, .. }) = self.hosts.start_next() else {
             let full = self.hosts.begun == self.hosts.in_all;
             let all_busy = self.expected.iter().all(|host| host.waiting.is_empty() || host.begun > 0);
             assert!(full || all_busy, "a host waits for nothing");

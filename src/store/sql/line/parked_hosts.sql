@@ -1,5 +1,5 @@
--- Hosts, $2 at most, that have parked events in the partitions $1. One index look-up for each host of each partition,
--- however many events are parked.
+-- Hosts, $2 at most, that have parked events in the partitions $1, but for those whose gate is shut. One index look-up for
+-- each host of each partition, however many events are parked.
 with recursive step (partition, host) as (
   select
     p.id,
@@ -12,7 +12,8 @@ with recursive step (partition, host) as (
   from step s
   where s.host is not null
 )
-select distinct host
-from step
-where host is not null
+select distinct s.host
+from step s
+where s.host is not null
+  and not exists (select from gate g where g.host = s.host and g.state <> 'open' offset 0)
 limit $2

@@ -1,0 +1,97 @@
+//! Gates and the queues of hosts: a host whose gate is shut gets nothing, by the mechanism that a full one gets nothing by.
+
+use super::gates::{Place, Seen, Standing, Verdict};
+use super::{Hosts, State};
+use crate::domain::event::{Entity, EventId, Host};
+use crate::domain::gate::{GatePolicy, Sign};
+
+impl Hosts {
+    /// What the store says of gates and pauses; `done` are the hosts of changes that it has recorded, or could not. Gives the
+    /// hosts that get requests again, and those that this worker may probe.
+    pub fn follow_gates(&mut self, told: &Standing, done: &[Host]) -> (Vec<Host>, Vec<Host>) {
+        let follows = self.gates.follow(told, done);
+        for (host, state) in &mut self.by_host {
+            state.gate = self.gates.limit(host);
+            // What waits behind a shut gate is looked for when that opens.
+            state.parked &= state.gate != Some(0);
+        }
+        self.give_all_turns();
+        follows
+    }
+
+    /// An attempt has ended: what that says of its host.
+    pub fn judge_host(&mut self, host: &Host, seen: Seen, policy: &GatePolicy) -> Verdict {
+        let (now, share, cap) = (self.now, self.share, self.cap);
+        let state = self.by_host.get_mut(host);
+        let (last_well, full) =
+            state.as_ref().map_or_else(Default::default, |state| (state.last_well, state.limit.part(share, cap)));
+        if let (Some(state), Sign::Well) = (state, seen.sign) {
+            state.last_well = now;
+        }
+        let verdict = self.gates.ended(host, seen, policy, Place { now, last_well, full });
+        self.heed_gate(host);
+        verdict
+    }
+
+    /// A host gets nothing more, until the store says otherwise.
+    pub fn shut(&mut self, host: &Host) {
+        self.gates.shut(host);
+        self.heed_gate(host);
+    }
+
+    /// The event that probes a host was found, or there is none.
+    pub fn found_probe(&mut self, host: &Host, id: Option<EventId>) -> Verdict {
+        let verdict = self.gates.found_probe(host, id);
+        self.heed_gate(host);
+        verdict
+    }
+
+    /// An event will not be sent: was it to probe its host?
+    pub fn lose_probe(&mut self, host: &Host, id: EventId) -> Verdict {
+        let verdict = self.gates.lose_probe(host, id);
+        self.heed_gate(host);
+        verdict
+    }
+
+    /// Whether an event of this entity, the first of its line, may not be sent now, and has to wait in the store.
+    #[must_use]
+    pub fn has_to_wait(&self, host: &Host, entity: &Entity, id: EventId) -> bool {
+        self.gates.is_paused(entity) || (self.gates.is_shut(host) && !self.gates.probes(host, id))
+    }
+
+    /// Whether an operator has paused an entity.
+    #[must_use]
+    pub fn is_paused(&self, entity: &Entity) -> bool {
+        self.gates.is_paused(entity)
+    }
+
+    /// The entities that are paused.
+    #[must_use]
+    pub fn paused_entities(&self) -> Vec<Entity> {
+        self.gates.paused_entities()
+    }
+
+    /// Whether any gate is not open, or anything paused.
+    #[must_use]
+    pub fn are_any_shut(&self) -> bool {
+        self.gates.are_any()
+    }
+
+    /// A change of a host's gate is on its way to the store.
+    pub fn note_change(&mut self, host: &Host) {
+        self.gates.note_change(host);
+    }
+
+    fn heed_gate(&mut self, host: &Host) {
+        let gate = self.gates.limit(host);
+        let Some(state) = self.by_host.get_mut(host).filter(|state| state.gate != gate) else { return };
+        state.gate = gate;
+        state.parked &= gate != Some(0);
+        self.give_turn(host);
+    }
+
+    /// What a host's gate lets through.
+    pub(super) fn gate(&self, host: &Host, state: Option<&State>) -> Option<usize> {
+        state.map_or_else(|| self.gates.limit(host), |state| state.gate)
+    }
+}

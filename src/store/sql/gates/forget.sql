@@ -1,0 +1,9 @@
+-- Forgets gates that have been open for long enough, those that nobody has had anything to probe with for $1
+-- milliseconds, and pauses whose time is over.
+with over as (
+  delete from pause
+  where until < clock_timestamp() - interval '1 minute'
+)
+delete from gate
+where (state = 'open' and next_at < clock_timestamp())
+  or next_at < clock_timestamp() - $1 * interval '1 millisecond'
