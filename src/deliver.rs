@@ -80,7 +80,7 @@ pub async fn run(mut attempts: mpsc::Receiver<Attempt>, ended: mpsc::Sender<Ende
 }
 
 async fn one(attempt: Attempt, sender: Sender, ended: mpsc::Sender<Ended>) {
-    let Attempt { candidate, held } = attempt;
+    let Attempt { candidate, held, probes } = attempt;
     let Some(route) = sender.route(&candidate.event) else {
         let name = Arc::from(candidate.event.destination.as_str());
         sender.clients.tell("a destination is not configured any more", &name, &"events wait for it");
@@ -91,7 +91,7 @@ async fn one(attempt: Attempt, sender: Sender, ended: mpsc::Sender<Ended>) {
     let (outcome, took) = match wait_for_cover(&held, route.destination.timeout).await {
         Cover::Until { begun, deadline } => {
             let method = &route.destination.request.method;
-            let span = trace::attempt(&candidate.event, (&route.url, method), candidate.attempts);
+            let span = trace::attempt(&candidate.event, (&route.url, method), (candidate.attempts, probes));
             let traceparent = trace::traceparent(&span);
             let (sender, route, candidate) = (&sender, &route, &candidate);
             let outcome = Exchange { sender, route, candidate, traceparent, deadline }.run().await;

@@ -181,7 +181,7 @@ impl<G: Grant> Engine<G> {
     fn started(&mut self, candidate: Candidate, held: G::Proof) {
         self.take_in_hand(&candidate, &held);
         if self.leases.is_current(&held) {
-            self.begun.push(Attempt { candidate, held });
+            self.begun.push(Attempt { candidate, held, probes: false });
         } else {
             // Whoever has the partition now settles it.
             self.free(&candidate.event.host, false, None);
@@ -242,8 +242,9 @@ impl<G: Grant> Engine<G> {
     fn send_begun(&mut self) {
         self.withdraw_from_shut();
         self.begun.take_ready(&mut self.hosts, &mut self.effects.attempts);
+        self.mark_probes();
         if !self.begun.is_empty() && !self.hosts.has_share() {
-            for Attempt { candidate, held } in self.begun.take_all() {
+            for Attempt { candidate, held, .. } in self.begun.take_all() {
                 self.free(&candidate.event.host, false, None);
                 self.give_up(candidate, held, Outcome::NotSent(NotSent::NotAllowed));
             }

@@ -82,6 +82,15 @@ impl<G: Grant> Engine<G> {
             && self.lanes.head(entity).is_some_and(|head| self.hosts.has_to_wait(host, entity, head.id))
     }
 
+    /// Those that are to be sent: which of them are probes?
+    pub(super) fn mark_probes(&mut self) {
+        if self.hosts.are_any_shut() {
+            for attempt in &mut self.effects.attempts {
+                attempt.probes = self.hosts.is_probe(&attempt.candidate.event.host, attempt.candidate.id);
+            }
+        }
+    }
+
     /// Attempts that were recorded when their host's gate shut are not sent, and cost nothing.
     pub(super) fn withdraw_from_shut(&mut self) {
         if !self.hosts.are_any_shut() || self.begun.is_empty() {

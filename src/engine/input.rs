@@ -132,6 +132,8 @@ pub struct Attempt<P> {
     pub candidate: Candidate,
     /// On its partition.
     pub held: P,
+    /// It probes a host whose gate is shut.
+    pub probes: bool,
 }
 
 /// A retry's token is to go through the delay ladder.

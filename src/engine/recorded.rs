@@ -80,7 +80,7 @@ impl<G: Grant> Engine<G> {
     fn joined_and_begun(&mut self, candidate: Candidate, held: G::Proof, others_open: bool, bytes: usize) {
         self.take_in_hand(&candidate, &held);
         if self.lanes.head_begun(candidate.clone(), others_open, bytes) {
-            self.begun.push(Attempt { candidate, held });
+            self.begun.push(Attempt { candidate, held, probes: false });
         } else {
             self.free(&candidate.event.host, false, None);
             self.give_up(candidate, held, Outcome::NotSent(NotSent::NotAllowed));

@@ -16,6 +16,8 @@ use crate::domain::lifecycle::State;
 use crate::domain::verdict::{Gone, Policy};
 use crate::engine::hosts::{PATIENCE, WAITING_PER_HOST};
 
+mod gates;
+
 /// A lease that is nothing but its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Name(Partition, i64);
@@ -136,7 +138,7 @@ fn a_first_attempt_begins_with_its_events_record_and_is_sent_after_it() {
     assert_eq!(places, [Place::Begun, Place::Memory], "the host gets one");
     let effects = record(&mut engine, 1, arrivals);
     assert_eq!(effects.admitted.len(), 1, "the broker may forget them");
-    let [Attempt { candidate, held }] = &effects.attempts[..] else { panic!("{:?}", effects.attempts) };
+    let [Attempt { candidate, held, .. }] = &effects.attempts[..] else { panic!("{:?}", effects.attempts) };
     assert_eq!((candidate.event.entity.as_str(), candidate.attempts), ("a", 1));
 
     let ended = Ended {
@@ -193,7 +195,7 @@ fn what_is_lost_with_a_lease_gives_back_what_it_had() {
     let effects = record(&mut engine, 2, arrivals);
     let attempt = effects.attempts.into_iter().next().expect("it begins");
     engine.handle(Input::Leases(Vec::new()), SECOND);
-    let Attempt { candidate, held } = attempt;
+    let Attempt { candidate, held, .. } = attempt;
     let effects = engine
         .handle(Input::Ended(vec![Ended { candidate, held, outcome: None, took: None, destination: None }]), SECOND);
     assert!(effects.commands.is_empty(), "the next owner settles it");
@@ -221,7 +223,7 @@ fn a_drain_sends_what_was_recorded_and_writes_nothing_but_settlements() {
     assert_eq!(effects.refused, [Ticket(2)]);
     let effects = record(&mut engine, 1, arrivals);
     let attempt = effects.attempts.into_iter().next().expect("what is recorded is sent");
-    let Attempt { candidate, held } = attempt;
+    let Attempt { candidate, held, .. } = attempt;
     let ended = Ended { candidate, held, outcome: Some(answered(500)), took: None, destination: None };
     let effects = engine.handle(Input::Ended(vec![ended]), SECOND);
     assert!(matches!(effects.commands[..], [Command::Settle { .. }]));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::history::{History, Hostile, Request, Trouble};
+use super::history::{Down, History, Hostile, Request, Trouble};
 use super::load::{Answer, Load, Message};
 
 /// The settings of the workers that the promises speak of.
@@ -60,6 +60,8 @@ pub enum Check {
     HostCap,
     /// As many attempts as the policy says, and none too early.
     AttemptsAndBackoff,
+    /// Deliveries to a host that was down go on soon after it is back.
+    GoesOn,
     /// Bodies arrive byte for byte.
     PayloadIntact,
     /// What failed for good, and what breaks the contract, is in the dead-letter exchange, whole; and nothing else.
@@ -68,13 +70,14 @@ pub enum Check {
 
 impl Check {
     /// All checks, in the order in which they are shown.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NothingLost,
         Self::NothingSentTwice,
         Self::InOrder,
         Self::NoOverlap,
         Self::HostCap,
         Self::AttemptsAndBackoff,
+        Self::GoesOn,
         Self::PayloadIntact,
         Self::DeadLettersComplete,
     ];
@@ -89,6 +92,7 @@ impl Check {
             Self::NoOverlap => "one at a time for an entity",
             Self::HostCap => "cap on a host",
             Self::AttemptsAndBackoff => "attempts and back-off",
+            Self::GoesOn => "goes on when a host is back",
             Self::PayloadIntact => "payload intact",
             Self::DeadLettersComplete => "dead letters complete",
         }
@@ -141,6 +145,7 @@ pub fn check(load: &Load, history: &History, promises: &Promises) -> Findings {
     checker.order();
     checker.overlap();
     checker.host_cap();
+    checker.goes_on();
     checker.payload();
     checker.dead_letters();
     checker.hostile();
@@ -358,6 +363,22 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// A host that was down has a gate: it is probed, and found to be back.
+    fn goes_on(&mut self) {
+        let troubles: Vec<&Trouble> = self.history.troubles.iter().collect();
+        for trouble in troubles {
+            let Some(Down { host, goes_on_within }) = trouble.down else { continue };
+            let to_it = self.history.requests.iter().filter(|request| self.load.events[request.event].host == host);
+            let first = to_it.filter(|request| request.started >= trouble.to).min_by_key(|request| request.started);
+            let Some(first) = first.filter(|first| first.started > trouble.to + goes_on_within) else { continue };
+            let waited = first.started.saturating_sub(trouble.to);
+            let what = format!(
+                "the first request to host {host} came {waited:?} after it was back; {goes_on_within:?} are allowed"
+            );
+            self.found(Check::GoesOn, Some(first.event), what, [Some(first), None]);
+        }
+    }
+
     fn payload(&mut self) {
         for request in self.history.requests.iter().filter(|request| !request.intact) {
             let what = format!("the body of attempt {} is not the one that was published", request.attempt);
@@ -374,6 +395,9 @@ impl<'a> Checker<'a> {
             } else if letter.reason != "exhausted" {
                 let what = format!("dead-lettered for {:?}, though it keeps the contract", letter.reason);
                 self.found(Check::DeadLettersComplete, Some(index), what, [last, None]);
+            } else if let Some(attempts) = letter.attempts.filter(|attempts| *attempts < self.promises.max_attempts) {
+                let what = format!("FAILED after {attempts} attempts of {}", self.promises.max_attempts);
+                self.found(Check::AttemptsAndBackoff, Some(index), what, [last, None]);
             } else if !letter.complete {
                 let what = "its dead letter lacks its body, detail or history".to_owned();
                 self.found(Check::DeadLettersComplete, Some(index), what, [last, None]);

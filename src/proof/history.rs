@@ -46,6 +46,8 @@ pub struct DeadLetter {
     pub poison: Option<u32>,
     /// Its reason.
     pub reason: String,
+    /// Attempts that the event had, if it says so.
+    pub attempts: Option<u32>,
     /// It carries what it should: the body as it was published, a detail, and for a FAILED event its history.
     pub complete: bool,
 }
@@ -89,6 +91,17 @@ pub struct Trouble {
     /// An attempt that was in flight between the beginning and this moment may be sent again, because its outcome may not
     /// have been recorded. None if there is no excuse for that.
     pub doubt_until: Option<Duration>,
+    /// A host was down until the end, and has to be found to be back.
+    pub down: Option<Down>,
+}
+
+/// A host that was down.
+#[derive(Clone, Copy, Debug)]
+pub struct Down {
+    /// Its number.
+    pub host: u16,
+    /// Deliveries to it go on within this time, if there are any to be made.
+    pub goes_on_within: Duration,
 }
 
 /// Everything that was seen.

@@ -17,7 +17,7 @@ const LOOKS: Duration = Duration::from_millis(50);
 
 impl World {
     pub(super) fn begin_attempt(&mut self, worker: &mut Worker, attempt: Attempt<Held>) {
-        let Attempt { candidate, held } = attempt;
+        let Attempt { candidate, held, .. } = attempt;
         worker.last_attempt += 1;
         let (number, lapses) = (worker.last_attempt, held.lapses());
         worker.attempts.insert(number, Sending { candidate, held, lapses, begun: None });

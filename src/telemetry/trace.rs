@@ -129,9 +129,9 @@ pub fn traceparent(span: &Span) -> Option<HeaderValue> {
     })?
 }
 
-/// An attempt begins, and ends when its span is dropped.
+/// An attempt of this number begins, which may be a probe of its host, and ends when its span is dropped.
 #[must_use]
-pub fn attempt(event: &Event, (url, method): (&Url, &Method), number: u16) -> Span {
+pub fn attempt(event: &Event, (url, method): (&Url, &Method), (number, probes): (u16, bool)) -> Span {
     let Some(parent) = event.trace.as_ref().filter(|_| is_on()) else { return Span::none() };
     let method = method.as_str();
     let resends = (number > 1).then(|| number - 1);
@@ -150,6 +150,7 @@ pub fn attempt(event: &Event, (url, method): (&Url, &Method), number: u16) -> Sp
         server.port = url.port_or_known_default(),
         messaging.message.id = event.key.as_str(),
         onceward.attempt = number,
+        onceward.probe = probes.then_some(true),
         "error.type" = Empty,
     );
     let _ = span.set_parent(below(parent, event.tracestate.as_ref()));

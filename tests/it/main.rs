@@ -21,6 +21,7 @@ mod doubt;
 mod drain;
 mod examples;
 mod exhausted;
+mod gates;
 mod guard;
 mod hostile;
 mod hosts;

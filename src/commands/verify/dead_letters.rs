@@ -178,5 +178,8 @@ fn read(delivery: &Delivery, watch: &Watch) -> DeadLetter {
     };
     let history: Vec<serde_json::Value> = serde_json::from_str(&text("onceward-history")).unwrap_or_default();
     let complete = body && !text("onceward-detail").is_empty() && (reason != "exhausted" || !history.is_empty());
-    DeadLetter { event, poison, reason, complete }
+    // Of a history that was cut, nobody knows how long it was.
+    let is_whole = reason == "exhausted" && text("onceward-cut").is_empty();
+    let attempts = u32::try_from(history.len()).ok().filter(|_| is_whole);
+    DeadLetter { event, poison, reason, attempts, complete }
 }

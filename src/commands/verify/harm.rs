@@ -12,8 +12,11 @@ use super::trouble::{Server, Trouble};
 use super::watch::Watch;
 use super::workers::Workers;
 use crate::proof::chance::Chance;
-use crate::proof::history;
+use crate::proof::history::{self, Down};
 
+/// From the moment at which a host listens again, to the first request: beyond the pause between probes, the time of one
+/// probe that was under way, and what a busy machine takes.
+const COMES_BACK: Duration = Duration::from_secs(8);
 /// How long a slow link takes.
 const SLOW: Duration = Duration::from_millis(50);
 /// How long a connection is silent after a commit that was lost.
@@ -28,6 +31,14 @@ struct Done {
     what: String,
     /// See [`history::Trouble`].
     doubt_until: Option<Duration>,
+    /// See [`history::Trouble`].
+    down: Option<Down>,
+}
+
+/// Of a gate's probes, the pause doubles from one second to a minute: a host that was down for a time is probed again after
+/// about as much at most.
+fn longest_pause(down: Duration) -> Duration {
+    (down + Duration::from_secs(1)).min(Duration::from_mins(1)) * 33 / 32 + COMES_BACK
 }
 
 /// Does all of it, one after the other, once deliveries have begun.
@@ -45,8 +56,8 @@ pub(super) async fn all(
         tokio::time::sleep(args.trouble_every).await;
         let from = watch.trouble_begins();
         let seed = args.seed.wrapping_add(turn as u64);
-        let Done { what, doubt_until } = make(trouble, turn, seed, watch, workers, receivers).await?;
-        watch.trouble(history::Trouble { what, from, to: watch.now(), doubt_until });
+        let Done { what, doubt_until, down } = make(trouble, turn, seed, watch, workers, receivers).await?;
+        watch.trouble(history::Trouble { what, from, to: watch.now(), doubt_until, down });
     }
     Ok(())
 }
@@ -60,7 +71,7 @@ async fn make(
     receivers: &Receivers,
 ) -> Result<Done, String> {
     let show = humantime::format_duration;
-    let done = |what| Done { what, doubt_until: Some(watch.now()) };
+    let done = |what| Done { what, doubt_until: Some(watch.now()), down: None };
     match trouble {
         Trouble::Kill => workers.kill_one(turn).map(done),
         Trouble::Pause(time) => pause(*time, turn, watch, workers).await,
@@ -70,6 +81,14 @@ async fn make(
             tokio::time::sleep(*time).await;
             receivers.set_away(false);
             Ok(done(format!("the first host was away for {}", show(*time))))
+        }
+        Trouble::ReceiverDown(time) => {
+            receivers.set_down(true);
+            tokio::time::sleep(*time).await;
+            receivers.set_down(false);
+            let down = Down { host: 0, goes_on_within: longest_pause(*time) };
+            let done = done(format!("the first host refused connections for {}", show(*time)));
+            Ok(Done { down: Some(down), ..done })
         }
         Trouble::Cut(server, time) => {
             let link = workers.link(*server)?;
@@ -96,13 +115,15 @@ async fn pause(time: Duration, turn: usize, watch: &Watch, workers: &mut Workers
     let doubt_until = Some(watch.now());
     tokio::time::sleep(time).await;
     workers.signal(turn, "CONT")?;
-    Ok(Done { what: format!("paused worker {pid} for {}", humantime::format_duration(time)), doubt_until })
+    let what = format!("paused worker {pid} for {}", humantime::format_duration(time));
+    Ok(Done { what, doubt_until, down: None })
 }
 
 async fn suspend(time: Duration, turn: usize, watch: &Watch, workers: &mut Workers) -> Result<Done, String> {
     let mut doubt_until = None;
     let pid = workers.suspend(turn, time, || doubt_until = Some(watch.now())).await?;
-    Ok(Done { what: format!("suspended worker {pid} for {}", humantime::format_duration(time)), doubt_until })
+    let what = format!("suspended worker {pid} for {}", humantime::format_duration(time));
+    Ok(Done { what, doubt_until, down: None })
 }
 
 async fn lose_commits(time: Duration, seed: u64, workers: &Workers) -> Result<Done, String> {
@@ -116,6 +137,7 @@ async fn lose_commits(time: Duration, seed: u64, workers: &Workers) -> Result<Do
     Ok(Done {
         what: format!("lost {lost} commits of the first worker's, or their answers, in {time}"),
         doubt_until: None,
+        down: None,
     })
 }
 

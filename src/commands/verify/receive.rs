@@ -17,12 +17,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::args::VerifyArgs;
 use super::watch::Watch;
 use crate::proof::load::Answer;
 
+/// The pause before another try.
+const PAUSE: Duration = Duration::from_millis(10);
 /// How long the body of a slow answer takes.
 const SLOW: Duration = Duration::from_millis(500);
 
@@ -31,6 +34,8 @@ pub(super) struct Receivers {
     urls: Vec<String>,
     /// The first host is unreachable.
     away: Arc<AtomicBool>,
+    /// The first host refuses connections.
+    down: watch::Sender<bool>,
 }
 
 impl Receivers {
@@ -42,6 +47,11 @@ impl Receivers {
     /// Lets the first host go away, or come back.
     pub(super) fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::Release);
+    }
+
+    /// Lets the first host refuse connections, or listen again.
+    pub(super) fn set_down(&self, down: bool) {
+        self.down.send_replace(down);
     }
 }
 
@@ -56,7 +66,7 @@ pub(super) async fn start(
     watch: &Arc<Watch>,
     stop: &CancellationToken,
 ) -> Result<Receivers, String> {
-    let away = Arc::new(AtomicBool::new(false));
+    let (away, down) = (Arc::new(AtomicBool::new(false)), watch::Sender::new(false));
     let mut urls = Vec::new();
     for host in 0..args.hosts {
         let listener = TcpListener::bind(SocketAddr::new(args.listen, 0)).await;
@@ -67,30 +77,67 @@ pub(super) async fn start(
             SocketAddr::V6(address) => format!("[{}]", address.ip()),
         });
         urls.push(format!("http://{name}:{}/verify", address.port()));
-        let away = if host == 0 { away.clone() } else { Arc::default() };
-        tokio::spawn(stop.clone().run_until_cancelled_owned(serve(listener, watch.clone(), away)));
+        let (away, down) =
+            if host == 0 { (away.clone(), down.subscribe()) } else { (Arc::default(), watch::channel(false).1) };
+        let host = Host { seen: watch.clone(), away, down };
+        tokio::spawn(stop.clone().run_until_cancelled_owned(serve((listener, address), host)));
     }
-    Ok(Receivers { urls, away })
+    Ok(Receivers { urls, away, down })
 }
 
-async fn serve(listener: TcpListener, watch: Arc<Watch>, away: Arc<AtomicBool>) {
+/// What a host needs.
+#[derive(Clone)]
+struct Host {
+    seen: Arc<Watch>,
+    away: Arc<AtomicBool>,
+    down: watch::Receiver<bool>,
+}
+
+async fn serve((mut listener, address): (TcpListener, SocketAddr), mut host: Host) {
     loop {
-        // Out of file handles, for example: the sender tries again, as it does with any receiver.
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            continue;
-        };
-        if !away.load(Ordering::Acquire) {
-            tokio::spawn(connection(stream, watch.clone(), away.clone()));
+        tokio::select! {
+            () = until(&mut host.down, true) => {
+                drop(listener);
+                until(&mut host.down, false).await;
+                listener = listen_again(address).await;
+            }
+            // Out of file handles, for example: the sender tries again, as it does with any receiver.
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) if !host.away.load(Ordering::Acquire) => drop(tokio::spawn(connection(stream, host.clone()))),
+                Ok(_) => {}
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            },
         }
     }
 }
 
-async fn connection(stream: TcpStream, watch: Arc<Watch>, away: Arc<AtomicBool>) {
+/// Waits until a host is down, or not. For one that never is, until its end.
+async fn until(down: &mut watch::Receiver<bool>, is: bool) {
+    if down.wait_for(|down| *down == is).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The port was this host's, and is nobody else's as long as the system gives out others.
+async fn listen_again(address: SocketAddr) -> TcpListener {
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, host: Host) {
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| answer(request, watch.clone(), away.clone()));
+    let Host { seen, away, mut down } = host;
+    let service = service_fn(move |request| answer(request, seen.clone(), away.clone()));
+    let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     // Its errors are planned, or the sender's.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    tokio::select! {
+        _ = serving => {}
+        () = until(&mut down, true) => {}
+    }
 }
 
 type Answered = Result<Response<BoxBody<Bytes, Infallible>>, HangUp>;

@@ -14,6 +14,8 @@ pub enum Trouble {
     Suspend(Duration),
     /// The first host closes every connection for a time.
     Receiver(Duration),
+    /// The first host refuses connections for a time. When it listens again, deliveries have to go on soon.
+    ReceiverDown(Duration),
     /// The first worker's link to a server is cut for a time: bytes are gone, and nobody is told.
     Cut(Server, Duration),
     /// The first worker's link to a server is slow for a time: a moment more for each piece, in each direction.
@@ -59,14 +61,15 @@ impl FromStr for Trouble {
             Some(("suspend", rest)) => time(rest).map(Self::Suspend),
             Some(("commit-lost", rest)) => time(rest).map(Self::CommitLost),
             Some(("receiver", rest)) => time(rest).map(Self::Receiver),
+            Some(("receiver-down", rest)) => time(rest).map(Self::ReceiverDown),
             Some(("cut", rest)) => link(rest).map(|(server, time)| Self::Cut(server, time)),
             Some(("slow", rest)) => link(rest).map(|(server, time)| Self::Slow(server, time)),
             Some(("run", command)) if !command.is_empty() => Ok(Self::Run(command.into())),
-            _ => Err(
-                "write kill, pause=5s, suspend=5s, cut=database:5s, slow=broker:5s, commit-lost=5s, receiver=5s or \
-                      run=COMMAND"
-                    .into(),
-            ),
+            _ => {
+                Err("write kill, pause=5s, suspend=5s, cut=database:5s, slow=broker:5s, commit-lost=5s, receiver=5s, \
+                      receiver-down=60s or run=COMMAND"
+                    .into())
+            }
         }
     }
 }

@@ -66,6 +66,7 @@ impl Watch {
             from,
             to: now,
             doubt_until: Some(now),
+            down: None,
         }));
         history
     }

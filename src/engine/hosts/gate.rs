@@ -59,6 +59,12 @@ impl Hosts {
         self.gates.is_paused(entity) || (self.gates.is_shut(host) && !self.gates.probes(host, id))
     }
 
+    /// Whether an event is the one that probes its host.
+    #[must_use]
+    pub fn is_probe(&self, host: &Host, id: EventId) -> bool {
+        self.gates.probes(host, id)
+    }
+
     /// Whether an operator has paused an entity.
     #[must_use]
     pub fn is_paused(&self, entity: &Entity) -> bool {

@@ -59,7 +59,13 @@ fn request(event: usize, attempt: u32, started: u64, ended: u64, answer: Answer)
 /// Everything as it should be: event 2 is tried again once, event 4 three times in vain.
 fn good() -> History {
     let published = Published { first: Some(ms(0)), confirmed: true, again: false, connection: 0 };
-    let letter = |event, poison, reason: &str| DeadLetter { event, poison, reason: reason.into(), complete: true };
+    let letter = |event, poison, reason: &str| DeadLetter {
+        event,
+        poison,
+        reason: reason.into(),
+        attempts: None,
+        complete: true,
+    };
     History {
         published: vec![published; 6],
         requests: vec![
@@ -162,11 +168,18 @@ fn a_doubled_event_is_found_unless_a_trouble_explains_it() {
     let found = check(&load(), &history, &PROMISES).violations.remove(0);
     assert_eq!((found.earlier_ms, found.later_ms), (Some(50), Some(4_000)));
     assert_eq!(found.trace_id.as_deref(), Some("trace-5-2"));
-    history.troubles.push(Trouble { what: "kill".into(), from: ms(55), to: ms(58), doubt_until: Some(ms(58)) });
+    history.troubles.push(Trouble {
+        what: "kill".into(),
+        from: ms(55),
+        to: ms(58),
+        doubt_until: Some(ms(58)),
+        down: None,
+    });
     let findings = check(&load(), &history, &PROMISES);
     assert_eq!((findings.violations.len(), findings.explained), (0, 1));
     let late = Some(ms(3_001));
-    history.troubles[0] = Trouble { what: "kill".into(), from: ms(3_000), to: ms(3_001), doubt_until: late };
+    history.troubles[0] =
+        Trouble { what: "kill".into(), from: ms(3_000), to: ms(3_001), doubt_until: late, down: None };
     assert_eq!(violations(&history), one(Check::NothingSentTwice, 5), "too late to explain it");
 }
 
@@ -178,7 +191,7 @@ fn a_trouble_explains_no_more_than_it_can_have_done() {
     let (from, to) = (ms(0), ms(8_000));
     let mut paused = |doubt_until| {
         history.requests[4] = request(5, 1, 4_000, 4_010, Answer::Ok);
-        history.troubles = vec![Trouble { what: "pause".into(), from, to, doubt_until }];
+        history.troubles = vec![Trouble { what: "pause".into(), from, to, doubt_until, down: None }];
         violations(&history)
     };
     assert_eq!(paused(Some(ms(8_000))), []);
@@ -314,7 +327,7 @@ fn a_hostile_message_that_has_no_end_or_two_is_found() {
     assert_eq!(violations(&history), [], "its letter may be under way");
     let mut history = good();
     history.hostile[0].letters = 2;
-    history.troubles.push(Trouble { what: "kill".into(), from: ms(1), to: ms(2), doubt_until: None });
+    history.troubles.push(Trouble { what: "kill".into(), from: ms(1), to: ms(2), doubt_until: None, down: None });
     assert_eq!(violations(&history), [], "a worker may have stopped before it acknowledged the message");
 }
 
@@ -325,4 +338,26 @@ fn every_check_has_a_title_and_a_stored_name() {
         assert_eq!(serde_json::from_str::<Check>(&name).unwrap(), check);
         assert!(!check.title().is_empty());
     }
+}
+
+#[test]
+fn a_host_that_is_back_and_gets_nothing_for_too_long_is_found() {
+    let mut history = good();
+    let down = |to, within| {
+        let down = Some(Down { host: 0, goes_on_within: ms(within) });
+        vec![Trouble { what: "down".into(), from: ms(65), to: ms(to), doubt_until: None, down }]
+    };
+    for (to, within, found) in [(70, 990, vec![]), (70, 900, one(Check::GoesOn, 2)), (5_000, 1, vec![])] {
+        history.troubles = down(to, within);
+        assert_eq!(violations(&history), found, "back at {to} ms, {within} ms are allowed");
+    }
+}
+
+#[test]
+fn an_event_that_failed_without_having_had_its_attempts_is_found() {
+    let mut history = good();
+    history.dead_letters[0].attempts = Some(3);
+    assert_eq!(violations(&history), []);
+    history.dead_letters[0].attempts = Some(2);
+    assert_eq!(violations(&history), one(Check::AttemptsAndBackoff, 4));
 }
