@@ -1,7 +1,7 @@
 //! Gates and pauses between the engine and the store: what this worker's engine says of hosts is recorded for all workers, and
 //! what they have recorded is told to the engine. Hosts that may be probed are claimed here, by whoever has events for them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +57,7 @@ struct Picture {
     seen: Option<Seen>,
     gates: Vec<ShownGate>,
     pauses: Vec<ShownPause>,
+    bear: HashMap<Host, (usize, i64)>,
     /// When it was read.
     at: Duration,
     /// When gauges and what is over were looked after last.
@@ -145,6 +146,7 @@ impl Gatekeeper {
             picture.at = clock::now();
             picture.gates = transaction("gates", gates::read(&mut connection, self.member)).await?;
             let pauses = transaction("pauses", gates::pauses(&mut connection)).await?;
+            picture.bear = transaction("limits", gates::bearing(&mut connection)).await?;
             tell_pauses(&picture.pauses, &pauses);
             (picture.pauses, picture.seen) = (pauses, Some(seen));
             self.tell(picture, done.to_vec()).await;
@@ -200,7 +202,9 @@ impl Gatekeeper {
     }
 
     async fn tell(&self, picture: &Picture, done: Vec<Host>) {
-        let told = Arc::new(gates::standing(&picture.gates, &picture.pauses));
+        let mut standing = gates::standing(&picture.gates, &picture.pauses);
+        standing.bear.clone_from(&picture.bear);
+        let told = Arc::new(standing);
         // Without an engine, nothing is sent.
         let _ = self.told.send(GatesTold { told, done }).await;
     }

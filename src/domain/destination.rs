@@ -33,6 +33,8 @@ pub struct Destination {
     pub timeout: Duration,
     /// How outcomes are judged.
     pub policy: Policy,
+    /// It gets as many requests at a time as it is found to bear, within its limit.
+    pub adaptive: bool,
     /// What shuts its gate.
     pub gate: GatePolicy,
     /// What requests look like.
@@ -125,6 +127,7 @@ impl Destination {
             rate: None,
             timeout,
             policy,
+            adaptive: false,
             gate: GatePolicy::default(),
             request: RequestSettings::default(),
             transport: Arc::default(),

@@ -204,6 +204,8 @@ pub enum Change {
     Released,
     /// The host wants no more events: it is paused, and its gate stays as it is.
     Gone,
+    /// It bears so many requests at a time, over all workers, and no more: its gate stays as it is.
+    Bears(usize),
 }
 
 impl Gate {
@@ -223,7 +225,8 @@ impl Gate {
         let Some(gate) = before else {
             return match change {
                 Change::Shut(reason, asked) => shut(0, now, (reason, *asked)),
-                Change::Claim(_) | Change::Passed | Change::Failed(..) | Change::Released | Change::Gone => None,
+                Change::Claim(_) | Change::Passed | Change::Failed(..) | Change::Released => None,
+                Change::Gone | Change::Bears(_) => None,
             };
         };
         match (gate.state, change) {
@@ -246,7 +249,7 @@ impl Gate {
             (GateState::Probing, Change::Released) => {
                 Some(Self { state: GateState::Shut, next: now + policy.probe_initial, ..gate.clone() })
             }
-            (_, Change::Gone)
+            (_, Change::Gone | Change::Bears(_))
             | (GateState::Shut | GateState::Probing, Change::Shut(..))
             | (GateState::Shut | GateState::Probing | GateState::Open, Change::Claim(_))
             | (GateState::Shut | GateState::Open, Change::Failed(..) | Change::Released)

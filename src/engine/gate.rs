@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::command::Which;
+use super::hosts::adaptive::Hint;
 use super::hosts::gates::{GateChange, Seen, Standing, Verdict};
 use super::input::Ended;
 use super::leases::Grant;
@@ -11,6 +12,15 @@ use crate::domain::candidate::Candidate;
 use crate::domain::event::{Entity, Host};
 use crate::domain::gate::{Change, Sign};
 use crate::domain::verdict::{NotSent, Outcome};
+
+/// What an outcome says of how much its host bears.
+fn hint(outcome: &Outcome, sign: Sign) -> Hint {
+    match outcome {
+        Outcome::Response { status: 429 | 503, .. } => Hint::TooMuch,
+        _ if sign == Sign::Well => Hint::Well,
+        _ => Hint::Nothing,
+    }
+}
 
 impl<G: Grant> Engine<G> {
     /// What an attempt's end says of its host.
@@ -25,6 +35,11 @@ impl<G: Grant> Engine<G> {
             sign: Sign::of(outcome, |status| destination.policy.is_success(status)),
             took: took.unwrap_or(Duration::ZERO),
         };
+        if destination.adaptive
+            && let Some(bears) = self.hosts.adapt(host, hint(outcome, seen.sign), seen.took)
+        {
+            self.change_gate(host, Change::Bears(bears));
+        }
         if destination.policy.pauses(outcome) {
             self.hosts.shut(host);
             return self.change_gate(host, Change::Gone);

@@ -10,6 +10,7 @@
 //! takes until what the first of them took has ended; for as long, a host that comes new finds room in a reserve, of
 //! which each host gets one.
 
+pub mod adaptive;
 mod gate;
 pub mod gates;
 mod limit;
@@ -20,6 +21,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::adaptive::Adaptive;
 use self::gates::Gates;
 use self::limit::{Limit, Throttle};
 use self::pace::Pace;
@@ -74,7 +76,7 @@ struct State {
     pace: Pace,
     limit: Limit,
     throttle: Throttle,
-    /// The most requests at a time that its gate lets through, if it is not open.
+    /// The most requests at a time that its gate lets through, if it is not open, and that it is found to bear.
     gate: Option<usize>,
     /// When it gave its last good answer.
     last_well: Duration,
@@ -141,6 +143,8 @@ pub struct Hosts {
     in_all: usize,
     destinations: Arc<Destinations>,
     gates: Gates,
+    /// Of hosts whose limit finds itself, with the number of the last record that was heeded.
+    adaptive: HashMap<Host, (Adaptive, i64)>,
     now: Duration,
     closed: bool,
     by_host: HashMap<Host, State>,
@@ -165,6 +169,7 @@ impl Hosts {
             in_all,
             destinations,
             gates: Gates::default(),
+            adaptive: HashMap::new(),
             now: Duration::ZERO,
             closed: false,
             by_host: HashMap::new(),
@@ -183,12 +188,14 @@ impl Hosts {
         for (host, state) in &mut self.by_host {
             state.limit = Limit::of(destinations.of(host));
         }
-        self.give_all_turns();
+        self.adaptive.retain(|host, _| destinations.of(host).adaptive);
+        self.heed_gates();
     }
 
     /// Sets how many requests at a time one host may have. What is open beyond a smaller number runs out.
     pub fn set_share(&mut self, share: usize) {
         self.share = share;
+        self.heed_gates();
         self.set_per_host(share);
     }
 
@@ -385,11 +392,15 @@ impl Hosts {
 
     /// What is known of a host.
     fn state(&mut self, host: &Host) -> &mut State {
-        let (destinations, gates) = (&self.destinations, &self.gates);
-        self.by_host.entry(host.clone()).or_insert_with(|| {
-            let (limit, gate) = (Limit::of(destinations.of(host)), gates.limit(host));
-            State { limit, gate, ..State::default() }
-        })
+        if !self.by_host.contains_key(host) {
+            let destination = self.destinations.of(host).clone();
+            if destination.adaptive {
+                self.begin_to_adapt(host);
+            }
+            let (limit, gate) = (Limit::of(&destination), self.let_through(host));
+            self.by_host.insert(host.clone(), State { limit, gate, ..State::default() });
+        }
+        self.by_host.entry(host.clone()).or_default()
     }
 
     /// How many attempts one host may have begun, but for those ahead of its limit.

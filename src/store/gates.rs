@@ -85,12 +85,34 @@ pub async fn change(
         let pausing = sqlx::query(sql::PAUSE_GONE).bind(&gone).bind(GONE).bind(BY).bind(MOST_PAUSES);
         pausing.execute(&mut *transaction).await?;
     }
-    if !changed.is_empty() || !gone.is_empty() {
+    let bear: Vec<(&str, i32)> = changes.iter().filter_map(bears).collect();
+    if !bear.is_empty() {
+        let (hosts, most): (Vec<&str>, Vec<i32>) = bear.iter().copied().unzip();
+        sqlx::query(sql::BEAR).bind(hosts).bind(most).bind(MOST_GATES).execute(&mut *transaction).await?;
+    }
+    if !changed.is_empty() || !gone.is_empty() || !bear.is_empty() {
         tell(&mut transaction).await?;
     }
     transaction.commit().await?;
     let gates = there.into_iter().chain(new).map(|(host, gate, _)| (host, gate));
     Ok(gates.filter(|(host, _)| changed.contains(host.as_str())).collect())
+}
+
+fn bears(change: &GateChange) -> Option<(&str, i32)> {
+    match change.change {
+        Change::Bears(most) => Some((change.host.as_str(), i32::try_from(most).unwrap_or(i32::MAX))),
+        _ => None,
+    }
+}
+
+/// What hosts bear: each with its limit, and the number of that record.
+///
+/// # Errors
+/// sqlx's.
+pub async fn bearing(connection: &mut PgConnection) -> Result<HashMap<Host, (usize, i64)>, sqlx::Error> {
+    let rows: Vec<(String, i32, i64)> = sqlx::query_as(sql::BEARING).bind(MOST_GATES).fetch_all(connection).await?;
+    let bear = |(host, most, version)| (Host::from(host), (usize::try_from(most).unwrap_or(1), version));
+    Ok(rows.into_iter().map(bear).collect())
 }
 
 /// Gates as they are now, and their versions before.
@@ -181,7 +203,7 @@ pub async fn claimable(
 
 /// What changes with every change of a gate or a pause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromRow)]
-pub struct Seen(i64, i64, i64, i64);
+pub struct Seen(i64, i64, i64, i64, i64);
 
 /// What has been seen if everything is read now.
 ///

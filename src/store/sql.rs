@@ -132,6 +132,8 @@ statements! {
         LAST = "last"
     }
     gates {
+        BEAR = "bear"
+        BEARING = "bearing"
         CLAIMABLE = "claimable"
         FORGET = "forget"
         INSERT = "insert"

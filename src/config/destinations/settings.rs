@@ -57,7 +57,7 @@ pub fn settings() -> &'static [Setting] {
 /// What is shown of a value that is not set.
 const NONE: &str = "none";
 
-const SETTINGS: [Setting; 28] = [
+const SETTINGS: [Setting; 29] = [
     Setting {
         key: "url",
         flag: None,
@@ -84,6 +84,13 @@ const SETTINGS: [Setting; 28] = [
         },
         clear: Some(|to| to.connections = None),
         show: |of| Some(of.connections.map_or_else(|| "as any host".into(), |most| most.to_string())),
+    },
+    Setting {
+        key: "adaptive",
+        flag: None,
+        read: |to, item, _| item.truth().map(|adaptive| to.adaptive = adaptive),
+        clear: Some(|to| to.adaptive = false),
+        show: |of| Some(of.adaptive.to_string()),
     },
     Setting {
         key: "rate",

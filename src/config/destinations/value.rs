@@ -85,6 +85,10 @@ impl<'a> Item<'a> {
         self.value.as_bool() == Some(false)
     }
 
+    pub(super) fn truth(self) -> Result<bool, Complaint> {
+        self.value.as_bool().ok_or_else(|| self.mistyped("true or false"))
+    }
+
     /// A list of texts; one text is a list of one.
     pub(super) fn texts(self, write: &str) -> Result<Vec<(Item<'a>, &'a str)>, Complaint> {
         match self.as_list() {

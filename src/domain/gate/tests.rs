@@ -124,6 +124,7 @@ fn every_pair_of_state_and_change_is_decided() {
         Change::Failed(String::new(), Duration::ZERO),
         Change::Released,
         Change::Gone,
+        Change::Bears(1),
     ];
     let legal = [
         (GateState::Shut, 1, GateState::Probing),

@@ -31,6 +31,8 @@ pub struct Standing {
     pub opening: HashSet<Host>,
     /// What operators have paused.
     pub paused: Paused,
+    /// Requests at a time that hosts bear, as workers have found out lately, each with the number of that record.
+    pub bear: HashMap<Host, (usize, i64)>,
 }
 
 /// What operators have paused.

@@ -35,6 +35,12 @@ impl Limit {
         }
     }
 
+    /// How many requests at a time all workers together may have.
+    #[must_use]
+    pub fn all(self, cap: usize) -> usize {
+        self.connections.unwrap_or(cap)
+    }
+
     /// Whether this part would be less than one request.
     #[must_use]
     pub fn is_crowded(self, share: usize, cap: usize) -> bool {

@@ -19,6 +19,14 @@ create table gate (
     prober uuid
 ) with (fillfactor = 50);
 
+-- How many requests at a time hosts bear, over all workers, as those that find out have found out last.
+create table host_limit (
+    host text collate "C" primary key,
+    most integer not null,
+    version bigint not null,
+    found_at timestamptz not null default clock_timestamp()
+) with (fillfactor = 50);
+
 -- What operators have paused: its events wait, in order, and spend no attempts.
 create table pause (
     scope text not null check (scope in ('everything', 'host', 'entity')),
