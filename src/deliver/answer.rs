@@ -14,18 +14,19 @@ use crate::domain::verdict::{NoResponse, Outcome, Phase};
 const ANSWER_LIMIT: usize = 64 * 1024;
 /// The most of an answer's body that is kept for the history.
 const EXCERPT_LIMIT: usize = 512;
-/// How long the body of a 2xx is waited for, so that its connection can be used again.
+/// How long the body of a success is waited for, so that its connection can be used again.
 const BODY_OF_SUCCESS_WITHIN: Duration = Duration::from_millis(500);
 
-/// The status decides; the body is read only to use the connection again, and for the history.
-pub async fn answer(mut response: reqwest::Response, deadline: Duration) -> Outcome {
+/// The status decides; the body is read only to use the connection again, and for the history. `succeeds`: it is one that the
+/// destination's settings take for success.
+pub async fn answer(mut response: reqwest::Response, succeeds: bool, deadline: Duration) -> Outcome {
     let status = response.status().as_u16();
     let retry_after = response.headers().get(RETRY_AFTER).and_then(retry_after);
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut excerpt = Vec::new();
     let mut read = 0;
     let mut left = deadline.saturating_sub(clock::now());
-    if (200..300).contains(&status) {
+    if succeeds {
         // It is delivered: what its body does may cost the connection, and holds up nothing.
         left = left.min(BODY_OF_SUCCESS_WITHIN);
     }

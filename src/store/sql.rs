@@ -195,6 +195,7 @@ statements! {
         MEMBERS = "members"
         PARTITIONS = "partitions"
         STATES = "states"
+        WITHHELD = "withheld"
     }
     stray {
         ANY = "any"

@@ -13,10 +13,10 @@ use super::{LONGEST_FILE, LONGEST_IN_ALL};
 /// How a value may be given that is better not in the file itself.
 const FORMS: &str = "text, { file = \"PATH\" } or { variable = \"NAME\" }";
 
-/// A text, and whether it came from elsewhere because it is secret.
+/// A text, and the file or variable that it came from, if it did because it is secret.
 pub(super) struct Found {
     pub(super) text: String,
-    pub(super) is_secret: bool,
+    pub(super) from: Option<String>,
 }
 
 /// Reads what the file refers to, and takes it into the digest.
@@ -39,7 +39,7 @@ impl Sources {
     /// A value that may be secret: as text, or where it is.
     pub(super) fn find(&mut self, item: Item<'_>) -> Result<Found, Complaint> {
         if item.is_text() {
-            return Ok(Found { text: item.text(FORMS)?.to_owned(), is_secret: false });
+            return Ok(Found { text: item.text(FORMS)?.to_owned(), from: None });
         }
         let table = item.table(FORMS)?;
         let mut parts = table.iter();
@@ -47,20 +47,20 @@ impl Sources {
             return Err(item.wrong(format!("this says too much or too little: write {FORMS}")));
         };
         let place = Item::new(place);
-        let text = match &**key.get_ref() {
+        let (text, from) = match &**key.get_ref() {
             "file" => {
                 let (path, bytes) = self.read(place)?;
                 let text = String::from_utf8(bytes).map_err(|_| place.wrong(format!("{path} is no text in UTF-8")))?;
                 // Editors and `echo` end a file with a new line.
-                text.trim_end_matches(['\n', '\r']).to_owned()
+                (text.trim_end_matches(['\n', '\r']).to_owned(), path)
             }
-            "variable" => self.variable(place)?,
+            "variable" => (self.variable(place)?, format!("the variable {}", place.text(FORMS)?)),
             other => return Err(Complaint { at: key.span().start, what: unknown(other, "file, variable") }),
         };
         if text.is_empty() {
             return Err(place.wrong("there is nothing in it: fill it, or leave this out"));
         }
-        Ok(Found { text, is_secret: true })
+        Ok(Found { text, from: Some(from) })
     }
 
     /// The path as it is to be shown, and what is in that file.

@@ -59,6 +59,7 @@ impl Server {
         OAuth2 {
             token_url: self.url.clone(),
             client_id: "the client".into(),
+            client_id_from: None,
             client_secret: Hidden("s:e/c+ret".into()),
             scopes: vec!["read".into(), "write".into()],
             audience: Some("https://api/".into()),
