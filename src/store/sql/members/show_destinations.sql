@@ -3,4 +3,5 @@
 update member
 set destinations = $2, destinations_refused = $3, limited = $4, limits = $5
 where id = $1
-  and (destinations, destinations_refused, limited, limits) is distinct from ($2::text, $3::text, $4::text[], $5::int4[])
+  and (destinations, destinations_refused, limited, limits)
+    is distinct from ($2::text, $3::text, $4::text[], $5::int4[])
