@@ -59,6 +59,10 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
     Some(until.saturating_sub(Duration::from_secs(clock::unix_seconds())))
 }
 
+/// The words for a proxy's answer to CONNECT that is neither 200 nor 407: which one it is, they do not tell.
+const NO_TUNNEL: &str = "tunnel error: unsuccessful";
+const REFUSED_BY_PROXY: &str = "the proxy has refused the connection, by a status other than 407: its log says which";
+
 /// What kind of silence an error is, with its causes, without the URL, which may hold a password.
 pub(super) fn explain(error: &reqwest::Error, way: Way, within: Duration) -> NoResponse {
     let why = causes(error);
@@ -68,7 +72,7 @@ pub(super) fn explain(error: &reqwest::Error, way: Way, within: Duration) -> NoR
     } else if client::cause::<rustls::Error>(error).is_some() {
         NoResponse::Tls(why)
     } else if is_ours {
-        NoResponse::Proxy(why)
+        NoResponse::Proxy(why.replace(NO_TUNNEL, REFUSED_BY_PROXY))
     } else if error.is_timeout() && error.is_connect() {
         NoResponse::Late(within, Phase::Connecting)
     } else if error.is_connect() {
