@@ -43,9 +43,10 @@ async fn token_server(knows: Arc<AtomicBool>) -> String {
     let give = move || {
         let known = knows.load(Ordering::SeqCst);
         async move {
-            match known {
-                true => (StatusCode::OK, "{\"access_token\":\"one\",\"token_type\":\"Bearer\"}"),
-                false => (StatusCode::UNAUTHORIZED, "{\"error\":\"invalid_client\"}"),
+            if known {
+                (StatusCode::OK, "{\"access_token\":\"one\",\"token_type\":\"Bearer\"}")
+            } else {
+                (StatusCode::UNAUTHORIZED, "{\"error\":\"invalid_client\"}")
             }
         }
     };

@@ -1,7 +1,7 @@
 //! What the file refers to: other files, and variables.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -117,14 +117,38 @@ pub(super) fn unknown(key: &str, known: &str) -> String {
 /// Why not, without the file's name.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     // A pipe that nobody writes to would be waited for without end.
-    if !std::fs::metadata(path).map_err(|error| error.to_string())?.is_file() {
+    if !std::fs::metadata(path).map_err(|error| unreadable(&error))?.is_file() {
         return Err("this is no file but a directory, a pipe or a device: name a file".into());
     }
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes));
     match read {
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(unreadable(&error)),
         Ok(length) if length as u64 > LONGEST_FILE => Err(format!("it is larger than {LONGEST_FILE} bytes")),
         Ok(_) => Ok(bytes),
+    }
+}
+
+/// Why a file can't be read, and what to do where that is not plain.
+fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("{error}: let the user that runs this program read it, and enter its directory")
+        }
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_refused_with_what_to_do() {
+        assert!(
+            unreadable(&io::ErrorKind::PermissionDenied.into())
+                .contains(": let the user that runs this program read it")
+        );
+        assert_eq!(unreadable(&io::ErrorKind::NotFound.into()), io::Error::from(io::ErrorKind::NotFound).to_string());
     }
 }
