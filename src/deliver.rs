@@ -96,8 +96,9 @@ async fn one(attempt: Attempt, sender: Sender, ended: mpsc::Sender<Ended>) {
             let (sender, route, candidate) = (&sender, &route, &candidate);
             let outcome = Exchange { sender, route, candidate, traceparent, deadline }.run().await;
             let took = clock::now().saturating_sub(begun);
-            trace::attempted(&span, &outcome);
-            metrics::attempted(&candidate.event.host, &outcome, Some((method, took)));
+            let succeeded = route.destination.policy.succeeds(&outcome);
+            trace::attempted(&span, &outcome, succeeded);
+            metrics::attempted(&candidate.event.host, (&outcome, succeeded), Some((method, took)));
             (Some(outcome), Some(took))
         }
         Cover::Lapsed => (Some(Outcome::NotSent(NotSent::NotAllowed)), None),

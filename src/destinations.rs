@@ -15,11 +15,14 @@ use crate::config::WorkerArgs;
 use crate::config::destinations::{Limits, read};
 use crate::domain::destination::{Destination, Destinations};
 use crate::domain::event::Target;
-use crate::store::members::{self, Member};
+use crate::store::members::{self, Member, ShownDestinations};
 use crate::telemetry::{metrics, transaction};
 
 /// How often the file is looked at: also where a link that leads to it is swapped, as Kubernetes does for a `ConfigMap`.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// The most limits that others are shown: the least of them, which many workers may pass together.
+const LIMITS_SHOWN: usize = 100;
 
 /// Where settings come from.
 #[derive(Clone)]
@@ -155,14 +158,24 @@ impl Follow {
 
     /// Shows other workers, and people, what this worker has. The next look makes good for one that failed.
     async fn show(&self, refused: Option<&str>) {
-        let digest = self.live.0.borrow().digest.clone();
+        let live = self.live.0.borrow().clone();
+        let (digest, limits) = (&*live.digest, &*least_limits(&live));
         let shown = async {
             let (pool, member) = &self.shown;
             let mut connection = pool.acquire().await?;
-            members::show_destinations(&mut connection, member, &digest, refused).await
+            members::show_destinations(&mut connection, member, ShownDestinations { digest, refused, limits }).await
         };
         if let Err(error) = transaction("show_destinations", shown).await {
             tracing::debug!(%error, "which destinations hold could not be shown to others; it is tried again");
         }
     }
+}
+
+/// The entries with the least `connections`.
+fn least_limits(destinations: &Destinations) -> Vec<(&str, u16)> {
+    let mut limits: Vec<(u16, &str)> =
+        destinations.all().filter_map(|entry| Some((entry.connections?, &*entry.entry))).collect();
+    limits.sort_unstable();
+    limits.truncate(LIMITS_SHOWN);
+    limits.into_iter().map(|(limit, entry)| (entry, limit)).collect()
 }

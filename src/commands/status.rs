@@ -9,7 +9,7 @@ use sqlx::Connection as _;
 
 use crate::config::DatabaseArgs;
 use crate::store::Database;
-use crate::store::status::{self, EntityRow, MemberRow, Status};
+use crate::store::status::{self, CrowdedRow, EntityRow, MemberRow, Status, WithheldRow};
 
 /// The arguments of `onceward status`.
 #[derive(Clone, Debug, Args)]
@@ -64,6 +64,7 @@ fn render(status: &Status) -> String {
     let mut text = String::new();
     text += &section("Workers", &members(status));
     text += &destinations(status);
+    text += &crowded(status);
     text += &section("Partitions", &partitions(status));
     text += &section("Open events", &states(status));
     if !status.busiest.is_empty() {
@@ -81,6 +82,7 @@ fn render(status: &Status) -> String {
     if !status.pauses.is_empty() {
         text += &section("Paused", &pauses(status));
     }
+    text += &withheld(status);
     text + &format!("FAILED events kept: {}, of which not yet dead-lettered: {}\n", status.failed, status.unpublished)
 }
 
@@ -134,6 +136,19 @@ fn destinations(status: &Status) -> String {
         lines.extend(present().map(|row| format!("  {}: {}\n", row.name, version(row))));
     }
     if lines.is_empty() { String::new() } else { lines.concat() + "\n" }
+}
+
+/// Limits of destinations that more workers than that can't keep together.
+fn crowded(status: &Status) -> String {
+    let sentence = |row: &CrowdedRow| {
+        let CrowdedRow { entry, connections, workers } = row;
+        format!(
+            "{entry}: `connections` is {connections}, but each of the {workers} workers has one request at a time, up to \
+             {workers} together: set it to {workers} or more, or run no more than {connections}\n"
+        )
+    };
+    let lines: String = status.crowded.iter().map(sentence).collect();
+    if lines.is_empty() { lines } else { lines + "\n" }
 }
 
 fn ends_in(seconds: f64) -> String {
@@ -242,6 +257,21 @@ fn pauses(status: &Status) -> Table {
         table.add_row([what, format!("{} ago", time(row.since_seconds)), until, row.by.clone(), row.why.clone()]);
     }
     table
+}
+
+/// What keeps events from being sent that is not the receiver's doing: a sentence for each host.
+fn withheld(status: &Status) -> String {
+    let sentence = |row: &WithheldRow| {
+        let WithheldRow { host, entities, since_seconds, why, workers } = row;
+        let (entities, wait) = match entities {
+            1 => ("1 entity".to_owned(), "waits"),
+            more => (format!("{more} entities"), "wait"),
+        };
+        let at = if workers.is_empty() { String::new() } else { format!(" (at {})", workers.join(", ")) };
+        format!("{host}: {entities} {wait}, without spending attempts, for {}{at}: {why}\n", time(*since_seconds))
+    };
+    let lines: String = status.withheld.iter().map(sentence).collect();
+    if lines.is_empty() { lines } else { format!("Not sent\n{lines}\n") }
 }
 
 /// Tenths below ten seconds, whole seconds above.

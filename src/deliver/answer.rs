@@ -14,18 +14,19 @@ use crate::domain::verdict::{NoResponse, Outcome, Phase};
 const ANSWER_LIMIT: usize = 64 * 1024;
 /// The most of an answer's body that is kept for the history.
 const EXCERPT_LIMIT: usize = 512;
-/// How long the body of a 2xx is waited for, so that its connection can be used again.
+/// How long the body of a success is waited for, so that its connection can be used again.
 const BODY_OF_SUCCESS_WITHIN: Duration = Duration::from_millis(500);
 
-/// The status decides; the body is read only to use the connection again, and for the history.
-pub async fn answer(mut response: reqwest::Response, deadline: Duration) -> Outcome {
+/// The status decides; the body is read only to use the connection again, and for the history. `succeeds`: it is one that the
+/// destination's settings take for success.
+pub async fn answer(mut response: reqwest::Response, succeeds: bool, deadline: Duration) -> Outcome {
     let status = response.status().as_u16();
     let retry_after = response.headers().get(RETRY_AFTER).and_then(retry_after);
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut excerpt = Vec::new();
     let mut read = 0;
     let mut left = deadline.saturating_sub(clock::now());
-    if (200..300).contains(&status) {
+    if succeeds {
         // It is delivered: what its body does may cost the connection, and holds up nothing.
         left = left.min(BODY_OF_SUCCESS_WITHIN);
     }
@@ -58,6 +59,10 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
     Some(until.saturating_sub(Duration::from_secs(clock::unix_seconds())))
 }
 
+/// The words for a proxy's answer to CONNECT that is neither 200 nor 407: which one it is, they do not tell.
+const NO_TUNNEL: &str = "tunnel error: unsuccessful";
+const REFUSED_BY_PROXY: &str = "the proxy has refused the connection, by a status other than 407: its log says which";
+
 /// What kind of silence an error is, with its causes, without the URL, which may hold a password.
 pub(super) fn explain(error: &reqwest::Error, way: Way, within: Duration) -> NoResponse {
     let why = causes(error);
@@ -67,7 +72,7 @@ pub(super) fn explain(error: &reqwest::Error, way: Way, within: Duration) -> NoR
     } else if client::cause::<rustls::Error>(error).is_some() {
         NoResponse::Tls(why)
     } else if is_ours {
-        NoResponse::Proxy(why)
+        NoResponse::Proxy(why.replace(NO_TUNNEL, REFUSED_BY_PROXY))
     } else if error.is_timeout() && error.is_connect() {
         NoResponse::Late(within, Phase::Connecting)
     } else if error.is_connect() {

@@ -62,7 +62,7 @@ impl Exchange<'_> {
             None => TokenError::NoResponse(NoResponse::Late(self.route.destination.timeout, Phase::Waiting)),
         };
         self.sender.clients.tell("there is no token for a destination", &self.route.destination.entry, &error);
-        Err(Outcome::NotSent(NotSent::NoToken))
+        Err(Outcome::NotSent(NotSent::NoToken(error.to_string())))
     }
 
     /// Sends a request until the attempt's deadline, and takes the answer.
@@ -102,7 +102,10 @@ impl Exchange<'_> {
             }
         }
         match response {
-            Ok(response) => answer::answer(response, self.deadline).await,
+            Ok(response) => {
+                let succeeds = self.route.destination.policy.is_success(response.status().as_u16());
+                answer::answer(response, succeeds, self.deadline).await
+            }
             Err(error) => self.failed(pool, way, &error),
         }
     }
@@ -135,6 +138,6 @@ impl Exchange<'_> {
 
     fn short_of_something(&self, why: &impl Display) -> Outcome {
         self.sender.clients.tell("this machine is short of something", &self.route.destination.entry, why);
-        Outcome::NotSent(NotSent::Shortage)
+        Outcome::NotSent(NotSent::Shortage(why.to_string()))
     }
 }

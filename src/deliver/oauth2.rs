@@ -242,7 +242,8 @@ fn request(oauth2: &OAuth2) -> reqwest::Request {
     if let Some(audience) = &oauth2.audience {
         form.append_pair("audience", audience);
     }
-    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    // A space as `%20`, which all servers decode: of `+`, those know nothing that decode it as a part of a URL.
+    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20");
     let client = format!("{}:{}", encode(&oauth2.client_id), encode(&oauth2.client_secret.0));
     let mut request = reqwest::Request::new(Method::POST, url);
     // Base64 is visible ASCII.

@@ -61,7 +61,7 @@ fn tell(note: &Note) {
             metrics::retry_late(*late);
             trace::waited(event, *attempts, *waited, clock::time_of_day());
         }
-        Note::GivenUp { host, outcome } => metrics::attempted(host, outcome, None),
+        Note::GivenUp { host, outcome } => metrics::attempted(host, (outcome, false), None),
         Note::Rescued { id, entity, adrift } => {
             let entity = entity.as_str();
             match adrift {

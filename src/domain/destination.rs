@@ -69,6 +69,8 @@ pub struct OAuth2 {
     pub token_url: Url,
     /// The client.
     pub client_id: String,
+    /// Where that is, if it does not stand in the settings themselves: then it is not shown.
+    pub client_id_from: Option<String>,
     /// Its secret.
     pub client_secret: Hidden<String>,
     /// What is asked for.

@@ -133,29 +133,42 @@ impl fmt::Display for NoResponse {
     }
 }
 
-/// Why an attempt was not sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why an attempt was not sent. What a person has to look after says more.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotSent {
     /// The worker may not (any more): its lease or its share of the cap had ended.
     NotAllowed,
     /// The worker is short of something of its own, such as file descriptors or memory.
-    Shortage,
+    Shortage(String),
     /// Its destination is not configured (any more).
     NoDestination,
     /// There is no token for its destination.
-    NoToken,
+    NoToken(String),
     /// The gate of its host has shut in the meantime.
     GateShut,
 }
 
 impl NotSent {
     /// When it is tried again. A shortage needs a moment to pass.
-    fn wait(self) -> Duration {
+    fn wait(&self) -> Duration {
         match self {
             Self::NotAllowed | Self::GateShut => Duration::ZERO,
-            Self::Shortage => Duration::from_secs(1),
+            Self::Shortage(_) => Duration::from_secs(1),
             Self::NoDestination => Duration::from_secs(10),
-            Self::NoToken => Duration::from_secs(5),
+            Self::NoToken(_) => Duration::from_secs(5),
+        }
+    }
+
+    /// Why events wait, and what to do, for people; none if that passes by itself.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        match self {
+            Self::NotAllowed | Self::GateShut => None,
+            Self::Shortage(what) => Some(format!("the worker is short of something of its own: {what}")),
+            Self::NoDestination => {
+                Some("the destination is not configured any more: add it to the file of --destinations".into())
+            }
+            Self::NoToken(why) => Some(format!("there is no token for the destination: {why}")),
         }
     }
 }
@@ -279,7 +292,7 @@ impl Policy {
     pub fn judge(&self, attempts: Attempts, outcome: &Outcome, seed: u64) -> Decision {
         let failures = attempts.begun.saturating_sub(attempts.unknown);
         match outcome {
-            Outcome::Response { status, .. } if self.is_success(*status) => Decision::Deliver,
+            _ if self.succeeds(outcome) => Decision::Deliver,
             _ if self.pauses(outcome) => Decision::Withdraw(Duration::ZERO),
             Outcome::Response { status, .. } if self.final_statuses.contains(status) => {
                 self.fail(Failure::FinalStatus(*status))
@@ -301,7 +314,13 @@ impl Policy {
         self.gone == Gone::Pause && matches!(outcome, Outcome::Response { status: GONE, .. }) && !self.is_success(GONE)
     }
 
-    /// Whether a status is a success.
+    /// Whether the receiver took the event.
+    #[must_use]
+    pub fn succeeds(&self, outcome: &Outcome) -> bool {
+        matches!(outcome, Outcome::Response { status, .. } if self.is_success(*status))
+    }
+
+    /// Whether a receiver takes the event by an answer of this status.
     #[must_use]
     pub fn is_success(&self, status: u16) -> bool {
         if self.success_statuses.is_empty() {
@@ -394,7 +413,7 @@ mod tests {
             (5, Outcome::Unknown, retry(0)),
             (1, forbidden(), Decision::Fail(Failure::Forbidden)),
             (5, Outcome::NotSent(NotSent::NotAllowed), Decision::Withdraw(Duration::ZERO)),
-            (5, Outcome::NotSent(NotSent::Shortage), Decision::Withdraw(Duration::from_secs(1))),
+            (5, Outcome::NotSent(NotSent::Shortage(String::new())), Decision::Withdraw(Duration::from_secs(1))),
         ];
         for (begun, outcome, decision) in table {
             let attempts = Attempts { begun, unknown: 0 };

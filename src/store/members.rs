@@ -229,17 +229,37 @@ pub async fn leave(connection: &mut PgConnection, member: &Member) -> Result<(),
     tell(connection).await
 }
 
-/// Shows which version of the destinations' file the member has, and why a later one was refused.
+/// What others may know of the destinations' file that a member has.
+#[derive(Clone, Copy, Debug)]
+pub struct ShownDestinations<'a> {
+    /// Its version.
+    pub digest: &'a str,
+    /// Why a later one was refused.
+    pub refused: Option<&'a str>,
+    /// The least limits on requests at a time, and their entries; a few.
+    pub limits: &'a [(&'a str, u16)],
+}
+
+/// Shows which version of the destinations' file the member has.
 ///
 /// # Errors
 /// sqlx's.
 pub async fn show_destinations(
     connection: &mut PgConnection,
     member: &Member,
-    digest: &str,
-    refused: Option<&str>,
+    shown: ShownDestinations<'_>,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(sql::SHOW_DESTINATIONS).bind(member.id).bind(digest).bind(refused).execute(connection).await.map(drop)
+    let (limited, limits): (Vec<&str>, Vec<i32>) =
+        shown.limits.iter().map(|(entry, limit)| (*entry, i32::from(*limit))).unzip();
+    sqlx::query(sql::SHOW_DESTINATIONS)
+        .bind(member.id)
+        .bind(shown.digest)
+        .bind(shown.refused)
+        .bind(limited)
+        .bind(limits)
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// Removes members that were found to be gone long ago.

@@ -55,6 +55,7 @@ async fn keep_waiting(connection: &mut PgConnection, waiting: &[&Settlement]) ->
     let unknown: Vec<bool> = waiting.iter().map(|settlement| settlement.outcome == Outcome::Unknown).collect();
     let withdrawn: Vec<bool> =
         waiting.iter().map(|settlement| matches!(settlement.decision, Decision::Withdraw(_))).collect();
+    let withheld: Vec<Option<String>> = waiting.iter().map(|settlement| withheld(&settlement.outcome)).collect();
     let rows: Vec<(i64,)> = sqlx::query_as(sql::KEEP_WAITING)
         .bind(ids)
         .bind(attempts)
@@ -62,6 +63,7 @@ async fn keep_waiting(connection: &mut PgConnection, waiting: &[&Settlement]) ->
         .bind(delays)
         .bind(unknown)
         .bind(withdrawn)
+        .bind(withheld)
         .fetch_all(connection)
         .await?;
     Ok(rows.into_iter().map(|(id,)| EventId(id)).collect())
@@ -140,8 +142,16 @@ fn describe(outcome: &Outcome) -> Described {
             let error = format!("not sent: the destination is forbidden ({}): {why}", why.verdict.code());
             Described { error: Some(printable(&error)), ..Described::default() }
         }
-        // It is withdrawn, and leaves nothing.
+        // It is withdrawn, and leaves nothing in the history.
         Outcome::NotSent(_) => Described::default(),
+    }
+}
+
+/// Why an attempt was not sent, if a person has to know.
+fn withheld(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::NotSent(not_sent) => not_sent.why().map(|why| printable(&why)),
+        Outcome::Response { .. } | Outcome::NoResponse(_) | Outcome::Unknown | Outcome::Forbidden(_) => None,
     }
 }
 

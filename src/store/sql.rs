@@ -213,6 +213,7 @@ statements! {
         MEMBERS = "members"
         PARTITIONS = "partitions"
         STATES = "states"
+        WITHHELD = "withheld"
     }
     stray {
         ANY = "any"

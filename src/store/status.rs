@@ -1,5 +1,7 @@
 //! What `onceward status` shows: read beside the work, changing nothing.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
@@ -35,6 +37,12 @@ pub struct MemberRow {
     pub destinations: Option<String>,
     /// Why it has refused a later one.
     pub destinations_refused: Option<String>,
+    /// Entries of that file with the least `connections`.
+    #[serde(skip)]
+    limited: Option<Vec<String>>,
+    /// And these.
+    #[serde(skip)]
+    limits: Option<Vec<i32>>,
 }
 
 /// A partition and its owner.
@@ -139,6 +147,46 @@ pub struct HostRow {
     pub parked: i64,
 }
 
+/// A host, or a destination by its name, whose events wait for a reason that is not the receiver's. Its attempts are not
+/// sent, and not spent.
+#[derive(Clone, Debug, FromRow, Serialize)]
+pub struct WithheldRow {
+    /// `host:port`, or the destination's name.
+    pub host: String,
+    /// Entities whose first event waits so.
+    pub entities: i64,
+    /// Seconds since the first of these attempts.
+    pub since_seconds: f64,
+    /// What most of them wait for, and what to do.
+    pub why: String,
+    /// The workers that own these entities.
+    pub workers: Vec<String>,
+}
+
+/// An entry of the destinations' file whose `connections` is less than one for each worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CrowdedRow {
+    /// A name, a pattern of hosts, or `defaults`.
+    pub entry: String,
+    /// Its `connections`.
+    pub connections: i32,
+    /// Workers that send, each of which has one request at a time all the same.
+    pub workers: i32,
+}
+
+/// Where the workers together have more requests at a time than the least limit that any of them knows.
+fn crowded(members: &[MemberRow], limit: i64) -> Vec<CrowdedRow> {
+    let sending = || members.iter().filter(|row| row.state != "gone" && row.host_share > 0);
+    let workers = i32::try_from(sending().count()).unwrap_or(i32::MAX);
+    let mut least: BTreeMap<&String, i32> = BTreeMap::new();
+    for (entry, limit) in sending().flat_map(|row| row.limited.iter().flatten().zip(row.limits.iter().flatten())) {
+        least.entry(entry).and_modify(|least| *least = *limit.min(least)).or_insert(*limit);
+    }
+    let crowded = least.into_iter().filter(|(_, connections)| *connections < workers);
+    let rows = crowded.map(|(entry, connections)| CrowdedRow { entry: entry.clone(), connections, workers });
+    rows.take(usize::try_from(limit).unwrap_or(0)).collect()
+}
+
 /// Everything.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
@@ -158,6 +206,10 @@ pub struct Status {
     pub gates: Vec<ShownGate>,
     /// What is paused.
     pub pauses: Vec<ShownPause>,
+    /// The hosts to which nothing has been sent for longest.
+    pub withheld: Vec<WithheldRow>,
+    /// Entries whose `connections` is passed.
+    pub crowded: Vec<CrowdedRow>,
     /// FAILED events within the retention time.
     pub failed: i64,
     /// Dead letters that the broker has not confirmed yet.
@@ -170,6 +222,7 @@ pub struct Status {
 /// sqlx's.
 pub async fn read(connection: &mut PgConnection, limit: i64) -> Result<Status, sqlx::Error> {
     let members = members(connection).await?;
+    let crowded = crowded(&members, limit);
     let partitions = sqlx::query_as(sql::PARTITIONS).fetch_all(&mut *connection).await?;
     let states = sqlx::query_as(sql::STATES).fetch_all(&mut *connection).await?;
     let mut gates = gates::read(connection, Uuid::nil()).await?;
@@ -182,8 +235,22 @@ pub async fn read(connection: &mut PgConnection, limit: i64) -> Result<Status, s
     });
     gates.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let hosts = sqlx::query_as(sql::HOSTS).bind(limit).fetch_all(&mut *connection).await?;
+    let withheld = sqlx::query_as(sql::WITHHELD).bind(limit).fetch_all(&mut *connection).await?;
     let (failed, unpublished) = sqlx::query_as(sql::DEAD_LETTERS).fetch_one(connection).await?;
-    Ok(Status { members, partitions, states, busiest, blocked, hosts, gates, pauses, failed, unpublished })
+    Ok(Status {
+        members,
+        partitions,
+        states,
+        busiest,
+        blocked,
+        hosts,
+        gates,
+        pauses,
+        withheld,
+        crowded,
+        failed,
+        unpublished,
+    })
 }
 
 async fn heads(

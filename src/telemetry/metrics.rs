@@ -180,17 +180,18 @@ pub fn rescued(kind: &'static str) {
     METRICS.rescued.add(1, &[KeyValue::new("onceward.kind", kind)]);
 }
 
-/// An attempt has ended; `request` is its method and how long it took, none if nobody knows.
-pub fn attempted(host: &Host, outcome: &Outcome, request: Option<(&Method, Duration)>) {
+/// An attempt has ended, and `succeeded` by its destination's settings or did not; `request` is its method and how long it took,
+/// none if nobody knows.
+pub fn attempted(host: &Host, (outcome, succeeded): (&Outcome, bool), request: Option<(&Method, Duration)>) {
     let code = match outcome {
-        Outcome::Response { status: 200..=299, .. } => "success",
+        _ if succeeded => "success",
         Outcome::Response { .. } => "status",
         Outcome::NoResponse(_) => "no_response",
         Outcome::Unknown => "unknown",
         Outcome::NotSent(NotSent::NotAllowed) => "not_sent",
-        Outcome::NotSent(NotSent::Shortage) => "shortage",
+        Outcome::NotSent(NotSent::Shortage(_)) => "shortage",
         Outcome::NotSent(NotSent::NoDestination) => "no_destination",
-        Outcome::NotSent(NotSent::NoToken) => "no_token",
+        Outcome::NotSent(NotSent::NoToken(_)) => "no_token",
         Outcome::NotSent(NotSent::GateShut) => "gate_shut",
         Outcome::Forbidden(_) => "forbidden",
     };
@@ -202,7 +203,7 @@ pub fn attempted(host: &Host, outcome: &Outcome, request: Option<(&Method, Durat
     if let Outcome::Response { status, .. } = outcome {
         attributes.push(KeyValue::new("http.response.status_code", i64::from(*status)));
     }
-    if let Some(kind) = trace::error_type(outcome) {
+    if let Some(kind) = trace::error_type(outcome, succeeded) {
         attributes.push(KeyValue::new("error.type", kind));
     }
     METRICS.request.record(took.as_secs_f64(), &attributes);

@@ -158,20 +158,21 @@ pub fn attempt(event: &Event, (url, method): (&Url, &Method), (number, probes): 
 }
 
 /// What came of an attempt.
-pub fn attempted(span: &Span, outcome: &Outcome) {
+pub fn attempted(span: &Span, outcome: &Outcome, succeeded: bool) {
     if let Outcome::Response { status, .. } = outcome {
         span.record("http.response.status_code", status);
     }
-    if let Some(kind) = error_type(outcome) {
+    if let Some(kind) = error_type(outcome, succeeded) {
         span.record("error.type", kind.as_str());
         span.record("otel.status_code", "ERROR");
     }
 }
 
-/// Low in cardinality, as the conventions ask: the status, or what kind of silence it was.
-pub(super) fn error_type(outcome: &Outcome) -> Option<String> {
+/// Low in cardinality, as the conventions ask: the status, or what kind of silence it was. What the destination's settings take
+/// for success is no error.
+pub(super) fn error_type(outcome: &Outcome, succeeded: bool) -> Option<String> {
     match outcome {
-        Outcome::Response { status: 200..=299, .. } => None,
+        _ if succeeded => None,
         Outcome::Response { status, .. } => Some(status.to_string()),
         Outcome::NoResponse(why) => Some(why.code().into()),
         Outcome::Unknown => Some("unknown".into()),

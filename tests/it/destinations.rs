@@ -123,6 +123,33 @@ fn outcomes_are_judged_as_the_destination_wants_it() {
 }
 
 #[test]
+fn what_the_settings_take_for_success_is_measured_as_such() {
+    test(Load::Shared, async |world| {
+        let receiver = Receiver::new(|request| Reply::status(if request.number == 1 { 202 } else { 409 })).await;
+        let text =
+            format!("[names.api]\nurl = \"{}\"\nsuccess-statuses = [409]\nbackoff = [\"100ms\"]\n", receiver.url());
+        let file = SettingsFile::new(world, &text);
+        let worker = start(world, &file, &["--admin-listen", "127.0.0.1:0"]).await;
+        Producer::connect(world).await.publish(&Message::new("user-1", "first", "api")).await;
+        let admin = Admin::of(&worker).await;
+        let counted = async || {
+            let metrics = admin.metrics().await;
+            (metrics["onceward_event_delivered_total"] >= 1.0).then_some(metrics)
+        };
+        let metrics = asking(SOON, "a delivered event", counted).await;
+        let outcome = |name| metrics.get(&format!("onceward_attempt_total{{onceward_outcome=\"{name}\"}}"));
+        assert_eq!((outcome("success"), outcome("status")), (Some(&1.0), Some(&1.0)), "{metrics:#?}");
+        let requests: Vec<_> = metrics.keys().filter(|name| name.contains("request_duration_seconds_count")).collect();
+        let error = |status: &str| {
+            let mut of_status = requests.iter().filter(|name| name.contains(&format!("status_code=\"{status}\"")));
+            of_status.any(|name| name.contains(&format!("error_type=\"{status}\"")))
+        };
+        assert!(error("202") && !error("409"), "{requests:?}");
+        worker.stop().await;
+    });
+}
+
+#[test]
 fn events_that_wait_follow_a_url_that_changes_and_wait_for_a_name_that_is_gone() {
     test(Load::Shared, async |world| {
         let old = Receiver::new(|_| Reply::status(503)).await;

@@ -86,6 +86,24 @@ fn a_file_is_checked_as_a_worker_would_read_it() {
 }
 
 #[test]
+fn what_comes_from_a_file_or_a_variable_is_not_shown() {
+    let directory = Directory::new("hidden");
+    let entry = |name: &str, id: &str| {
+        format!(
+            "[names.{name}]\nurl = 'https://a/'\noauth2 = {{ token-url = 'https://t/', client-id = {id}, client-secret = 'hidden' }}\n"
+        )
+    };
+    let ids = [("plain", "'shown'"), ("file", "{ file = 'id' }"), ("variable", "{ variable = 'ID' }")];
+    directory.with("d.toml", &ids.map(|(name, id)| entry(name, id)).concat());
+    directory.with("id", "hidden\n");
+    for (name, client) in [("plain", "shown"), ("file", "(from id)"), ("variable", "(from the variable ID)")] {
+        let (code, shown, told) = directory.check(&["d.toml", name], &[("ID", "hidden")]);
+        assert_eq!((code, told.as_str()), (0, ""));
+        assert!(shown.contains(&format!("{client} from https://t/")) && !shown.contains("hidden"), "{shown}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_said_whole_with_its_place() {
     let directory = Directory::new("wrong");
     directory.with("d.toml", "[defaults]\nrate = 0\nsecrets = ['hidden']\n");

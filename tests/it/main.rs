@@ -42,6 +42,7 @@ mod peers;
 mod plans;
 mod poolers;
 mod producers;
+mod reasons;
 mod receivers;
 mod redrive;
 mod refused;

@@ -68,7 +68,7 @@ pub(super) fn headers(item: Item<'_>, context: &mut Context) -> Result<HeaderMap
         // What a value is wrong by is not shown: it may be secret.
         let mut value = HeaderValue::from_str(&found.text)
             .map_err(|_| item.wrong("this is no value of a header: use visible ASCII in one line"))?;
-        value.set_sensitive(found.is_secret);
+        value.set_sensitive(found.from.is_some());
         if headers.insert(name, value).is_some() {
             return Err(wrong("is there twice, in different spellings: names have no case: leave one out"));
         }
@@ -104,11 +104,12 @@ pub(super) fn oauth2(item: Item<'_>, context: &mut Context) -> Result<OAuth2, Co
     let missing = |key: &str| item.wrong(format!("oauth2 has no {key}: add it"));
     let url = url.ok_or_else(|| missing("token-url"))?;
     let token_url = self::url(url)?;
-    let client_id = context.sources.find(id.ok_or_else(|| missing("client-id"))?)?.text;
+    let id = context.sources.find(id.ok_or_else(|| missing("client-id"))?)?;
     let client_secret = context.sources.find(secret.ok_or_else(|| missing("client-secret"))?)?.text;
     let audience = audience.map(|item| item.text("text in quotes").map(str::to_owned)).transpose()?;
     let scopes = scopes.map_or_else(|| Ok(Vec::new()), read_scopes)?;
-    Ok(OAuth2 { token_url, client_id, client_secret: Hidden(client_secret), scopes, audience })
+    let (client_id, client_id_from) = (id.text, id.from);
+    Ok(OAuth2 { token_url, client_id, client_id_from, client_secret: Hidden(client_secret), scopes, audience })
 }
 
 /// RFC 6749 §3.3: a list with spaces between; a scope is visible ASCII without quotes and backslashes.
@@ -132,7 +133,8 @@ fn read_scopes(item: Item<'_>) -> Result<Vec<String>, Complaint> {
 pub(super) fn show_oauth2(of: &OAuth2) -> String {
     let scopes = if of.scopes.is_empty() { String::new() } else { format!(" for {}", of.scopes.join(" ")) };
     let audience = of.audience.as_ref().map(|audience| format!(" at {audience}")).unwrap_or_default();
-    format!("{} from {}{scopes}{audience}", of.client_id, redact::url(&of.token_url))
+    let client = of.client_id_from.as_ref().map_or_else(|| of.client_id.clone(), |from| format!("(from {from})"));
+    format!("{client} from {}{scopes}{audience}", redact::url(&of.token_url))
 }
 
 /// One file with both, or a file each.

@@ -1,7 +1,7 @@
 //! What the file refers to: other files, and variables.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -13,10 +13,10 @@ use super::{LONGEST_FILE, LONGEST_IN_ALL};
 /// How a value may be given that is better not in the file itself.
 const FORMS: &str = "text, { file = \"PATH\" } or { variable = \"NAME\" }";
 
-/// A text, and whether it came from elsewhere because it is secret.
+/// A text, and the file or variable that it came from, if it did because it is secret.
 pub(super) struct Found {
     pub(super) text: String,
-    pub(super) is_secret: bool,
+    pub(super) from: Option<String>,
 }
 
 /// Reads what the file refers to, and takes it into the digest.
@@ -39,7 +39,7 @@ impl Sources {
     /// A value that may be secret: as text, or where it is.
     pub(super) fn find(&mut self, item: Item<'_>) -> Result<Found, Complaint> {
         if item.is_text() {
-            return Ok(Found { text: item.text(FORMS)?.to_owned(), is_secret: false });
+            return Ok(Found { text: item.text(FORMS)?.to_owned(), from: None });
         }
         let table = item.table(FORMS)?;
         let mut parts = table.iter();
@@ -47,20 +47,20 @@ impl Sources {
             return Err(item.wrong(format!("this says too much or too little: write {FORMS}")));
         };
         let place = Item::new(place);
-        let text = match &**key.get_ref() {
+        let (text, from) = match &**key.get_ref() {
             "file" => {
                 let (path, bytes) = self.read(place)?;
                 let text = String::from_utf8(bytes).map_err(|_| place.wrong(format!("{path} is no text in UTF-8")))?;
                 // Editors and `echo` end a file with a new line.
-                text.trim_end_matches(['\n', '\r']).to_owned()
+                (text.trim_end_matches(['\n', '\r']).to_owned(), path)
             }
-            "variable" => self.variable(place)?,
+            "variable" => (self.variable(place)?, format!("the variable {}", place.text(FORMS)?)),
             other => return Err(Complaint { at: key.span().start, what: unknown(other, "file, variable") }),
         };
         if text.is_empty() {
             return Err(place.wrong("there is nothing in it: fill it, or leave this out"));
         }
-        Ok(Found { text, is_secret: true })
+        Ok(Found { text, from: Some(from) })
     }
 
     /// The path as it is to be shown, and what is in that file.
@@ -117,14 +117,38 @@ pub(super) fn unknown(key: &str, known: &str) -> String {
 /// Why not, without the file's name.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     // A pipe that nobody writes to would be waited for without end.
-    if !std::fs::metadata(path).map_err(|error| error.to_string())?.is_file() {
+    if !std::fs::metadata(path).map_err(|error| unreadable(&error))?.is_file() {
         return Err("this is no file but a directory, a pipe or a device: name a file".into());
     }
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes));
     match read {
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(unreadable(&error)),
         Ok(length) if length as u64 > LONGEST_FILE => Err(format!("it is larger than {LONGEST_FILE} bytes")),
         Ok(_) => Ok(bytes),
+    }
+}
+
+/// Why a file can't be read, and what to do where that is not plain.
+fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("{error}: let the user that runs this program read it, and enter its directory")
+        }
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_refused_with_what_to_do() {
+        assert!(
+            unreadable(&io::ErrorKind::PermissionDenied.into())
+                .contains(": let the user that runs this program read it")
+        );
+        assert_eq!(unreadable(&io::ErrorKind::NotFound.into()), io::Error::from(io::ErrorKind::NotFound).to_string());
     }
 }

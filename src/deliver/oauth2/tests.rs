@@ -59,6 +59,7 @@ impl Server {
         OAuth2 {
             token_url: self.url.clone(),
             client_id: "the client".into(),
+            client_id_from: None,
             client_secret: Hidden("s:e/c+ret".into()),
             scopes: vec!["read".into(), "write".into()],
             audience: Some("https://api/".into()),
@@ -85,7 +86,7 @@ async fn a_token_is_asked_for_as_the_rfc_has_it_and_kept() {
     }
     assert_eq!(server.asked(), 1);
     let (headers, body) = server.last.lock().unwrap().clone();
-    let basic = format!("Basic {}", BASE64_STANDARD.encode("the+client:s%3Ae%2Fc%2Bret"));
+    let basic = format!("Basic {}", BASE64_STANDARD.encode("the%20client:s%3Ae%2Fc%2Bret"));
     assert_eq!(headers[AUTHORIZATION], basic);
     assert_eq!(headers[CONTENT_TYPE], "application/x-www-form-urlencoded");
     assert_eq!(body, "grant_type=client_credentials&scope=read+write&audience=https%3A%2F%2Fapi%2F");

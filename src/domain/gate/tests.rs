@@ -43,7 +43,7 @@ fn outcomes_are_signs_by_the_table() {
         (silent(NoResponse::Protocol), Sign::Unwell),
         (silent(NoResponse::Broken), Sign::Unwell),
         (Outcome::Unknown, Sign::Nothing),
-        (Outcome::NotSent(NotSent::Shortage), Sign::Nothing),
+        (Outcome::NotSent(NotSent::Shortage(String::new())), Sign::Nothing),
     ];
     for (outcome, sign) in table {
         assert_eq!(Sign::of(&outcome, |status| (200..300).contains(&status)), sign, "{outcome:?}");

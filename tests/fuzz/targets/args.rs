@@ -47,9 +47,12 @@ fn worked_with(args: &WorkerArgs) -> &'static str {
     let most = backoff.max.max(policy.retry_after_max).mul_f64(1.0 + backoff.jitter) + Duration::from_millis(100);
     let failed = |retry_after| Outcome::Response { status: 503, retry_after, excerpt: String::new() };
     for begun in [1, 2, 10, 999, u16::MAX] {
-        for outcome in
-            [failed(None), failed(Some(Duration::MAX)), Outcome::Unknown, Outcome::NotSent(NotSent::Shortage)]
-        {
+        for outcome in [
+            failed(None),
+            failed(Some(Duration::MAX)),
+            Outcome::Unknown,
+            Outcome::NotSent(NotSent::Shortage(String::new())),
+        ] {
             match policy.judge(Attempts { begun, unknown: begun / 2 }, &outcome, u64::MAX) {
                 Decision::Retry(delay) => assert!(delay <= most, "{delay:?} of {most:?}"),
                 Decision::Withdraw(_) | Decision::Fail(_) | Decision::Hold(_) => {}

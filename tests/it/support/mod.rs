@@ -36,7 +36,7 @@ pub use database::Database;
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use example::{Example, example_output, libraries};
 pub use name_server::{NameServer, Named};
-pub use peers::{Certificates, Nginx, Tinyproxy};
+pub use peers::{Certificates, Dnsmasq, Nginx, Squid, Tinyproxy};
 pub use pooler::Pooler;
 pub use producer::{Message, Producer, publish_from, publish_through};
 pub use prometheus::{Prometheus, promtool};

@@ -1,7 +1,8 @@
-//! Receivers and proxies of others: an nginx with TLS, a tinyproxy; and certificates for them.
+//! Servers of others: an nginx with TLS, the proxies tinyproxy and Squid, the name server dnsmasq; and certificates for them.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -10,7 +11,7 @@ use tokio::net::TcpStream;
 
 use super::{SOON, World, asking};
 
-const MISSING: &str = "nginx and tinyproxy are there; `deploy/servers install peers` installs them";
+const MISSING: &str = "nginx, tinyproxy, squid and dnsmasq are there; `deploy/servers install peers` installs them";
 
 /// A directory with `ca.pem`, and with `server.pem`, `client.pem` and their keys, `server.key` and `client.key`.
 pub struct Certificates(PathBuf);
@@ -96,10 +97,13 @@ impl Nginx {
         );
         let configuration = directory.join("nginx.conf");
         std::fs::write(&configuration, text).expect("the configuration is written");
-        let debians = "/usr/sbin/nginx";
-        let mut command = Command::new(if Path::new(debians).exists() { debians } else { "nginx" });
+        let mut command = program("nginx");
         command.arg("-e").arg("stderr").arg("-p").arg(&directory).arg("-c").arg(&configuration);
         Self(Peer::start(command, directory.join("log"), port).await)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.0.port
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -127,6 +131,63 @@ impl Tinyproxy {
     pub fn url(&self, credentials: &str) -> String {
         format!("http://{credentials}127.0.0.1:{}", self.0.port)
     }
+}
+
+/// A Squid that asks for nothing, and makes tunnels to one port alone.
+pub struct Squid(Peer);
+
+impl Squid {
+    pub async fn start(world: &World, tunnels_to: u16) -> Self {
+        let (directory, port) = (directory(world, "squid"), free_port());
+        // Started as root, it goes on as a user of its own.
+        std::fs::set_permissions(&directory, Permissions::from_mode(0o777)).expect("its directory is open to it");
+        let text = format!(
+            "http_port 127.0.0.1:{port}\nvisible_hostname onceward-test\npid_filename {dir}/pid\ncoredump_dir {dir}\n\
+             cache_log {dir}/cache.log\naccess_log none\ncache deny all\nnetdb_filename none\n\
+             max_filedescriptors 1024\nshutdown_lifetime 0 seconds\nacl tunnel method CONNECT\n\
+             acl theirs port {tunnels_to}\nhttp_access deny tunnel !theirs\nhttp_access allow all\n",
+            dir = directory.display(),
+        );
+        let configuration = directory.join("squid.conf");
+        std::fs::write(&configuration, text).expect("the configuration is written");
+        let mut command = program("squid");
+        command.arg("-N").arg("-f").arg(&configuration);
+        Self(Peer::start(command, directory.join("log"), port).await)
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.0.port)
+    }
+}
+
+/// A dnsmasq that knows the names of a test, all of them below `test`, and nothing else.
+pub struct Dnsmasq(Peer);
+
+impl Dnsmasq {
+    /// `records` are settings of its own, such as `host-record=a.test,127.0.0.1`.
+    pub async fn start(world: &World, records: &[String]) -> Self {
+        let (directory, port) = (directory(world, "dnsmasq"), free_port());
+        let text = format!(
+            "keep-in-foreground\nport={port}\nlisten-address=127.0.0.1\nbind-interfaces\nno-resolv\nno-hosts\n\
+             log-facility=-\npid-file=\nlocal=/test/\n{}\n",
+            records.join("\n")
+        );
+        let configuration = directory.join("dnsmasq.conf");
+        std::fs::write(&configuration, text).expect("the configuration is written");
+        let mut command = program("dnsmasq");
+        command.arg(format!("--conf-file={}", configuration.display()));
+        Self(Peer::start(command, directory.join("log"), port).await)
+    }
+
+    pub fn flag(&self) -> String {
+        format!("--name-servers=127.0.0.1:{}", self.0.port)
+    }
+}
+
+/// Debian keeps servers where only root's path leads.
+fn program(name: &str) -> Command {
+    let debians = Path::new("/usr/sbin").join(name);
+    Command::new(if debians.exists() { debians } else { PathBuf::from(name) })
 }
 
 fn directory(world: &World, name: &str) -> PathBuf {

@@ -14,7 +14,9 @@ select
   coalesce(sum(o.open), 0)::int8 as open,
   coalesce(sum(o.in_flight), 0)::int8 as in_flight,
   m.destinations,
-  m.destinations_refused
+  m.destinations_refused,
+  m.limited,
+  m.limits
 from member m
 left join partition p on p.owner = m.id
 left join ({open_by_partition}) o on o.partition = p.id
