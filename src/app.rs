@@ -30,9 +30,9 @@ use crate::deliver::{self, Sender};
 use crate::dispatch::{self, Loads, Ports};
 use crate::domain::destination::Destinations;
 use crate::engine::Rules;
-use crate::engine::hosts::gates::{GateChange, MOST_CHANGES};
-use crate::gates::Gatekeeper;
-use crate::handoff::{Arrived, CapSetter, GatesTold, Notice};
+use crate::engine::hosts::gates::MOST_CHANGES;
+use crate::gates::GateSync;
+use crate::handoff::{Arrived, CapSetter, GatePorts, Notice};
 use crate::health::Health;
 use crate::intake::{Intake, Receivers};
 use crate::lease::Lease;
@@ -234,7 +234,7 @@ struct Worker {
     ownership: JoinHandle<()>,
     census: JoinHandle<()>,
     follow: JoinHandle<()>,
-    gatekeeper: JoinHandle<()>,
+    gate_sync: JoinHandle<()>,
     admin: JoinHandle<()>,
     health: Arc<Health>,
     /// Nothing new begins.
@@ -267,14 +267,10 @@ impl Worker {
         let (wakes, to_wake) = mpsc::channel(ANNOUNCEMENTS);
         let (dead_letters, to_dead_letter) = mpsc::channel(ANNOUNCEMENTS);
         let (owned, ours) = watch::channel(Vec::new());
-        let (gate_changes, changes) = mpsc::channel(2 * MOST_CHANGES);
-        let (told, gates) = mpsc::channel(GATES);
-
-        let health = Arc::new(Health::new(args.lease));
-        let loads = Loads::default();
+        let (health, loads) = (Arc::new(Health::new(args.lease)), Loads::default());
         let (counted, reached) = (watch_gauges(args, &loads, &ours, &health), CancellationToken::new());
         let writer = writer(args, &database, &member, &health);
-        let gatekeeper = gatekeeper((&pool, member.id), &destinations, &ours, (changes, told));
+        let (gates, gate_sync) = gates((&pool, member.id), &destinations, &ours);
         let follow = destinations::follow(args, (settings, again), (pool.clone(), member.clone()), stop.clone());
         let ownership = Ownership { database, member, lease: args.lease, cap, health: health.clone(), owned };
         let feeds = (arrived, notices.clone(), publisher.clone());
@@ -285,7 +281,6 @@ impl Worker {
         let ports = Ports {
             destinations,
             gates,
-            gate_changes,
             arrived: to_admit,
             cap: set_cap,
             loads,
@@ -299,8 +294,7 @@ impl Worker {
             dead_letters,
         };
         let mending = publisher.clone().mend_topology(names.clone(), args.partitions);
-        let letters = DeadLetters { publisher, names };
-        let announcer = Announcer { letters, pool, under_way: Mutex::default() };
+        let announcer = Announcer { letters: DeadLetters { publisher, names }, pool, under_way: Mutex::default() };
         Ok(Self {
             intake: tokio::spawn(intake.run(stop.clone())),
             rescue: tokio::spawn(rescue.run(stop.clone())),
@@ -313,7 +307,7 @@ impl Worker {
             ownership: tokio::spawn(join(ownership, reached, stop.clone())),
             census: tokio::spawn(census),
             follow: tokio::spawn(follow),
-            gatekeeper: tokio::spawn(gatekeeper.run(stop.clone())),
+            gate_sync: tokio::spawn(gate_sync.run(stop.clone())),
             admin: tokio::spawn(admin::run(admin, health.clone(), end.clone())),
             health,
             stop,
@@ -330,6 +324,7 @@ impl Worker {
             ended = &mut self.deliver => Some(ended.map(Ok)),
             ended = &mut self.rescue => Some(ended.map(Ok)),
             ended = &mut self.ownership => Some(ended.map(Ok)),
+            ended = &mut self.gate_sync => Some(ended.map(Ok)),
         };
         if let Some(ended) = failed {
             return ended?;
@@ -357,7 +352,7 @@ impl Worker {
         self.deliver.await?;
         self.writer.await??;
         self.dispatch.await?;
-        self.gatekeeper.await?;
+        self.gate_sync.await?;
         self.announcer.await?;
         self.ownership.await?;
         self.end.cancel();
@@ -430,14 +425,16 @@ fn intake(
     }
 }
 
-fn gatekeeper(
+/// What keeps the gates of engine and store together, and the engine's end of it.
+fn gates(
     (pool, member): (&PgPool, Uuid),
     destinations: &watch::Receiver<Arc<Destinations>>,
     owned: &watch::Receiver<Vec<Arc<Lease>>>,
-    (changes, told): (mpsc::Receiver<GateChange>, mpsc::Sender<GatesTold>),
-) -> Gatekeeper {
+) -> (GatePorts, GateSync) {
+    let (said, changes) = mpsc::channel(2 * MOST_CHANGES);
+    let (tell, told) = mpsc::channel(GATES);
     let (pool, destinations, owned) = (pool.clone(), destinations.clone(), owned.clone());
-    Gatekeeper { pool, member, destinations, owned, changes, told }
+    (GatePorts { told, said }, GateSync { pool, member, destinations, owned, changes, told: tell })
 }
 
 fn nodes(args: &WorkerArgs) -> Nodes {

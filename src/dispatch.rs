@@ -18,7 +18,7 @@ use crate::engine::command::Ticket;
 use crate::engine::hosts::gates::GateChange;
 use crate::engine::input::{Cap, Input, Wake};
 use crate::engine::{self, Rules};
-use crate::handoff::{Arrived, Attempt, Command, DeadLettered, Ended, GatesTold, Notice, Written};
+use crate::handoff::{Arrived, Attempt, Command, DeadLettered, Ended, GatePorts, GatesTold, Notice, Written};
 use crate::lease::Lease;
 
 /// The engine of a worker.
@@ -36,8 +36,8 @@ pub struct Ports {
     pub cap: mpsc::Receiver<(Cap, oneshot::Sender<usize>)>,
     /// What holds for receivers.
     pub destinations: watch::Receiver<Arc<Destinations>>,
-    /// What the store says of gates and pauses.
-    pub gates: mpsc::Receiver<GatesTold>,
+    /// Gates and pauses, as the store has them.
+    pub gates: GatePorts,
     /// What else there is to look at.
     pub notices: mpsc::Receiver<Notice>,
     /// What came of attempts.
@@ -50,8 +50,6 @@ pub struct Ports {
     pub wakes: mpsc::Sender<Wake>,
     /// To the broker, after a commit: FAILED events.
     pub dead_letters: mpsc::Sender<DeadLettered>,
-    /// To be recorded of gates. There is room for all that the engine has on its way at a time.
-    pub gate_changes: mpsc::Sender<GateChange>,
     /// To the gauges.
     pub loads: Loads,
 }
@@ -91,14 +89,13 @@ pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
         mut owned,
         mut cap,
         mut destinations,
-        mut gates,
+        gates: GatePorts { told: mut gates, said: gate_changes },
         mut notices,
         mut ended,
         commands,
         attempts,
         wakes,
         dead_letters,
-        gate_changes,
         loads,
     } = ports;
     let announcements = (wakes, dead_letters, gate_changes);

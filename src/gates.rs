@@ -36,7 +36,7 @@ const COUNTED: usize = 100;
 const ENTITIES: i64 = 1_000;
 
 /// Keeps the engine and the store together.
-pub struct Gatekeeper {
+pub struct GateSync {
     /// Connections.
     pub pool: PgPool,
     /// Who we are.
@@ -84,7 +84,7 @@ impl Picture {
     }
 }
 
-impl Gatekeeper {
+impl GateSync {
     /// Runs until the engine has nothing more to say. After `stop`, nothing more is claimed.
     pub async fn run(mut self, stop: CancellationToken) {
         let told = tokio::sync::Notify::new();

@@ -9,7 +9,7 @@ use crate::domain::event::{Entity, Host, Partition};
 use crate::domain::operator::Decided;
 use crate::engine;
 use crate::engine::command::{Admitted, Suspect};
-use crate::engine::hosts::gates::Standing;
+use crate::engine::hosts::gates::{GateChange, Standing};
 use crate::engine::input::Cap;
 use crate::lease::Held;
 
@@ -60,6 +60,14 @@ pub struct GatesTold {
     pub told: Arc<Standing>,
     /// Hosts of changes that are recorded, or could not be.
     pub done: Vec<Host>,
+}
+
+/// The engine's end of what keeps its gates and those of the store together.
+pub struct GatePorts {
+    /// What the store says.
+    pub told: mpsc::Receiver<GatesTold>,
+    /// What the engine says. There is room for all that it has on its way at a time.
+    pub said: mpsc::Sender<GateChange>,
 }
 
 /// Sets this worker's part of the cap on hosts.

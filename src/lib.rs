@@ -16,6 +16,7 @@
 //! | [`destinations`] | what holds for receivers is read, and read again |
 //! | [`announce`] | after the commit, a wake-up or a dead letter goes to the broker |
 //! | [`ownership`] | keeps the leases on partitions; a [`lease`] is what others hold on to |
+//! | [`gates`] | hosts that are down, or paused: the same for all workers |
 //! | [`rescue`] | finds what a crash or a lost message left |
 //! | [`handoff`] | what the stages hand to each other |
 //! | [`domain`] | the rules of it all, pure |
@@ -24,7 +25,7 @@
 //! | [`clock`], [`reconnect`] | time, delays between tries |
 //! | [`proof`] | what `verify` sends, and how what it sees is held against the promises, pure |
 //! | [`simulator`] | whole clusters in one thread, from one seed: the engine is held against the promises |
-//! | [`commands`] | what else the program does: publish, sink, status, redrive, destinations, verify, report, health |
+//! | [`commands`] | what else the program does: publish, sink, status, redrive, pause, destinations, verify, report, health |
 
 pub mod admin;
 pub mod announce;

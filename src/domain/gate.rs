@@ -225,8 +225,12 @@ impl Gate {
         let Some(gate) = before else {
             return match change {
                 Change::Shut(reason, asked) => shut(0, now, (reason, *asked)),
-                Change::Claim(_) | Change::Passed | Change::Failed(..) | Change::Released => None,
-                Change::Gone | Change::Bears(_) => None,
+                Change::Claim(_)
+                | Change::Passed
+                | Change::Failed(..)
+                | Change::Released
+                | Change::Gone
+                | Change::Bears(_) => None,
             };
         };
         match (gate.state, change) {

@@ -15,6 +15,7 @@ mod gate;
 pub mod gates;
 mod limit;
 mod pace;
+mod parked;
 mod rate;
 
 use std::collections::{HashMap, VecDeque};
@@ -25,6 +26,7 @@ use self::adaptive::Adaptive;
 use self::gates::Gates;
 use self::limit::{Limit, Throttle};
 use self::pace::Pace;
+use self::parked::Reading;
 use crate::domain::destination::Destinations;
 use crate::domain::event::{Entity, Host};
 
@@ -89,26 +91,7 @@ struct State {
     reading: Reading,
 }
 
-/// Whether parked events are being read.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Reading {
-    /// Left by [`Hosts::wants_load`].
-    #[default]
-    No,
-    /// Left by [`Hosts::loaded`].
-    Now,
-    /// More was parked since the read began, which may not have seen it. Left by [`Hosts::loaded`].
-    TooEarly,
-}
-
 impl State {
-    fn park(&mut self) {
-        self.parked = true;
-        if self.reading == Reading::Now {
-            self.reading = Reading::TooEarly;
-        }
-    }
-
     /// Everything of this host in memory.
     fn in_memory(&self) -> usize {
         self.waiting.len() + self.reserved + self.begun
@@ -450,43 +433,6 @@ impl Hosts {
         self.give_turn(host);
         self.drop_if_idle(host);
         room
-    }
-
-    /// The store holds parked events of this host.
-    pub fn note_parked(&mut self, host: &Host) {
-        // What waits behind a shut gate is looked for when that opens.
-        if !self.gates.is_shut(host) {
-            self.state(host).park();
-        }
-    }
-
-    /// How many of the host's parked events to read, if it is time to; then [`Self::loaded`] has to follow. It is time
-    /// when three quarters of the host's share of the memory are free.
-    pub fn wants_load(&mut self, host: &Host) -> Option<usize> {
-        let ceiling = share(WAITING_IN_ALL, self.waiting, WAITING_PER_HOST);
-        if self.gates.is_shut(host) {
-            return None;
-        }
-        let state = self.by_host.get_mut(host)?;
-        let used = state.waiting.len() + state.reserved;
-        if ceiling == 0 && used == 0 && state.begun == 0 && state.reading == Reading::No {
-            // There is no room for anything of it now: it is forgotten until a sweep names it again.
-            self.by_host.remove(host);
-            return None;
-        }
-        if !state.parked || state.reading != Reading::No || ceiling == 0 || used > ceiling / 4 {
-            return None;
-        }
-        state.reading = Reading::Now;
-        Some(ceiling - used)
-    }
-
-    /// Parked events of the host were read; `more` says that others are left.
-    pub fn loaded(&mut self, host: &Host, more: bool) {
-        let state = self.state(host);
-        state.parked = state.gate != Some(0) && (more || state.reading == Reading::TooEarly);
-        state.reading = Reading::No;
-        self.drop_if_idle(host);
     }
 
     /// Takes in an event whatever the ceiling: one that was read back from the store, in a bounded number.

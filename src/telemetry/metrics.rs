@@ -11,7 +11,7 @@ use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use http::Method;
-use opentelemetry::metrics::{Counter, Histogram, Meter};
+use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter};
 use opentelemetry::{KeyValue, global};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder as _, Registry, TextEncoder};
@@ -33,6 +33,18 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics::new(&meter()));
 
 fn meter() -> Meter {
     global::meter("onceward")
+}
+
+/// A gauge of what can be counted.
+fn count(
+    meter: &Meter,
+    name: &'static str,
+    unit: &'static str,
+    help: &'static str,
+    read: impl Fn(&dyn AsyncInstrument<u64>) + Send + Sync + 'static,
+) {
+    // The provider keeps what is built; the handle itself is of no use.
+    let _ = meter.u64_observable_gauge(name).with_unit(unit).with_description(help).with_callback(read).build();
 }
 
 /// Starts to measure.

@@ -11,7 +11,7 @@ const LONGEST_FILE: usize = 500;
 const LONGEST_MEDIAN: usize = 200;
 
 /// They meet in `app`, and nowhere else.
-const STAGES: [&str; 7] = ["announce", "deliver", "dispatch", "intake", "ownership", "rescue", "writer"];
+const STAGES: [&str; 8] = ["announce", "deliver", "dispatch", "gates", "intake", "ownership", "rescue", "writer"];
 
 /// The arrows of the house: which rooms a room may import, besides itself.
 fn may_import(room: &str) -> Option<&'static [&'static str]> {

@@ -5,8 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Meter};
 
-use super::gauges::count;
-use super::hosts;
+use super::{count, hosts};
 use crate::domain::event::Host;
 
 /// How gates stood when they were looked at last.

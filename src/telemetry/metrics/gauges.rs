@@ -6,7 +6,7 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Meter};
 
-use super::hosts;
+use super::{count, hosts};
 use crate::domain::event::Host;
 
 /// One host's load.
@@ -69,17 +69,6 @@ pub fn watch(
     watch_backlog(&meter, backlog);
     watch_destinations(&meter);
     super::gates::watch(&meter);
-}
-
-pub(super) fn count(
-    meter: &Meter,
-    name: &'static str,
-    unit: &'static str,
-    help: &'static str,
-    read: impl Fn(&dyn AsyncInstrument<u64>) + Send + Sync + 'static,
-) {
-    // The provider keeps what is built; the handle itself is of no use.
-    let _ = meter.u64_observable_gauge(name).with_unit(unit).with_description(help).with_callback(read).build();
 }
 
 fn seconds(

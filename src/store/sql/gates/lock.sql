@@ -1,4 +1,5 @@
--- The gates of the hosts $1, until the end of the transaction; in an order, so that nobody waits for another in a circle.
+-- The gates of the hosts $1, until the end of the transaction; in an order, so that nobody waits for another in a
+-- circle.
 select
   host,
   state,
