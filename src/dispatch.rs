@@ -74,6 +74,8 @@ struct Dispatch {
     wakes: mpsc::Sender<Wake>,
     dead_letters: mpsc::Sender<DeadLettered>,
     gate_changes: mpsc::Sender<GateChange>,
+    /// On their way there. Bounded by the hosts that the engine knows: a few for each at most.
+    unsaid: VecDeque<GateChange>,
     tickets: Tickets,
     loads: Loads,
     look_again: bool,
@@ -159,6 +161,7 @@ impl Dispatch {
             wakes,
             dead_letters,
             gate_changes,
+            unsaid: VecDeque::new(),
             tickets: Tickets::default(),
             loads,
             look_again: false,
@@ -193,6 +196,16 @@ impl Dispatch {
             );
         }
         self.crowded = crowded;
+    }
+
+    /// Sends what there is room for of what is to be recorded of gates; the rest goes with the next input.
+    fn say_gates(&mut self) {
+        while !self.unsaid.is_empty()
+            && let Ok(permit) = self.gate_changes.try_reserve()
+            && let Some(change) = self.unsaid.pop_front()
+        {
+            permit.send(change);
+        }
     }
 
     /// Sends the commands that the writer has room for.

@@ -27,10 +27,8 @@ impl Dispatch {
             }
         }
         announce(wakes, dead_letters, &self.wakes, &self.dead_letters);
-        for change in gates {
-            // Gone only with the worker.
-            let _ = self.gate_changes.try_send(change);
-        }
+        self.unsaid.extend(gates);
+        self.say_gates();
         self.tickets.answer(admitted, operated, refused);
         notes.iter().for_each(tell);
     }

@@ -37,6 +37,8 @@ impl<G: Grant> Engine<G> {
         };
         if destination.adaptive
             && let Some(bears) = self.hosts.adapt(host, hint(outcome, seen.sign), seen.took)
+            // One is on its way: the next cut tells the rest.
+            && !self.hosts.has_change(host)
         {
             self.change_gate(host, Change::Bears(bears));
         }

@@ -61,7 +61,7 @@ impl World {
         if let Some(told) = told {
             worker.gates_told = Arc::new(told);
         }
-        let done: Vec<Host> = std::mem::take(&mut worker.gates_pending).into_iter().collect();
+        let done: Vec<Host> = std::mem::take(&mut worker.gates_pending);
         let told = worker.gates_told.clone();
         self.feed(worker, Input::Gates { told, done });
         if !worker.gate_changes.is_empty() {

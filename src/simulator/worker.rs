@@ -58,7 +58,7 @@ pub(super) struct Worker {
     /// The store is being told, or asked.
     pub(super) gates_asked: bool,
     /// Hosts of changes that it is being told.
-    pub(super) gates_pending: BTreeSet<Host>,
+    pub(super) gates_pending: Vec<Host>,
     /// What it has said last.
     pub(super) gates_told: Arc<GatesStanding>,
 }
@@ -146,7 +146,7 @@ impl Worker {
             looks_again: false,
             gate_changes: Vec::new(),
             gates_asked: false,
-            gates_pending: BTreeSet::new(),
+            gates_pending: Vec::new(),
             gates_told: Arc::default(),
         }
     }

@@ -138,6 +138,11 @@ async fn publish_some_of_everything(producer: &Producer, receiver: &Receiver) {
     for key in ["open", "delivered", "retried", "doomed", "doomed-too"] {
         producer.publish(&Message::new(key, key, &receiver.url())).await;
     }
+    // Nobody listens there: its gate shuts.
+    for number in 0..8 {
+        let name = format!("down-{number}");
+        producer.publish(&Message::new(&name, &name, "http://127.0.0.1:9/")).await;
+    }
     producer.publish(&Message::new("gap", "gap", &receiver.url()).sequence(2)).await;
     producer.publish(&Message::new("poison", "poison", "ftp://nowhere/")).await;
 }

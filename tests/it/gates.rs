@@ -2,14 +2,16 @@
 //! events go on, in order and in steps. What an operator pauses waits likewise.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::http::StatusCode;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
 use crate::support::{
-    Attempt, Database, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, SettingsFile, Worker, World,
+    Admin, Attempt, Database, DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, SettingsFile, Worker, World,
     asking, run_to_end, test,
 };
 
@@ -259,6 +261,48 @@ fn a_receiver_that_is_gone_is_paused_where_that_is_asked_for() {
         worker.stop().await;
         let database = Database::connect(world).await;
         assert_eq!(database.states().await.get("FAILED"), Some(&1), "the other one's");
+    });
+}
+
+#[test]
+fn a_limit_that_finds_itself_stays_near_what_a_receiver_bears() {
+    /// Requests at a time that the receiver bears.
+    const BEARS: usize = 5;
+    test(Load::Shared, async |world| {
+        let open = Arc::new(AtomicUsize::new(0));
+        let router = Router::new().fallback(move || {
+            let open = open.clone();
+            async move {
+                let is_too_much = open.fetch_add(1, Ordering::SeqCst) >= BEARS;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                open.fetch_sub(1, Ordering::SeqCst);
+                if is_too_much { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK }
+            }
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+        let url = format!("http://{}/", listener.local_addr().expect("a bound port"));
+        tokio::spawn(async move { axum::serve(listener, router).await.expect("the receiver serves") });
+        let text = format!("[names.shop]\nurl = \"{url}\"\nadaptive = true\nattempts = 100\n");
+        let file = SettingsFile::new(world, &text);
+        let flags = ["--destinations", file.path(), "--backoff-initial=100ms", "--backoff-max=200ms"];
+        let worker = Worker::start(world, &flags).await;
+        let admin = Admin::of(&worker).await;
+        Producer::connect(world).await.publish_all(&messages(1_500, 500, "shop")).await;
+        let database = Database::connect(world).await;
+        asking(SOON * 3, "1,500 events DELIVERED", async || {
+            (database.states().await.get("DELIVERED") == Some(&1_500)).then_some(())
+        })
+        .await;
+        let refused = admin
+            .metrics()
+            .await
+            .iter()
+            .filter(|(name, _)| name.contains("outcome=\"status\""))
+            .map(|(_, n)| n)
+            .sum::<f64>();
+        // Without a limit, most of the first ones would be: 50 at a time.
+        assert!(refused < 200.0, "{refused} of 1,500 were refused");
+        worker.stop().await;
     });
 }
 

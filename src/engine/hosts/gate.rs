@@ -85,13 +85,16 @@ impl Hosts {
     pub fn judge_host(&mut self, host: &Host, seen: Seen, policy: &GatePolicy) -> Verdict {
         let (now, share, cap) = (self.now, self.share, self.cap);
         let state = self.by_host.get_mut(host);
-        let (last_well, full) =
-            state.as_ref().map_or_else(Default::default, |state| (state.last_well, state.limit.part(share, cap)));
+        let (last_well, full, had_gate) = state.as_ref().map_or_else(Default::default, |state| {
+            (state.last_well, state.limit.part(share, cap), state.gate.is_some())
+        });
         if let (Some(state), Sign::Well) = (state, seen.sign) {
             state.last_well = now;
         }
         let verdict = self.gates.ended(host, seen, policy, Place { now, last_well, full });
-        self.heed_gate(host);
+        if had_gate || self.gates.are_any() {
+            self.heed_gate(host);
+        }
         verdict
     }
 
@@ -143,6 +146,12 @@ impl Hosts {
     #[must_use]
     pub fn are_any_shut(&self) -> bool {
         self.gates.are_any()
+    }
+
+    /// Whether a change of a host's gate is on its way to the store.
+    #[must_use]
+    pub fn has_change(&self, host: &Host) -> bool {
+        self.gates.has_change(host)
     }
 
     /// A change of a host's gate is on its way to the store.

@@ -74,8 +74,8 @@ enum Way {
 pub struct Gates {
     ways: HashMap<Host, Way>,
     rows: HashMap<Host, Row>,
-    /// Hosts with a change on its way to the store: what is told of these is older than what is known.
-    pending: HashSet<Host>,
+    /// Hosts with changes on their way to the store, and how many: what is told of these is older than what is known.
+    pending: HashMap<Host, usize>,
     paused: Arc<Paused>,
 }
 
@@ -179,22 +179,27 @@ impl Gates {
     /// be looked at: those that get requests again, and those that this worker may probe.
     pub fn follow(&mut self, told: &Standing, done: &[Host]) -> (Vec<Host>, Vec<Host>) {
         for host in done {
-            self.pending.remove(host);
+            if let Some(pending) = self.pending.get_mut(host) {
+                *pending -= 1;
+                if *pending == 0 {
+                    self.pending.remove(host);
+                }
+            }
         }
         let before = self.closed();
         self.paused = Arc::new(told.paused.clone());
-        for host in told.shut.iter().filter(|host| !self.pending.contains(*host)) {
+        for host in told.shut.iter().filter(|host| !self.pending.contains_key(*host)) {
             self.ways.insert(host.clone(), Way::Shut);
         }
         let mut probes = Vec::new();
-        for (host, claim) in told.ours.iter().filter(|(host, _)| !self.pending.contains(*host)) {
+        for (host, claim) in told.ours.iter().filter(|(host, _)| !self.pending.contains_key(*host)) {
             if !matches!(self.ways.get(host), Some(Way::Probe(known, _)) if known == claim) {
                 self.ways.insert(host.clone(), Way::Probe(*claim, None));
                 probes.push(host.clone());
             }
         }
         self.ways.retain(|host, way| {
-            if told.shut.contains(host) || told.ours.contains_key(host) || self.pending.contains(host) {
+            if told.shut.contains(host) || told.ours.contains_key(host) || self.pending.contains_key(host) {
                 return true;
             }
             if !matches!(way, Way::Opening(..)) {
@@ -305,9 +310,15 @@ impl Gates {
         self.ways.insert(host.clone(), Way::Shut);
     }
 
+    /// Whether a change is on its way to the store.
+    #[must_use]
+    pub fn has_change(&self, host: &Host) -> bool {
+        self.pending.contains_key(host)
+    }
+
     /// A change is on its way to the store.
     pub fn note_change(&mut self, host: &Host) {
-        self.pending.insert(host.clone());
+        *self.pending.entry(host.clone()).or_default() += 1;
     }
 }
 

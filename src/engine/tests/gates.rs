@@ -126,6 +126,8 @@ fn one_event_probes_and_the_host_opens_by_steps() {
     let attempt = probe(&mut engine, 8, "h");
     let effects = end(&mut engine, attempt, answered(200));
     assert_eq!((changes(&effects), unparks(&effects).len()), (vec!["passed"], 1), "what waits is read");
+    let none = Written::Unparked { host: host(), events: Vec::new(), more: false };
+    engine.handle(Input::Written(vec![none]), SECOND);
     told(&mut engine, Standing { opening: [host()].into(), ..Standing::default() });
     let mut open = Vec::new();
     for (ticket, expected) in (10..).zip([1, 2, 2, 4, 4, 4, 4, 8]) {

@@ -9,6 +9,8 @@ create table gate (
     version bigint not null,
     -- Probes that have failed, one after the other.
     probes integer not null,
+    -- When it was changed last: if that is to come, the clock was set back, and `next_at` means nothing.
+    changed_at timestamptz not null default clock_timestamp(),
     -- Since when it is shut.
     since timestamptz not null,
     -- When it may be probed; when a probe is void; when it is forgotten.

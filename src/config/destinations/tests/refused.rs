@@ -16,7 +16,7 @@ const SHAPE: &[(&str, &str)] = &[
     ("names = []", "1:9: this is a list: write [names.NAME]"),
     ("[names]\nbilling = 'http://x'", "2:11: this is text: write a table of settings"),
     ("[defaults]\ntimeout = '5s'\ntimeout = '6s'", "3:1: duplicate key"),
-    ("[defaults]\n  timeuot = '5s'", "2:3: \"timeuot\" is not known here: use connections, rate, timeout, "),
+    ("[defaults]\n  timeuot = '5s'", "2:3: \"timeuot\" is not known here: use connections, adaptive, rate, "),
     ("[defaults]\nbackoff.maximum = '5s'", "2:9: \"backoff.maximum\" is not known here"),
     ("[defaults]\nurl = 'http://x'", "2:1: only what is called by its name has a url"),
     ("[hosts.a]\nurl = 'http://x'", "2:1: only what is called by its name has a url"),

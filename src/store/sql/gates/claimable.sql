@@ -3,7 +3,8 @@
 select g.host
 from gate g
 where g.state in ('shut', 'probing')
-  and g.next_at <= clock_timestamp()
+  -- A clock that was set back must not keep a host waiting.
+  and (g.next_at <= clock_timestamp() or g.changed_at > clock_timestamp())
   and not exists (
     select from pause p
     where (p.scope = 'everything' or (p.scope = 'host' and p.name = g.host))

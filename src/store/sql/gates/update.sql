@@ -2,6 +2,7 @@
 update gate g
 set state = n.state,
   version = nextval('gate_version'),
+  changed_at = clock_timestamp(),
   probes = n.probes,
   since = to_timestamp(n.since_ms / 1000.0),
   next_at = to_timestamp(n.next_ms / 1000.0),
