@@ -271,9 +271,9 @@ impl<G: Grant> Engine<G> {
         }
     }
 
-    /// The head of a lane waits in the store.
+    /// The head of a lane waits for its host in the store, and no longer in memory. One that has begun does not wait.
     fn park_head(&mut self, entity: &Entity) {
-        let Some(head) = self.lanes.head(entity) else { return };
+        let Some(head) = self.lanes.waiting(entity) else { return };
         let (id, partition) = (head.id, head.event.partition);
         self.leave(entity, partition);
         if let Some(held) = self.leases.hold(partition) {

@@ -96,7 +96,7 @@ impl<G: Grant> Engine<G> {
     /// Whether the head of a lane, whose turn it is, has to wait in the store.
     pub(super) fn has_to_wait(&self, host: &Host, entity: &Entity) -> bool {
         self.hosts.are_any_shut()
-            && self.lanes.head(entity).is_some_and(|head| self.hosts.has_to_wait(host, entity, head.id))
+            && self.lanes.waiting(entity).is_some_and(|head| self.hosts.has_to_wait(host, entity, head.id))
     }
 
     /// Those that are to be sent: which of them are probes?

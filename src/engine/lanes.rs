@@ -107,6 +107,12 @@ impl Lanes {
         self.lanes.get(entity).filter(|lane| lane.phase != Phase::Loading).map(|lane| &lane.head)
     }
 
+    /// The event that a lane has waiting for its host.
+    #[must_use]
+    pub fn waiting(&self, entity: &Entity) -> Option<&Candidate> {
+        self.lanes.get(entity).filter(|lane| lane.phase == Phase::Ready).map(|lane| &lane.head)
+    }
+
     /// An event was recorded that nothing has to precede. True: it is the head of a new lane, send it.
     pub fn head_admitted(&mut self, candidate: Candidate, others_open: bool, bytes: usize) -> bool {
         self.open(candidate, others_open, bytes)

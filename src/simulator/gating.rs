@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::messages::{Process, Reply, Request};
+use super::rules::Rule;
 use super::worker::Worker;
 use super::world::{Happening, TIMEOUT, Timer, World};
 use crate::domain::event::{Host, Partition};
@@ -44,7 +45,9 @@ impl World {
         self.remember();
         let (id, now) = (Self::id_of(process), self.store_now());
         self.store.change_gates(id, changes, now);
-        self.store.claim_gates((id, TIMEOUT, self.scenario.gate()), partitions, now);
+        if self.keeps(Rule::ProbeShutHosts) {
+            self.store.claim_gates((id, TIMEOUT, self.scenario.gate()), partitions, now);
+        }
         self.store.standing(id, now)
     }
 
@@ -62,7 +65,7 @@ impl World {
             worker.gates_told = Arc::new(told);
         }
         let done: Vec<Host> = std::mem::take(&mut worker.gates_pending);
-        let told = worker.gates_told.clone();
+        let told = if self.keeps(Rule::HeedGates) { worker.gates_told.clone() } else { Arc::default() };
         self.feed(worker, Input::Gates { told, done });
         if !worker.gate_changes.is_empty() {
             self.ask_for_gates(worker);

@@ -84,11 +84,15 @@ pub enum Rule {
     ConsumeUnderLease,
     /// A lease is given back only when nothing is at work under it.
     DrainBeforeRelease,
+    /// What is known to be shut or paused gets nothing.
+    HeedGates,
+    /// A host whose gate is shut is probed.
+    ProbeShutHosts,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 42] = [
         Self::Fence,
         Self::SettleWhatIsInFlight,
         Self::StartWhatIsKnown,
@@ -129,5 +133,7 @@ impl Rule {
         Self::WaitUntilAlone,
         Self::ConsumeUnderLease,
         Self::DrainBeforeRelease,
+        Self::HeedGates,
+        Self::ProbeShutHosts,
     ];
 }

@@ -96,3 +96,10 @@ fn hosts_forget_what_is_another_workers() {
     let history = Scenario { partitions: 2, cap: 4, max_attempts: 2, hold: true, ..cluster(201, steps) };
     assert_eq!(run(&history).broken, None);
 }
+
+/// An entity has its turn at a host whose gate is shut while its attempt is under way: what has begun is not parked.
+#[test]
+fn what_has_begun_is_in_somebodys_hand_also_when_its_gate_shuts() {
+    let lived = run(&Scenario::of(1_026_410));
+    assert_eq!(lived.broken, None);
+}
