@@ -21,7 +21,7 @@ use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes, probe};
 use crate::census::Counted;
-use crate::config::{BrokerArgs, WorkerArgs};
+use crate::config::{BrokerArgs, ExchangeType, WorkerArgs};
 use crate::deliver::clients::Clients;
 use crate::deliver::oauth2::Tokens;
 use crate::deliver::pool::{ClientSettings, SetUpError};
@@ -167,14 +167,18 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<Names, Worker
     if let Some(info) = broker.as_ref().filter(|info| !info.is_supported()) {
         return Err(WorkerError::Broker(format!("{} {}", info.product, info.version)));
     }
+    let modulus_hash = args.exchange_type == ExchangeType::ModulusHash;
+    if modulus_hash && broker.as_ref().is_some_and(|info| !info.has_modulus_hash()) {
+        return Err(TopologyError::NoModulusHash.into());
+    }
     let mut delays = Delays::default();
     let mut told = false;
     loop {
         let error = match set_up(args, database).await {
             Ok(topology) => {
-                let names = Names::new(&args.broker.exchange).declared_as(topology);
+                let names = Names::new(&args.broker.exchange).declared_as(topology).of_type(args.exchange_type);
                 if let Some(broker) = &broker {
-                    topology::advise(&names, broker);
+                    topology::advise(&names, broker, &args.broker.vhost());
                 }
                 return Ok(names);
             }
