@@ -225,7 +225,7 @@ struct Worker {
     announcer: JoinHandle<()>,
     publisher: JoinHandle<()>,
     #[expect(dead_code, reason = "kept for its end")]
-    mending: AbortOnDropHandle<()>,
+    keeping: AbortOnDropHandle<()>,
     ownership: JoinHandle<()>,
     census: JoinHandle<()>,
     follow: JoinHandle<()>,
@@ -287,7 +287,7 @@ impl Worker {
             wakes,
             dead_letters,
         };
-        let mending = publisher.clone().mend_topology(names.clone(), args.partitions);
+        let keeping = keep_publishable(publisher.clone(), names.clone(), args.partitions, !nodes(args).are_one());
         let letters = DeadLetters { publisher, names };
         let announcer = Announcer { letters, pool, under_way: Mutex::default() };
         Ok(Self {
@@ -298,7 +298,7 @@ impl Worker {
             writer: on_a_thread(writer.run(to_write, written)),
             announcer: tokio::spawn(announcer.run(to_wake, to_dead_letter)),
             publisher: tokio::spawn(keep_publishing),
-            mending: AbortOnDropHandle::new(tokio::spawn(mending)),
+            keeping: AbortOnDropHandle::new(tokio::spawn(keeping)),
             ownership: tokio::spawn(join(ownership, reached, stop.clone())),
             census: tokio::spawn(census),
             follow: tokio::spawn(follow),
@@ -415,6 +415,16 @@ fn intake(
         heartbeat: Heartbeat::under(args.lease),
         reached: reached.clone(),
     }
+}
+
+/// Exchanges and queues that are gone are declared again, and nodes that are cut off are left for others.
+async fn keep_publishable(publisher: Publisher, names: Names, partitions: u16, has_others: bool) {
+    let leaving = async {
+        if has_others {
+            publisher.clone().leave_useless_nodes(names.clone(), partitions).await;
+        }
+    };
+    tokio::join!(publisher.clone().mend_topology(names.clone(), partitions), leaving);
 }
 
 fn nodes(args: &WorkerArgs) -> Nodes {

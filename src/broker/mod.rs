@@ -1,5 +1,6 @@
 //! RabbitMQ: the transport and the timer. Postgres is the truth.
 
+pub mod cut_off;
 pub mod dead_letters;
 pub mod delay;
 pub mod gatekeeper;
@@ -65,6 +66,32 @@ impl Nodes {
         self.connect_counting(name, heartbeat, &Arc::default()).await
     }
 
+    /// Whether there is no other node to go to.
+    #[must_use]
+    pub fn are_one(&self) -> bool {
+        self.urls.all().len() == 1
+    }
+
+    /// Connects once more to the node that was connected last.
+    ///
+    /// # Errors
+    /// lapin's, if it can't be reached or refuses.
+    pub async fn connect_again(&self, name: &str, heartbeat: Heartbeat) -> Result<Connection, lapin::Error> {
+        let count = self.urls.all().len();
+        let url = &self.urls.all()[(self.turn + count - 1) % count];
+        let name = self.called(name);
+        let connecting = connect(url, &name, heartbeat);
+        tokio::time::timeout(NODE_WITHIN, connecting).await.unwrap_or_else(|_| Err(timed_out()))
+    }
+
+    /// The name of a connection, by what it is for and whose it is.
+    fn called(&self, name: &str) -> String {
+        match &self.worker {
+            Some(worker) => format!("{name} {worker}"),
+            None => self.command.unwrap_or(name).into(),
+        }
+    }
+
     /// The same, and says through `ahead` what messages the broker sends ahead over the new connection.
     ///
     /// # Errors
@@ -75,10 +102,7 @@ impl Nodes {
         heartbeat: Heartbeat,
         ahead: &Arc<Ahead>,
     ) -> Result<Connection, lapin::Error> {
-        let name = match &self.worker {
-            Some(worker) => &format!("{name} {worker}"),
-            None => self.command.unwrap_or(name),
-        };
+        let name = &*self.called(name);
         let count = self.urls.all().len();
         let mut failed = None;
         for _ in 0..count {

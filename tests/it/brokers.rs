@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use lapin::options::{BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::options::{BasicGetOptions, BasicPublishOptions, BasicRejectOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use sqlx::postgres::PgConnection;
@@ -27,14 +27,6 @@ async fn channel(world: &World) -> (Connection, Channel) {
     (connection, channel)
 }
 
-/// The first two numbers of the broker's version.
-async fn release(world: &World) -> (u32, u32) {
-    let overview = world.ask("api/overview").await;
-    let version = overview["rabbitmq_version"].as_str().expect("a version").to_owned();
-    let mut numbers = version.split('.').map(|number| number.parse().expect("a number"));
-    (numbers.next().expect("a major version"), numbers.next().expect("a minor version"))
-}
-
 /// Takes the queue's first message and puts it back, again and again. Whether it is there in the end.
 async fn survives_looks(channel: &Channel, queue: &str) -> bool {
     for _ in 0..LOOKS {
@@ -48,8 +40,8 @@ async fn survives_looks(channel: &Channel, queue: &str) -> bool {
             }
         });
         let Ok(message) = taken.await else { return false };
-        let back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-        channel.basic_nack(message.delivery.delivery_tag, back).await.expect("it is put back");
+        let back = BasicRejectOptions { requeue: true };
+        channel.basic_reject(message.delivery.delivery_tag, back).await.expect("it is put back");
     }
     true
 }
@@ -81,7 +73,7 @@ fn a_dead_letter_may_be_looked_at_as_often_as_one_likes() {
 #[test]
 fn an_earlier_installation_is_told_which_policy_keeps_its_dead_letters_and_it_does() {
     test(Load::Shared, async |world| {
-        let drops = release(world).await >= (4, 0);
+        let drops = world.broker_release().await >= (4, 0);
         let (_connection, channel) = channel(world).await;
         // The looks mean something only if such a broker drops what is looked at so often.
         let mut quorum = FieldTable::default();
@@ -140,7 +132,7 @@ const MODULUS: [&str; 4] = ["--partitions", "16", "--exchange-type", "x-modulus-
 #[test]
 fn an_exchange_that_deals_the_same_for_ever_is_taken_where_the_broker_has_it_and_refused_where_not() {
     test(Load::Shared, async |world| {
-        if release(world).await < (4, 3) {
+        if world.broker_release().await < (4, 3) {
             let (code, text) = run_to_end(world, &[&["worker"], &MODULUS[..]].concat()).await;
             let told: Vec<_> = text.lines().filter(|line| line.starts_with("onceward: ")).collect();
             assert!(code != 0 && told.len() == 1 && told[0].contains("needs RabbitMQ 4.3 or later"), "{text}");
@@ -166,7 +158,7 @@ fn an_exchange_that_deals_the_same_for_ever_is_taken_where_the_broker_has_it_and
 #[test]
 fn an_installation_moves_to_the_other_type_of_exchange_with_events_that_wait() {
     test(Load::Shared, async |world| {
-        let to: &[&str] = if release(world).await < (4, 3) { &MODULUS[..2] } else { &MODULUS };
+        let to: &[&str] = if world.broker_release().await < (4, 3) { &MODULUS[..2] } else { &MODULUS };
         let retries = ["--backoff-initial", "2s", "--max-attempts", "9"];
         let receiver = Receiver::new(|request| Reply::status(if request.number == 1 { 503 } else { 200 })).await;
         let worker = Worker::start(world, &[&MODULUS[..2], &retries].concat()).await;

@@ -96,6 +96,14 @@ impl World {
         serde_json::from_str(&answer.text().await.expect("an answer")).expect("JSON")
     }
 
+    /// The first two numbers of the broker's version.
+    pub async fn broker_release(&self) -> (u32, u32) {
+        let overview = self.ask("api/overview").await;
+        let version = overview["rabbitmq_version"].as_str().expect("a version").to_owned();
+        let mut numbers = version.split('.').map(|number| number.parse().expect("a number"));
+        (numbers.next().expect("a major version"), numbers.next().expect("a minor version"))
+    }
+
     async fn manage(&self, method: Method, path: &str, body: impl Into<String>) -> Response {
         // The client asks for TLS's provider even where there is no TLS.
         let _ = rustls::crypto::ring::default_provider().install_default();
