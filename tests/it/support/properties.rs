@@ -86,10 +86,15 @@ impl Properties {
 
     /// As RabbitMQ 4 gives them out: it reads them, and writes them anew.
     pub fn written_anew(&self) -> Self {
-        match self.headers() {
-            Some(headers) => self.clone().with_headers(&headers.written_anew()),
-            None => self.clone(),
+        let mut anew = Self { more_flags: 0, ..self.clone() };
+        if let Some(headers) = self.headers() {
+            anew = anew.with_headers(&headers.written_anew());
         }
+        let expiration = self.short(Self::EXPIRATION).and_then(|text| String::from_utf8(text).ok()?.parse::<u64>().ok());
+        if let Some(time) = expiration {
+            anew = anew.with_short(Self::EXPIRATION, time.to_string().as_bytes());
+        }
+        anew
     }
 
     pub fn headers(&self) -> Option<Table> {
