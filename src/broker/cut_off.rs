@@ -35,7 +35,8 @@ pub async fn until_found(connection: &Connection, names: &Names, partitions: u16
         if is_stored(connection, names, turn).await {
             continue;
         }
-        let looks = (0..QUEUES).map(|queue| is_stored(connection, names, (turn + queue * partitions / QUEUES) % partitions));
+        let looks =
+            (0..QUEUES).map(|queue| is_stored(connection, names, (turn + queue * partitions / QUEUES) % partitions));
         let is_silent = !join_all(looks).await.contains(&true);
         // A broker that is short of memory or disk holds up whoever publishes, and delivers.
         if is_silent && connection.status().connected() && !connection.status().blocked() {

@@ -135,7 +135,9 @@ pub(super) fn broker_parameters(url: &Url) -> Result<(), String> {
         }
         if !is_file && !AMQP_PARAMETERS.contains(&&*name) {
             let known = [&AMQP_PARAMETERS[..], &AMQP].concat().join(", ");
-            return Err(format!("of a parameter behind ? the name is not known: leave it out (known are {known}), and "));
+            return Err(format!(
+                "of a parameter behind ? the name is not known: leave it out (known are {known}), and "
+            ));
         }
         let is_number = is_file || name == "auth_mechanism" || value.parse::<u16>().is_ok() || {
             matches!(&*name, "frame_max" | "connection_timeout") && value.parse::<u32>().is_ok()
@@ -221,7 +223,9 @@ pub fn explain(error: &io::Error) -> Option<String> {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => format!("its certificate is for another host than the URL's: {error}"),
         rustls::Error::AlertReceived(
-            AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure | AlertDescription::BadCertificate,
+            AlertDescription::CertificateRequired
+            | AlertDescription::HandshakeFailure
+            | AlertDescription::BadCertificate,
         ) => format!("it wants a certificate of ours, or another one: --client-certificate and --client-key ({error})"),
         rustls::Error::AlertReceived(AlertDescription::UnknownCA) => {
             format!("it does not trust the authority of --client-certificate ({error})")

@@ -147,7 +147,8 @@ pub fn cause(error: &sqlx::Error) -> String {
         return match error {
             sqlx::Error::PoolTimedOut => "the database is unreachable (no connection in time)".into(),
             sqlx::Error::Tls(told) if told.to_string().contains("does not support TLS") => {
-                "the database speaks no TLS, and is asked for it: by --ca-file, unless its URL says sslmode=disable".into()
+                "the database speaks no TLS, and is asked for it: by --ca-file, unless its URL says sslmode=disable"
+                    .into()
             }
             sqlx::Error::Io(io) => {
                 let told = tls::explain(io).unwrap_or_else(|| error.to_string());

@@ -85,14 +85,12 @@ fn an_authority_of_ones_own_is_trusted_by_ca_file_and_users_are_known_by_certifi
         delivers(world, "by-password", &ca, &secured.amqp, &secured.database).await;
         world.know_by_certificate(CLIENT).await;
         let mut admin = PgConnection::connect(&world.database_url).await.expect("the database answers");
-        for sql in [
-            format!("create role \"{CLIENT}\" login superuser"),
-            "select pg_stat_reset()".to_owned(),
-        ] {
+        for sql in [format!("create role \"{CLIENT}\" login superuser"), "select pg_stat_reset()".to_owned()] {
             admin.execute(AssertSqlSafe(sql)).await.expect("an administrator may");
         }
         let (amqp, database) = secured.by_certificate();
-        let flags = ["--ca-file", &secured.ca, "--client-certificate", &secured.certificate, "--client-key", &secured.key];
+        let flags =
+            ["--ca-file", &secured.ca, "--client-certificate", &secured.certificate, "--client-key", &secured.key];
         delivers(world, "by-certificate", &flags, &amqp, &database).await;
         // The same, in the URLs alone.
         let files = [secured.ca.as_str(), &secured.certificate, &secured.key];
@@ -114,7 +112,8 @@ fn servers_that_are_not_trusted_or_do_not_trust_us_are_refused_in_words() {
         let plain = world.amqp_url.replace("amqp://", "amqps://");
         let event = ["publish", "--entity=user", "--body=x", "--destination=http://127.0.0.1:9/", "--amqp-url"];
         let ca = ["--ca-file", &secured.ca];
-        let publish = |url: &str, flags: &[&str]| [&event[..], &[url], flags].concat().iter().map(|&it| it.to_owned()).collect();
+        let publish =
+            |url: &str, flags: &[&str]| [&event[..], &[url], flags].concat().iter().map(|&it| it.to_owned()).collect();
         let status = |url: &str, flags: &[&str]| {
             [&["status", "--database-url", url], flags].concat().iter().map(|&it| it.to_owned()).collect()
         };

@@ -90,7 +90,8 @@ impl Properties {
         if let Some(headers) = self.headers() {
             anew = anew.with_headers(&headers.written_anew());
         }
-        let expiration = self.short(Self::EXPIRATION).and_then(|text| String::from_utf8(text).ok()?.parse::<u64>().ok());
+        let expiration =
+            self.short(Self::EXPIRATION).and_then(|text| String::from_utf8(text).ok()?.parse::<u64>().ok());
         if let Some(time) = expiration {
             anew = anew.with_short(Self::EXPIRATION, time.to_string().as_bytes());
         }
