@@ -17,7 +17,7 @@ use crate::domain::event::{EventId, Partition};
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A broker that is alive confirms within milliseconds; one that is busy gets time.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Queues that have to be silent, all of them: one alone may have lost its members.
 const QUEUES: u16 = 3;
 /// Names no event: the owner of the queue looks for it, finds nothing, and that is all.

@@ -147,7 +147,7 @@ pub fn cause(error: &sqlx::Error) -> String {
         return match error {
             sqlx::Error::PoolTimedOut => "the database is unreachable (no connection in time)".into(),
             sqlx::Error::Tls(told) if told.to_string().contains("does not support TLS") => {
-                "the database speaks no TLS, and is asked for it: by --ca-file, unless its URL says sslmode=disable"
+                "the database speaks no TLS, and --ca-file or its URL asks for it: write sslmode=disable to do without"
                     .into()
             }
             sqlx::Error::Io(io) => {
