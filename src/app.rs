@@ -22,7 +22,7 @@ use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes, probe};
 use crate::census::Counted;
-use crate::config::{BrokerArgs, WorkerArgs};
+use crate::config::{BrokerArgs, ExchangeType, WorkerArgs};
 use crate::deliver::clients::Clients;
 use crate::deliver::oauth2::Tokens;
 use crate::deliver::pool::{ClientSettings, SetUpError};
@@ -135,8 +135,8 @@ pub async fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
     worker.until_stopped(&mut signals, args.drain_time).await
 }
 
-/// Waits for the servers, looks at the broker, and brings the schema up to date; gives the names of exchanges and queues.
-async fn prepare(args: &WorkerArgs, database: &Database) -> Result<Names, WorkerError> {
+/// What holds, for whoever reads the log.
+fn tell_settings(args: &WorkerArgs) {
     let show = humantime::format_duration;
     tracing::info!(
         amqp = %args.broker.amqp_url,
@@ -172,18 +172,27 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<Names, Worker
         "onceward {} starts",
         env!("CARGO_PKG_VERSION")
     );
+}
+
+/// Waits for the servers, looks at the broker, and brings the schema up to date; gives the names of exchanges and queues.
+async fn prepare(args: &WorkerArgs, database: &Database) -> Result<Names, WorkerError> {
+    tell_settings(args);
     let broker = probe::ask(&args.broker.amqp_url).await;
     if let Some(info) = broker.as_ref().filter(|info| !info.is_supported()) {
         return Err(WorkerError::Broker(format!("{} {}", info.product, info.version)));
+    }
+    let modulus_hash = args.exchange_type == ExchangeType::ModulusHash;
+    if modulus_hash && broker.as_ref().is_some_and(|info| !info.has_modulus_hash()) {
+        return Err(TopologyError::NoModulusHash.into());
     }
     let mut delays = Delays::default();
     let mut told = false;
     loop {
         let error = match set_up(args, database).await {
             Ok(topology) => {
-                let names = Names::new(&args.broker.exchange).declared_as(topology);
+                let names = Names::new(&args.broker.exchange).declared_as(topology).of_type(args.exchange_type);
                 if let Some(broker) = &broker {
-                    topology::advise(&names, broker);
+                    topology::advise(&names, broker, &args.broker.vhost());
                 }
                 return Ok(names);
             }
@@ -230,7 +239,7 @@ struct Worker {
     announcer: JoinHandle<()>,
     publisher: JoinHandle<()>,
     #[expect(dead_code, reason = "kept for its end")]
-    mending: AbortOnDropHandle<()>,
+    keeping: AbortOnDropHandle<()>,
     ownership: JoinHandle<()>,
     census: JoinHandle<()>,
     follow: JoinHandle<()>,
@@ -293,7 +302,7 @@ impl Worker {
             wakes,
             dead_letters,
         };
-        let mending = publisher.clone().mend_topology(names.clone(), args.partitions);
+        let keeping = keep_publishable(publisher.clone(), names.clone(), args.partitions, !nodes(args).are_one());
         let announcer = Announcer { letters: DeadLetters { publisher, names }, pool, under_way: Mutex::default() };
         Ok(Self {
             intake: tokio::spawn(intake.run(stop.clone())),
@@ -303,7 +312,7 @@ impl Worker {
             writer: on_a_thread(writer.run(to_write, written)),
             announcer: tokio::spawn(announcer.run(to_wake, to_dead_letter)),
             publisher: tokio::spawn(keep_publishing),
-            mending: AbortOnDropHandle::new(tokio::spawn(mending)),
+            keeping: AbortOnDropHandle::new(tokio::spawn(keeping)),
             ownership: tokio::spawn(join(ownership, reached, stop.clone())),
             census: tokio::spawn(census),
             follow: tokio::spawn(follow),
@@ -435,6 +444,16 @@ fn gates(
     let (tell, told) = mpsc::channel(GATES);
     let (pool, destinations, owned) = (pool.clone(), destinations.clone(), owned.clone());
     (GatePorts { told, said }, GateSync { pool, member, destinations, owned, changes, told: tell })
+}
+
+/// Exchanges and queues that are gone are declared again, and nodes that are cut off are left for others.
+async fn keep_publishable(publisher: Publisher, names: Names, partitions: u16, has_others: bool) {
+    let leaving = async {
+        if has_others {
+            publisher.clone().leave_useless_nodes(names.clone(), partitions).await;
+        }
+    };
+    tokio::join!(publisher.clone().mend_topology(names.clone(), partitions), leaving);
 }
 
 fn nodes(args: &WorkerArgs) -> Nodes {

@@ -10,6 +10,7 @@ mod secret;
 pub mod secret_url;
 mod servers;
 mod signing;
+pub mod tls;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -41,6 +42,29 @@ pub enum OnExhausted {
     Hold,
 }
 
+/// How the exchange of the events deals entities to partitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExchangeType {
+    /// Of the plugin `rabbitmq_consistent_hash_exchange`
+    #[default]
+    #[value(name = "x-consistent-hash")]
+    ConsistentHash,
+    /// Of RabbitMQ 4.3 and later: no plugin, and the same partition after a restart of the broker
+    #[value(name = "x-modulus-hash")]
+    ModulusHash,
+}
+
+impl ExchangeType {
+    /// As the broker knows it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+        }
+    }
+}
+
 /// How `--first-sequence` is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FirstSequenceArg {
@@ -63,6 +87,9 @@ pub struct WorkerArgs {
     /// Partitions of the exchange; fixed when the topology is first declared
     #[arg(long, env = "ONCEWARD_PARTITIONS", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub partitions: u16,
+    /// The type of the exchange of the events; fixed when it is first declared
+    #[arg(long, env = "ONCEWARD_EXCHANGE_TYPE", value_enum, default_value_t, value_name = "TYPE")]
+    pub exchange_type: ExchangeType,
     /// The most requests at a time to one host, over all workers together; the least that any of them has holds
     #[arg(long, env = "ONCEWARD_HOST_CONNECTIONS", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=2_000))]
     pub host_connections: u16,

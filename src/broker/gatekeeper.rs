@@ -44,17 +44,26 @@ pub async fn connect(
     uri: AMQPUri,
     properties: ConnectionProperties,
     ahead: Arc<Ahead>,
+    tls: OwnedTLSConfig,
 ) -> Result<Connection, lapin::Error> {
-    let tokio = Runtime::new(Tokio::current());
     let guarded = Runtime::new(Guarded(Tokio::current()));
     let connect = async move |uri: AMQPUri, _| {
-        let socket = uri.connect_with_config_async(OwnedTLSConfig::default().as_ref(), &tokio).await?;
+        let socket = open(&uri, &tls).await?;
         Ok(AsyncTcpStream::Plain(Gatekeeper::new(socket, ahead.clone())))
     };
     Connection::connector(uri, guarded, connect, properties).await
 }
 
-type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
+/// Opens a socket to a broker, with TLS if its URL says so.
+///
+/// # Errors
+/// The system's, or those of TLS.
+pub async fn open(uri: &AMQPUri, tls: &OwnedTLSConfig) -> io::Result<Socket> {
+    uri.connect_with_config_async(tls.as_ref(), &Runtime::new(Tokio::current())).await
+}
+
+/// A socket without a gatekeeper.
+pub type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
 
 /// A socket (with TLS, where it is used) whose incoming frames are looked at.
 struct Gatekeeper {

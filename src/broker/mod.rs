@@ -1,5 +1,6 @@
 //! RabbitMQ: the transport and the timer. Postgres is the truth.
 
+pub mod cut_off;
 pub mod dead_letters;
 pub mod delay;
 pub mod gatekeeper;
@@ -12,12 +13,14 @@ pub mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, ErrorKind};
+use url::{Host, Url};
 
 use self::gatekeeper::ahead::Ahead;
-use crate::config::SecretUrl;
 use crate::config::nodes::BrokerUrls;
+use crate::config::{SecretUrl, tls};
 
 /// How long a node may take to answer, if there are others to try: one that hangs accepts connections, and says nothing.
 const NODE_WITHIN: Duration = Duration::from_secs(4);
@@ -30,13 +33,20 @@ pub struct Nodes {
     turn: usize,
     /// Whose connections they are, for the broker's own tools.
     worker: Option<String>,
+    command: Option<&'static str>,
 }
 
 impl Nodes {
     /// Begins with the first.
     #[must_use]
     pub fn new(urls: &BrokerUrls) -> Self {
-        Self { urls: urls.clone(), turn: 0, worker: None }
+        Self { urls: urls.clone(), turn: 0, worker: None, command: None }
+    }
+
+    /// Its connections bear this name, whatever they are for: those of a command.
+    #[must_use]
+    pub fn for_command(self, name: &'static str) -> Self {
+        Self { command: Some(name), ..self }
     }
 
     /// Its connections carry the worker's name.
@@ -56,6 +66,32 @@ impl Nodes {
         self.connect_counting(name, heartbeat, &Arc::default()).await
     }
 
+    /// Whether there is no other node to go to.
+    #[must_use]
+    pub fn are_one(&self) -> bool {
+        self.urls.all().len() == 1
+    }
+
+    /// Connects once more to the node that was connected last.
+    ///
+    /// # Errors
+    /// lapin's, if it can't be reached or refuses.
+    pub async fn connect_again(&self, name: &str, heartbeat: Heartbeat) -> Result<Connection, lapin::Error> {
+        let count = self.urls.all().len();
+        let url = &self.urls.all()[(self.turn + count - 1) % count];
+        let name = self.called(name);
+        let connecting = connect(url, &name, heartbeat);
+        tokio::time::timeout(NODE_WITHIN, connecting).await.unwrap_or_else(|_| Err(timed_out()))
+    }
+
+    /// The name of a connection, by what it is for and whose it is.
+    fn called(&self, name: &str) -> String {
+        match &self.worker {
+            Some(worker) => format!("{name} {worker}"),
+            None => self.command.unwrap_or(name).into(),
+        }
+    }
+
     /// The same, and says through `ahead` what messages the broker sends ahead over the new connection.
     ///
     /// # Errors
@@ -66,10 +102,7 @@ impl Nodes {
         heartbeat: Heartbeat,
         ahead: &Arc<Ahead>,
     ) -> Result<Connection, lapin::Error> {
-        let name = match &self.worker {
-            Some(worker) => &format!("{name} {worker}"),
-            None => name,
-        };
+        let name = &*self.called(name);
         let count = self.urls.all().len();
         let mut failed = None;
         for _ in 0..count {
@@ -115,16 +148,32 @@ async fn connect_counting(
 ) -> Result<Connection, lapin::Error> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let invalid = |error: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, error);
-    let mut uri: AMQPUri = url.reveal().parse().map_err(invalid)?;
+    let (mut uri, tls) = way(url).map_err(invalid)?;
     uri.query.heartbeat.get_or_insert(heartbeat.0);
-    gatekeeper::connect(uri, properties, ahead.clone()).await
+    gatekeeper::connect(uri, properties, ahead.clone(), tls).await
+}
+
+/// How a node is reached: what its URL says, with the files that it names.
+fn way(url: &SecretUrl) -> Result<(AMQPUri, OwnedTLSConfig), String> {
+    let mut uri: AMQPUri = url.reveal().parse()?;
+    // lapin takes an address of IPv6 for no host at all, and goes to localhost.
+    if let Ok(Some(Host::Ipv6(address))) = Url::parse(url.reveal()).map(|url| url.host().map(|host| host.to_owned())) {
+        uri.authority.host = address.to_string();
+    }
+    let pem = tls::read(&tls::of_broker(url))?;
+    let identity = pem.identity.map(|(pem, key)| OwnedIdentity::PKCS8 { pem, key });
+    let cert_chain = pem.authorities.map(|pem| String::from_utf8_lossy(&pem).into_owned());
+    Ok((uri, OwnedTLSConfig { identity, cert_chain }))
 }
 
 /// What keeps the broker from answering, for people: "the broker …".
 #[must_use]
 pub fn cause(error: &lapin::Error) -> String {
     match error.kind() {
-        ErrorKind::IOError(error) => format!("the broker is unreachable ({error})"),
+        ErrorKind::IOError(error) => {
+            let told = tls::explain(error).unwrap_or_else(|| error.to_string());
+            format!("the broker is unreachable ({told})")
+        }
         ErrorKind::MissingHeartbeatError => "the broker is unreachable (it gave no sign of life)".into(),
         ErrorKind::ProtocolError(told) => format!("the broker refuses: {}", told.get_message()),
         _ => format!("the broker is unreachable ({error})"),

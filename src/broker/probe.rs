@@ -2,11 +2,9 @@
 //!
 //! lapin keeps the server's properties to itself, so this room says the first two lines of the protocol on its own.
 
+use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
 use lapin::types::parsing::parse_field_table;
 use lapin::types::{AMQPValue, FieldTable};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use url::Url;
 
 use crate::config::SecretUrl;
 use crate::config::nodes::BrokerUrls;
@@ -28,23 +26,27 @@ pub struct BrokerInfo {
 }
 
 impl BrokerInfo {
-    /// The first number of the version.
+    /// The first two numbers of the version.
     #[must_use]
-    pub fn major(&self) -> u32 {
-        self.version.split(['.', '-', '+']).next().and_then(|major| major.parse().ok()).unwrap_or(0)
+    pub fn release(&self) -> (u32, u32) {
+        let mut numbers = self.version.split(['.', '-', '+']).map(|part| part.parse::<u32>().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }
 
     /// Whether the broker has what the topology needs: at-least-once dead-lettering came with RabbitMQ 3.10.
     #[must_use]
     pub fn is_supported(&self) -> bool {
-        let mut numbers = self.version.split(['.', '-', '+']).map(|part| part.parse::<u32>().unwrap_or(0));
-        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-        self.product == "RabbitMQ" && version >= (3, 10)
+        self.product == "RabbitMQ" && self.release() >= (3, 10)
+    }
+
+    /// Whether it deals by x-modulus-hash, and the same for ever.
+    #[must_use]
+    pub fn has_modulus_hash(&self) -> bool {
+        self.product == "RabbitMQ" && self.release() >= (4, 3)
     }
 }
 
-/// Asks the broker's nodes, until one answers. None if none says, or if the connection is encrypted: then nothing is
-/// checked.
+/// Asks the broker's nodes, until one answers. None if none says: then nothing is checked.
 pub async fn ask(urls: &BrokerUrls) -> Option<BrokerInfo> {
     for url in urls.all() {
         if let Ok(Some(info)) = tokio::time::timeout(super::NODE_WITHIN, ask_node(url)).await {
@@ -55,9 +57,8 @@ pub async fn ask(urls: &BrokerUrls) -> Option<BrokerInfo> {
 }
 
 async fn ask_node(url: &SecretUrl) -> Option<BrokerInfo> {
-    let url = Url::parse(url.reveal()).ok().filter(|url| url.scheme() == "amqp")?;
-    let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
-    let mut stream = TcpStream::connect((host, url.port().unwrap_or(5672))).await.ok()?;
+    let (uri, tls) = super::way(url).ok()?;
+    let mut stream = super::gatekeeper::open(&uri, &tls).await.ok()?;
     stream.write_all(PROTOCOL_HEADER).await.ok()?;
     // Frame: type (1 byte), channel (2), size (4), payload, end (1).
     let mut head = [0; 7];

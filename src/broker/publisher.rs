@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::topology::{self, Names};
-use super::{Heartbeat, Nodes};
+use super::{Heartbeat, Nodes, cut_off};
 use crate::reconnect::Delays;
 
 /// The longest wait for a confirm of what may get lost; a broker that is alive answers within milliseconds.
@@ -95,6 +95,25 @@ impl Publisher {
             if let Ok(link) = self.link() {
                 let mending = topology::mend(&link.connection, &names, partitions);
                 let _ = tokio::time::timeout(OPEN_WITHIN, link.lost.run_until_cancelled(mending)).await;
+            }
+        }
+    }
+
+    /// Leaves nodes that are cut off from the others, as long as it runs.
+    pub async fn leave_useless_nodes(self, names: Names, partitions: u16) {
+        let mut links = self.link.clone();
+        loop {
+            let link = self.link.borrow().clone();
+            if let Some(link) = link {
+                let found = cut_off::until_found(&link.connection, &names, partitions);
+                if link.lost.run_until_cancelled(found).await.is_some() && link.connection.status().connected() {
+                    tracing::warn!("nothing is published: {}; another one is tried", cut_off::WHY);
+                    super::close(&link.connection, "cut off").await;
+                    link.lost.cancelled().await;
+                }
+            }
+            if links.changed().await.is_err() {
+                return;
             }
         }
     }

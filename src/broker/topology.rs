@@ -8,6 +8,7 @@ use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
 use super::delay;
 use super::probe::BrokerInfo;
+use crate::config::ExchangeType;
 use crate::domain::event::Partition;
 
 /// The version of what is declared here, recorded in the database at the first start. The broker refuses a queue's
@@ -30,19 +31,26 @@ const NEVER: i64 = i32::MAX as i64;
 pub struct Names {
     events: String,
     version: i32,
+    exchange_type: ExchangeType,
 }
 
 impl Names {
     /// For the exchange that producers publish to.
     #[must_use]
     pub fn new(events: &str) -> Self {
-        Self { events: events.into(), version: VERSION }
+        Self { events: events.into(), version: VERSION, exchange_type: ExchangeType::default() }
     }
 
     /// As they were declared first, by a program that knew this version.
     #[must_use]
     pub fn declared_as(self, version: i32) -> Self {
         Self { version, ..self }
+    }
+
+    /// With another type of that exchange.
+    #[must_use]
+    pub fn of_type(self, exchange_type: ExchangeType) -> Self {
+        Self { exchange_type, ..self }
     }
 
     /// The exchange that producers publish to.
@@ -88,15 +96,35 @@ impl Names {
     }
 }
 
+/// What is wrong if [`ExchangeType::ModulusHash`] is asked of an earlier broker. There a plugin may have a type of this name,
+/// which deals anew whenever it likes.
+pub const NO_MODULUS_HASH: &str =
+    "--exchange-type x-modulus-hash needs RabbitMQ 4.3 or later: leave it out, for x-consistent-hash";
+
 /// Why the topology is not what the worker needs.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
     /// The plugin is missing.
     #[error(
         "the broker does not know the exchange type x-consistent-hash: run \
-         `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange` on every node"
+         `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange` on every node, or start with \
+         --exchange-type x-modulus-hash, which RabbitMQ 4.3 and later know by themselves"
     )]
     NoConsistentHash,
+    /// The broker is too old.
+    #[error("{NO_MODULUS_HASH}")]
+    NoModulusHash,
+    /// The exchange was declared with another type.
+    #[error(
+        "the exchange `{exchange}` is of another type ({reply}): give --exchange-type the type that it has; \
+         deploy/docs/servers.md says how to change it"
+    )]
+    OtherType {
+        /// Its name.
+        exchange: String,
+        /// The broker's own words.
+        reply: String,
+    },
     /// A queue or exchange exists with other arguments.
     #[error(
         "{what} exists, but is not as the worker needs it ({reply}): delete it when it is empty, or choose another \
@@ -132,12 +160,12 @@ pub enum TopologyError {
 }
 
 /// Tells whoever has set up an earlier version on a broker that drops what came back 20 times what to do about it.
-pub fn advise(names: &Names, broker: &BrokerInfo) {
-    if names.version < LIMITED && broker.major() >= 4 {
+pub fn advise(names: &Names, broker: &BrokerInfo, vhost: &str) {
+    if names.version < LIMITED && broker.release() >= (4, 0) {
         let events = &names.events;
         tracing::warn!(
             "the queues `{events}.dead-letter` and `{events}.due.*` were declared without a delivery limit, and {} {} drops a \
-             message that came back 20 times: set one by a policy, `rabbitmqctl set_policy onceward \
+             message that came back 20 times: set one by a policy, `rabbitmqctl set_policy --vhost '{vhost}' onceward \
              '^{events}\\.(dead-letter|due\\.[0-9]+)$' '{{\"delivery-limit\":{NEVER}}}' --apply-to queues`",
             broker.product,
             broker.version
@@ -281,7 +309,7 @@ impl Declarer<'_> {
     }
 
     async fn events(&mut self, partitions: u16) -> Result<(), TopologyError> {
-        let kind = ExchangeKind::Custom("x-consistent-hash".into());
+        let kind = ExchangeKind::Custom(self.names.exchange_type.name().into());
         self.exchange(self.names.events(), kind, FieldTable::default()).await?;
         for number in 0..i32::from(partitions) {
             self.partition(Partition(number)).await?;
@@ -311,7 +339,8 @@ impl Declarer<'_> {
         Ok(())
     }
 
-    /// One binding of weight 1 for each partition, in order: the exchange numbers its buckets by the order of binding.
+    /// One binding of weight 1 for each partition, in order: x-consistent-hash numbers its buckets by the order of binding.
+    /// x-modulus-hash looks at the number of bindings alone.
     async fn partition(&mut self, partition: Partition) -> Result<(), TopologyError> {
         let due = self.names.due(partition);
         let arguments = table([("x-single-active-consumer", AMQPValue::Boolean(true))]);
@@ -417,7 +446,13 @@ impl Declarer<'_> {
         match refusal.get_id() {
             // COMMAND_INVALID (503), or PRECONDITION_FAILED (406) from newer brokers.
             503 | 406 if reply.contains("unknown exchange type") || reply.contains("invalid exchange type") => {
-                TopologyError::NoConsistentHash
+                match self.names.exchange_type {
+                    ExchangeType::ConsistentHash => TopologyError::NoConsistentHash,
+                    ExchangeType::ModulusHash => TopologyError::NoModulusHash,
+                }
+            }
+            406 if reply.contains("inequivalent arg 'type'") && what.starts_with("exchange") => {
+                TopologyError::OtherType { exchange: self.names.events().into(), reply }
             }
             406 => TopologyError::Differs { what, reply },
             403 => TopologyError::Refused { what, reply, prefix: self.names.events().into() },

@@ -40,7 +40,7 @@ pub struct RedriveArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum RedriveError {
     /// The database failed.
-    #[error("the database: {0}")]
+    #[error("{}", crate::store::explain(.0))]
     Database(#[from] sqlx::Error),
     /// The broker can't be reached.
     #[error("the broker can't be reached at {0}")]
@@ -60,7 +60,8 @@ pub enum RedriveError {
 pub async fn run(args: &RedriveArgs) -> Result<(), RedriveError> {
     let mut connection = Database::new(&args.database.database_url, "onceward redrive")?.connect().await?;
     let stop = CancellationToken::new();
-    let (publisher, keep) = Publisher::new(Nodes::new(&args.broker.amqp_url), stop.clone());
+    let nodes = Nodes::new(&args.broker.amqp_url).for_command("onceward redrive");
+    let (publisher, keep) = Publisher::new(nodes, stop.clone());
     let keeper = tokio::spawn(keep);
     if tokio::time::timeout(CONNECT_WITHIN, publisher.connected()).await.is_err() {
         return Err(RedriveError::NoBroker(args.broker.amqp_url.to_string()));

@@ -29,7 +29,7 @@ pub struct StatusArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
     /// The database failed.
-    #[error("the database: {0}")]
+    #[error("{}", crate::store::explain(.0))]
     Database(#[from] sqlx::Error),
     /// No worker has run here.
     #[error("this database holds no Onceward yet: `onceward worker` sets it up when it first starts")]

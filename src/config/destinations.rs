@@ -6,7 +6,7 @@ mod context;
 mod entry;
 mod flags;
 mod pattern;
-mod pem;
+pub(super) mod pem;
 mod request;
 mod settings;
 mod source;

@@ -22,6 +22,11 @@ impl BrokerUrls {
         &self.0[0]
     }
 
+    /// The same nodes, their URLs changed.
+    pub(super) fn map<E>(self, change: impl Fn(SecretUrl) -> Result<SecretUrl, E>) -> Result<Self, E> {
+        self.0.into_iter().map(change).collect::<Result<_, _>>().map(Self)
+    }
+
     /// All of them, in their order.
     #[must_use]
     pub fn all(&self) -> &[SecretUrl] {

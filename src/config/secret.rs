@@ -10,6 +10,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::secret_url::SecretUrl;
+use super::tls;
 
 /// Reads a URL that may hold a password; clap's own message would repeat the value, password and all.
 #[derive(Clone)]
@@ -23,7 +24,7 @@ pub(super) struct SecretUrlParser {
 pub(super) const AMQP_URL: SecretUrlParser = SecretUrlParser {
     schemes: ["amqp", "amqps"],
     example: "amqp://user:password@host:5672/vhost",
-    check: |url| if url.has_host() { Ok(()) } else { Err(String::new()) },
+    check: |url| if url.has_host() { tls::broker_parameters(url) } else { Err(String::new()) },
 };
 pub(super) const DATABASE_URL: SecretUrlParser = SecretUrlParser {
     schemes: ["postgres", "postgresql"],

@@ -15,6 +15,11 @@ impl SecretUrl {
     pub fn reveal(&self) -> &str {
         &self.0
     }
+
+    /// With more at its end, as it is given.
+    pub(super) fn extended(&self, more: &str) -> Self {
+        Self(format!("{}{more}", self.0))
+    }
 }
 
 impl FromStr for SecretUrl {

@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args};
+use percent_encoding::percent_decode_str;
+use url::Url;
 
 use super::file::{Flags, read_by};
 use super::nodes::{self, BrokerUrls};
 use super::secret::DATABASE_URL;
+use super::tls::Tls;
 use super::{SecretUrl, exchange_name};
 
 const AMQP_FLAGS: Flags = Flags { itself: "amqp-url", file: "amqp-url-file" };
@@ -42,6 +45,8 @@ struct BrokerFlags {
     /// The exchange that events are published to
     #[arg(long, env = "ONCEWARD_EXCHANGE", default_value = "events", value_parser = exchange_name)]
     exchange: String,
+    #[command(flatten)]
+    tls: Tls,
 }
 
 /// How the database is given.
@@ -54,23 +59,34 @@ struct DatabaseFlags {
     /// A file that holds the database's URL, such as a secret of a container
     #[arg(long, env = "ONCEWARD_DATABASE_URL_FILE", value_name = "FILE")]
     database_url_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: Tls,
 }
 
 read_by!(BrokerArgs, BrokerFlags);
 read_by!(DatabaseArgs, DatabaseFlags);
 
 impl BrokerArgs {
+    /// The virtual host that the URLs name, as the broker's tools write it.
+    #[must_use]
+    pub fn vhost(&self) -> String {
+        let url = Url::parse(self.amqp_url.first().reveal()).ok();
+        let path = url.as_ref().and_then(|url| url.path().strip_prefix('/')).unwrap_or("%2f");
+        percent_decode_str(path).decode_utf8_lossy().into_owned()
+    }
+
     fn read(flags: BrokerFlags, matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let BrokerFlags { amqp_url, amqp_url_file, exchange } = flags;
+        let BrokerFlags { amqp_url, amqp_url_file, exchange, tls } = flags;
         let amqp_url = AMQP_FLAGS.choose(matches, amqp_url, amqp_url_file, &nodes::Parser)?;
+        let amqp_url = amqp_url.map(|url| tls.for_broker(url))?;
         Ok(Self { amqp_url, exchange })
     }
 }
 
 impl DatabaseArgs {
     fn read(flags: DatabaseFlags, matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let DatabaseFlags { database_url, database_url_file } = flags;
+        let DatabaseFlags { database_url, database_url_file, tls } = flags;
         let database_url = DATABASE_FLAGS.choose(matches, database_url, database_url_file, &DATABASE_URL)?;
-        Ok(Self { database_url })
+        Ok(Self { database_url: tls.for_database(database_url)? })
     }
 }

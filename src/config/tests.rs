@@ -397,3 +397,62 @@ fn what_is_called_is_said_by_lists() {
         assert_eq!(worker(&[flag]).unwrap().validate(), Err(says.into()));
     }
 }
+
+#[test]
+fn what_a_brokers_url_may_say_behind_its_question_mark_is_known_and_the_rest_refused_without_its_text() {
+    let known = "amqp://h/v?heartbeat=3&channel_max=9&frame_max=131072&connection_timeout=500&auth_mechanism=plain";
+    assert!(servers(&["--amqp-url", known, "--database-url=postgres://h/d"]).is_ok());
+    for (query, told) in [
+        ("pass&hidden", "the name is not known"),
+        ("cacertfile=/hidden", "amqps://"),
+        ("heartbeat=hidden", "no number"),
+        ("frame_max=99999999999", "no number"),
+        ("auth_mechanism=hidden", "plain, or external"),
+    ] {
+        let refused = servers(&["--amqp-url", &format!("amqp://h/v?{query}"), "--database-url=postgres://h/d"]);
+        let message = refused.expect_err(query);
+        assert!(message.contains(told) && !message.contains("hidden"), "{query}: {message}");
+    }
+}
+
+#[test]
+fn files_for_tls_become_part_of_the_urls_unless_these_name_their_own() {
+    let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+    let ca = file_with("ca.pem", made.cert.pem().as_bytes());
+    let key = file_with("tls.key", made.signing_key.serialize_pem().as_bytes());
+    let urls = |amqp: &str, database: &str, flags: &[&str]| {
+        let urls = [format!("--amqp-url={amqp}"), format!("--database-url={database}")];
+        let all = [&[&*urls[0], &*urls[1]], flags].concat();
+        servers(&all).map(|(broker, database)| {
+            (broker.amqp_url.first().reveal().to_owned(), database.database_url.reveal().to_owned())
+        })
+    };
+    let file = |path: &str| path.replace('/', "%2F");
+    let with_ca = ["--ca-file", &ca];
+    assert_eq!(
+        urls("amqps://h/v", "postgres://h/d", &with_ca).unwrap(),
+        (
+            format!("amqps://h/v?cacertfile={}", file(&ca)),
+            format!("postgres://h/d?sslmode=verify-full&sslrootcert={}", file(&ca))
+        )
+    );
+    // Without TLS there is nothing to trust.
+    let plain = ("amqp://h/v".to_owned(), "postgres://h/d?sslmode=disable".to_owned());
+    assert_eq!(urls(&plain.0, &plain.1, &with_ca).unwrap(), plain);
+    let own = (format!("amqps://h/v?cacertfile={ca}"), format!("postgres://h/d?sslmode=verify-ca&sslrootcert={ca}"));
+    assert_eq!(urls(&own.0, &own.1, &["--ca-file", &key]).unwrap(), own);
+    let both = ["--client-certificate", &ca, "--client-key", &key];
+    let (amqp, database) = urls("amqps://h/v?heartbeat=3", "postgres://h/d", &both).unwrap();
+    assert_eq!(amqp, format!("amqps://h/v?heartbeat=3&certfile={}&keyfile={}", file(&ca), file(&key)));
+    assert_eq!(database, format!("postgres://h/d?sslcert={}&sslkey={}", file(&ca), file(&key)));
+    for (amqp, database, flags, told) in [
+        ("amqps://h/v", "postgres://h/d?sslmode=require", &with_ca[..], "any certificate will do"),
+        ("amqps://h/v", "postgres://h/d", &["--ca-file", &key], "there is no certificate in it"),
+        ("amqps://h/v", "postgres://h/d", &["--ca-file", "/nowhere/ca.pem"], "/nowhere/ca.pem"),
+        ("amqps://h/v", "postgres://h/d", &["--client-certificate", &ca], "--client-key"),
+        ("amqps://h/v?certfile=/a", "postgres://h/d", &[], "/a"),
+    ] {
+        let message = urls(amqp, database, flags).expect_err(told);
+        assert!(message.contains(told), "{told}: {message}");
+    }
+}

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Intake;
 use super::consumer::Consumer;
 use crate::broker::gatekeeper::ahead::Ahead;
-use crate::broker::until_lost;
+use crate::broker::{cut_off, until_lost};
 use crate::domain::event::Partition;
 
 /// How long the end of a session waits for acknowledgements of what is recorded; without them, messages come again as
@@ -28,8 +28,11 @@ pub async fn run(
     ahead: &Arc<Ahead>,
     stop: &CancellationToken,
 ) -> Result<(), String> {
+    let (nodes, heartbeat) = (intake.nodes.clone(), intake.heartbeat);
+    let (names, partitions) = (intake.names.clone(), intake.partitions);
     tokio::select! {
         ended = consume(connection, intake, ahead, stop) => ended,
+        () = cut_off::until_found_beside(&nodes, heartbeat, &names, partitions) => Err(cut_off::WHY.into()),
         () = until_lost(connection) => Err("the broker is unreachable (the connection was lost)".into()),
     }
 }

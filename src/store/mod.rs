@@ -28,7 +28,7 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Executor as _, PgConnection};
 
-use crate::config::SecretUrl;
+use crate::config::{SecretUrl, tls};
 
 /// Reads beside the writer and the leases: sweeps, dead letters.
 const POOL_SIZE: u32 = 4;
@@ -147,6 +147,14 @@ pub fn cause(error: &sqlx::Error) -> String {
     let sqlx::Error::Database(told) = error else {
         return match error {
             sqlx::Error::PoolTimedOut => "the database is unreachable (no connection in time)".into(),
+            sqlx::Error::Tls(told) if told.to_string().contains("does not support TLS") => {
+                "the database speaks no TLS, and --ca-file or its URL asks for it: write sslmode=disable to do without"
+                    .into()
+            }
+            sqlx::Error::Io(io) => {
+                let told = tls::explain(io).unwrap_or_else(|| error.to_string());
+                format!("the database is unreachable ({told})")
+            }
             _ => format!("the database is unreachable ({error})"),
         };
     };
@@ -208,7 +216,12 @@ pub const NO_SESSIONS: &str = "a pooler in front of the database gives each tran
 /// What the database refuses, and what a person can do about it.
 #[must_use]
 pub fn explain(error: &sqlx::Error) -> String {
-    let sqlx::Error::Database(refusal) = error else { return format!("the database: {error}") };
+    let sqlx::Error::Database(refusal) = error else {
+        return match error {
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) => cause(error),
+            _ => format!("the database: {error}"),
+        };
+    };
     if is_a_poolers_no(refusal.message()) {
         return format!(
             "a pooler in front of the database refuses --database-url ({}): it has to know user and database, and takes \

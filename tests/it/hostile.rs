@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Load, Raw, SOON, Table, asking, test};
+use crate::support::{Load, Raw, RawMessage, SOON, Table, asking, test};
 
 use trial::{DEAD_LETTERS, Kind, Trial, queues};
 
@@ -81,23 +81,36 @@ fn the_broker_gives_hostile_messages_out_as_they_were_sent() {
             let published = raw.publish(&kind.message).await;
             published.unwrap_or_else(|refusal| panic!("the broker refuses {}: {refusal}", kind.name));
             let taken = raw.take("raw").await.expect("it is there");
-            assert!(taken.properties == kind.message.properties, "{}: the properties", kind.name);
+            assert!(came_through(&taken, &kind.message), "{}: the properties", kind.name);
             assert_eq!((taken.routing_key, taken.body), (kind.message.routing_key, kind.message.body));
         }
     });
 }
 
-/// What no worker has to bear, as long as these are refused.
+fn came_through(taken: &RawMessage, sent: &RawMessage) -> bool {
+    let anew = |message: &RawMessage| message.read_properties().written_anew().bytes();
+    taken.properties == sent.properties || taken.properties == anew(sent)
+}
+
+/// What it refuses, no worker has to bear; RabbitMQ 4 lets some of it through.
 #[test]
-fn the_broker_refuses_what_it_cannot_read() {
+fn what_the_broker_does_not_refuse_though_it_should_hurts_nothing_but_itself() {
     test(Load::Shared, async |world| {
+        let mut trial = Trial::start(world).await;
         let mut raw = Raw::connect(world).await;
         raw.declare("raw", &Table::default()).await;
-        for kind in kinds::refused(&Table::to("http://localhost/")) {
-            let kind = kind.into_queue("raw");
-            raw.publish(&kind.message).await.expect_err(&kind.name);
-            assert_eq!(raw.count("raw").await, 0, "{}", kind.name);
+        let mut accepted = Vec::new();
+        for kind in kinds::refused(&trial.headers()) {
+            match raw.publish(&kind.clone().into_queue("raw").message).await {
+                Ok(()) => accepted.push(kind.either()),
+                Err(_) => assert_eq!(raw.count("raw").await, accepted.len(), "{}", kind.name),
+            }
         }
+        println!("accepted: {:?}", accepted.iter().map(|kind| &kind.name).collect::<Vec<_>>());
+        assert!(accepted.is_empty() || world.broker_release().await >= (4, 0), "{accepted:?}");
+        raw.purge("raw").await;
+        trial.meet(&accepted).await;
+        trial.ends_well(&accepted).await;
     });
 }
 
@@ -110,8 +123,10 @@ fn what_is_sent_to_the_queues_behind_the_exchange_hurts_nothing() {
             |queue: &&String| queue.starts_with("events.due.") || [DEAD_LETTERS, "events.delay.0"].contains(&&***queue);
         let others: Vec<_> = all.iter().filter(others).collect();
         assert_eq!(others.len(), 4, "two queues of what is due, the shortest delay, and the dead letters: {all:?}");
+        let mut removed = 0;
         for queue in others {
             let strays = kinds::strays(&trial.headers(), queue);
+            removed += if queue.starts_with("events.due.") { strays.len() } else { 0 };
             let strays: Vec<_> = strays.into_iter().map(|kind| kind.into_queue(queue)).collect();
             trial.meet(&strays).await;
         }
@@ -123,6 +138,12 @@ fn what_is_sent_to_the_queues_behind_the_exchange_hurts_nothing() {
                 }
             }
             Some(())
+        })
+        .await;
+        // The broker takes seconds to give out some of these: till then they are in no queue.
+        asking(SOON * 2, "the end of all strays among what is due", async || {
+            let log = trial.worker.log();
+            (log.matches("is none of ours; it is removed").count() == removed).then_some(())
         })
         .await;
         trial.ends_well(&[]).await;

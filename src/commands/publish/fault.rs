@@ -2,6 +2,8 @@
 
 use lapin::ErrorKind;
 
+use crate::config::tls;
+
 /// The broker's reply code, if it is the broker that complains.
 pub(super) fn reply_code(error: &lapin::Error) -> Option<u16> {
     match error.kind() {
@@ -13,7 +15,7 @@ pub(super) fn reply_code(error: &lapin::Error) -> Option<u16> {
 /// What went wrong, without the jargon of the library.
 pub(super) fn describe(error: &lapin::Error) -> String {
     match error.kind() {
-        ErrorKind::IOError(error) => error.to_string(),
+        ErrorKind::IOError(error) => tls::explain(error).unwrap_or_else(|| error.to_string()),
         ErrorKind::ProtocolError(error) => error.get_message().to_string(),
         _ => error.to_string(),
     }

@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 ///
 /// # Errors
 /// Why they are of no use.
-pub(super) fn trusted(pem: &[u8]) -> Result<(), String> {
+pub(in crate::config) fn trusted(pem: &[u8]) -> Result<(), String> {
     let mut store = RootCertStore::empty();
     for (number, certificate) in (1..).zip(certificates(pem)?) {
         store.add(certificate).map_err(|error| format!("certificate {number} in it is of no use ({error})"))?;
@@ -28,7 +28,7 @@ pub(super) fn count(pem: &[u8]) -> usize {
 ///
 /// # Errors
 /// Why they are of no use together.
-pub(super) fn identity(certificate: &[u8], key: &[u8]) -> Result<Arc<[u8]>, String> {
+pub(in crate::config) fn identity(certificate: &[u8], key: &[u8]) -> Result<Arc<[u8]>, String> {
     let chain = certificates(certificate)?;
     let private = PrivateKeyDer::from_pem_slice(key)
         .map_err(|_| "there is no private key in it (-----BEGIN PRIVATE KEY-----, not encrypted)".to_owned())?;

@@ -44,7 +44,10 @@ pub use properties::{Properties, Table, nested, sized};
 pub use raw::{FRAME_MAX, Raw, RawMessage};
 pub use receiver::{Attempt, Log, Receiver};
 pub use reply::{Gate, Reply, Request};
-pub use run::{asking, test, test_on_a_cluster, test_on_private_servers, test_with_a_database_clock, within};
+pub use run::{
+    asking, test, test_on_a_cluster, test_on_private_servers, test_on_servers_with_tls, test_with_a_database_clock,
+    within,
+};
 pub use s3::S3;
 pub use servers::{Servers, Stop, Which};
 pub use settings_file::SettingsFile;

@@ -17,9 +17,13 @@ const MISSING: &str = "nginx, tinyproxy, squid and dnsmasq are there; `deploy/se
 pub struct Certificates(PathBuf);
 
 impl Certificates {
-    /// The server is 127.0.0.1.
+    /// The server is 127.0.0.1, the client `onceward.test`.
     pub fn new(world: &World) -> Self {
-        let directory = directory(world, "certificates");
+        Self::new_in(directory(world, "certificates"))
+    }
+
+    /// The same, in this directory.
+    pub fn new_in(directory: PathBuf) -> Self {
         let key = || KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.distinguished_name.push(DnType::CommonName, "the test's authority");

@@ -84,6 +84,20 @@ impl Properties {
         self.fields.get(&place).map(|bytes| bytes[1..].to_vec())
     }
 
+    /// As RabbitMQ 4 gives them out: it reads them, and writes them anew.
+    pub fn written_anew(&self) -> Self {
+        let mut anew = Self { more_flags: 0, ..self.clone() };
+        if let Some(headers) = self.headers() {
+            anew = anew.with_headers(&headers.written_anew());
+        }
+        let expiration =
+            self.short(Self::EXPIRATION).and_then(|text| String::from_utf8(text).ok()?.parse::<u64>().ok());
+        if let Some(time) = expiration {
+            anew = anew.with_short(Self::EXPIRATION, time.to_string().as_bytes());
+        }
+        anew
+    }
+
     pub fn headers(&self) -> Option<Table> {
         self.fields.get(&Self::HEADERS).map(|bytes| Table(bytes[4..].to_vec()))
     }
@@ -117,6 +131,17 @@ impl Table {
         &self.0
     }
 
+    /// In the order of the names, each once.
+    fn written_anew(&self) -> Self {
+        let mut fields: Vec<_> = self.fields().collect();
+        fields.sort_by_key(|(name, ..)| *name);
+        fields.dedup_by_key(|(name, ..)| *name);
+        fields.into_iter().fold(Self::default(), |table, (name, kind, value)| {
+            let (kind, value) = written_anew(kind, value);
+            table.with(name, kind, &value)
+        })
+    }
+
     /// The first field of this name: its type letter, and its value as bytes.
     pub fn find(&self, name: &[u8]) -> Option<(u8, &[u8])> {
         self.fields().find(|(found, ..)| *found == name).map(|(_, kind, value)| (kind, value))
@@ -132,6 +157,27 @@ impl Table {
             rest = more;
             Some((name, kind, value))
         })
+    }
+}
+
+/// Whatever is true is 1, and a large integer has one type. What is larger than this is deep, and has neither.
+fn written_anew(kind: u8, value: &[u8]) -> (u8, Vec<u8>) {
+    match kind {
+        b't' => (kind, vec![u8::from(value[0] != 0)]),
+        b'L' => (b'l', value.to_vec()),
+        b'F' if value.len() < 1_024 => (kind, sized(Table(value[4..].to_vec()).written_anew().bytes())),
+        b'A' if value.len() < 1_024 => {
+            let (mut rest, mut anew) = (&value[4..], Vec::new());
+            while let Some((kind, after)) = rest.split_first() {
+                let (value, more) = after.split_at(length_of(*kind, after));
+                let (kind, value) = written_anew(*kind, value);
+                anew.push(kind);
+                anew.extend(value);
+                rest = more;
+            }
+            (kind, sized(&anew))
+        }
+        _ => (kind, value.to_vec()),
     }
 }
 

@@ -35,6 +35,12 @@ pub fn test_with_a_database_clock(load: Load, body: impl AsyncFnOnce(&World, &Se
     run(on_these(Servers::start_with_a_clock(), body));
 }
 
+/// The same, with servers that speak TLS, too.
+pub fn test_on_servers_with_tls(load: Load, body: impl AsyncFnOnce(&World, &Servers)) {
+    let _turn = load.turn();
+    run(on_these(Servers::start_with_tls(), body));
+}
+
 /// The same, with a RabbitMQ of three nodes.
 pub fn test_on_a_cluster(load: Load, body: impl AsyncFnOnce(&World, &Servers)) {
     let _turn = load.turn();

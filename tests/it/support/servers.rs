@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use url::Url;
 
+use super::Certificates;
+
 /// In a directory of private servers: by how many seconds the database's clock is ahead, as a number of 64 bits.
 const CLOCK: &str = "clock";
 
@@ -77,6 +79,23 @@ impl Servers {
         assert!(status.success(), "{compiler:?}: {status}");
         std::fs::write(dir.join(CLOCK), 0_i64.to_ne_bytes()).expect("a file of ours");
         Self::start_in(dir, "start").await
+    }
+
+    /// The same, which speak TLS, too.
+    pub async fn start_with_tls() -> Self {
+        let dir = private_dir();
+        let certificates = dir.join("certificates");
+        std::fs::create_dir(&certificates).expect("a directory");
+        Certificates::new_in(certificates);
+        Self::start_in(dir, "start").await
+    }
+
+    /// The broker's URL with TLS, and the directory of the certificates: of servers that speak it.
+    pub fn with_tls(&self) -> (Url, PathBuf) {
+        let dir = self.private_dir();
+        let env = std::fs::read_to_string(dir.join("env")).expect("the script writes the URLs there");
+        let url = env.lines().find_map(|line| line.strip_prefix("export ONCEWARD_TEST_AMQPS_URL="));
+        (url.expect("servers with TLS").parse().expect("a URL"), dir.join("certificates"))
     }
 
     /// The same, with a RabbitMQ of three nodes.

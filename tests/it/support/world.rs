@@ -54,9 +54,34 @@ impl World {
         url.into()
     }
 
+    /// A user of the broker by certificate alone, who may do everything here. The server keeps it.
+    pub async fn know_by_certificate(&self, user: &str) {
+        self.manage(Method::PUT, &format!("api/users/{user}"), r#"{"password_hash":"","tags":""}"#).await;
+        let permissions = format!("api/permissions/{}/{user}", self.name);
+        self.manage(Method::PUT, &permissions, r#"{"configure":".*","write":".*","read":".*"}"#).await;
+    }
+
     /// Deletes an exchange, as an administrator may.
     pub async fn delete_exchange(&self, name: &str) {
         self.manage(Method::DELETE, &format!("api/exchanges/{}/{name}", self.name), "").await;
+    }
+
+    /// Deletes queues, as an administrator may.
+    pub async fn delete_queues(&self, names: &[&str]) {
+        for name in names {
+            self.manage(Method::DELETE, &format!("api/queues/{}/{name}", self.name), "").await;
+        }
+    }
+
+    /// Does what a `rabbitmqctl set_policy` in a line of a log would do: its words are in ' and '.
+    pub async fn set_policy(&self, line: &str) {
+        let words: Vec<_> = line.split('\'').collect();
+        let (pattern, definition) = (words[3], words[5]);
+        assert_eq!(words[1], self.name, "the virtual host of {line}");
+        let (pattern, definition) = (pattern.replace("\\\\", "\\"), definition.replace("\\\"", "\""));
+        let definition: serde_json::Value = serde_json::from_str(&definition).expect(line);
+        let policy = serde_json::json!({ "pattern": pattern, "definition": definition, "apply-to": "queues" });
+        self.manage(Method::PUT, &format!("api/policies/{}/onceward", self.name), policy.to_string()).await;
     }
 
     /// After a success: a failed test leaves its world to be looked at.
@@ -71,12 +96,20 @@ impl World {
         serde_json::from_str(&answer.text().await.expect("an answer")).expect("JSON")
     }
 
-    async fn manage(&self, method: Method, path: &str, body: &'static str) -> Response {
+    /// The first two numbers of the broker's version.
+    pub async fn broker_release(&self) -> (u32, u32) {
+        let overview = self.ask("api/overview").await;
+        let version = overview["rabbitmq_version"].as_str().expect("a version").to_owned();
+        let mut numbers = version.split('.').map(|number| number.parse().expect("a number"));
+        (numbers.next().expect("a major version"), numbers.next().expect("a minor version"))
+    }
+
+    async fn manage(&self, method: Method, path: &str, body: impl Into<String>) -> Response {
         // The client asks for TLS's provider even where there is no TLS.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().build().expect("an HTTP client");
         let url = self.management.join(path).expect("a path");
-        let request = client.request(method, url).header("content-type", "application/json").body(body);
+        let request = client.request(method, url).header("content-type", "application/json").body(body.into());
         let answer = request.send().await.expect("the broker's management API answers");
         assert!(answer.status().is_success(), "{path}: {}", answer.status());
         answer
