@@ -72,6 +72,8 @@ pub struct Engine<G: Grant> {
     arrivals: Arrivals<G::Proof>,
     /// Attempts that are recorded, until their end is: of each event, its partition and the number of the attempt.
     in_hand: HashMap<EventId, (Partition, u16)>,
+    /// Events that are about to be parked, and how often: bounded by the commands that are on their way.
+    parking: HashMap<EventId, usize>,
     /// Attempts that are recorded, and wait until their host may have one more request.
     begun: Begun<G::Proof>,
     /// Newcomers that wait may look again.
@@ -93,6 +95,7 @@ impl<G: Grant> Engine<G> {
             leases: Leases::default(),
             arrivals: Arrivals::default(),
             in_hand: HashMap::new(),
+            parking: HashMap::new(),
             begun: Begun::default(),
             room: false,
             draining: false,
@@ -167,6 +170,7 @@ impl<G: Grant> Engine<G> {
                 self.in_hand.remove(&candidate.id);
                 self.not_started(&candidate);
             }
+            Written::Parked(id) => self.parked(id),
             Written::Front(front) => self.front(front),
             Written::Woken(woken) => self.woken(woken),
             Written::Unparked { host, events, more } => self.unparked(&host, events, more),

@@ -5,6 +5,7 @@ use super::command::{Command, Confirmed, Ready, Suspect, Suspicion};
 use super::input::{Adrift, Note};
 use super::leases::Grant;
 use crate::domain::candidate::Candidate;
+use crate::domain::event::EventId;
 
 impl<G: Grant> Engine<G> {
     /// Has the store look once more at those that are not in hand: what is in hand now may not have been when the store was
@@ -12,7 +13,7 @@ impl<G: Grant> Engine<G> {
     pub(super) fn look_closer(&mut self, mut suspects: Vec<Suspect>) {
         suspects.retain(|suspect| match suspect.suspicion {
             Suspicion::InFlight => !self.in_hand.contains_key(&suspect.id),
-            Suspicion::Ready => !self.lanes.has(&suspect.entity),
+            Suspicion::Ready => !self.lanes.has(&suspect.entity) && !self.parking.contains_key(&suspect.id),
             Suspicion::Orphan => true,
         });
         suspects.retain(|suspect| self.leases.hold(suspect.partition).is_some());
@@ -30,13 +31,25 @@ impl<G: Grant> Engine<G> {
             self.adopt_if_not_in_hand(candidate);
         }
         for Ready { id, partition, entity, host } in ready {
-            let Some(held) = self.leases.hold(partition).filter(|_| !self.lanes.has(&entity)) else { continue };
+            // It may have been read, and be about to be parked again, since the store has looked.
+            let is_in_hand = self.lanes.has(&entity) || self.parking.contains_key(&id);
+            let Some(held) = self.leases.hold(partition).filter(|_| !is_in_hand) else { continue };
             self.effects.notes.push(Note::Rescued { id, entity, adrift: Adrift::Ready });
             self.write(Command::Park { id, held });
             self.look_for_parked(&[host]);
         }
         let rescued = orphans.into_iter().map(|(id, entity)| Note::Rescued { id, entity, adrift: Adrift::Orphan });
         self.effects.notes.extend(rescued);
+    }
+
+    /// An event is in the store's hands.
+    pub(super) fn parked(&mut self, id: EventId) {
+        if let Some(on_their_way) = self.parking.get_mut(&id) {
+            *on_their_way -= 1;
+            if *on_their_way == 0 {
+                self.parking.remove(&id);
+            }
+        }
     }
 
     fn adopt_if_not_in_hand(&mut self, candidate: Candidate) {

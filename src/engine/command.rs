@@ -245,6 +245,8 @@ pub enum Written<P> {
         /// What was done with it: nothing, where a read had no room in the transaction.
         then: Then,
     },
+    /// An event that was to be parked is, or its lease is lost.
+    Parked(EventId),
     /// The front of a line was read.
     Front(Front),
     /// A wake-up found something.

@@ -20,6 +20,9 @@ impl<G: Grant> Engine<G> {
     /// Has the store do something.
     pub(super) fn write(&mut self, command: Command<G::Proof>) {
         if !self.draining {
+            if let Command::Park { id, .. } = &command {
+                *self.parking.entry(*id).or_default() += 1;
+            }
             self.effects.commands.push(command);
             return;
         }

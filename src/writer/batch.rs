@@ -175,7 +175,6 @@ impl Batch {
     pub(crate) fn drop_lost(&mut self) -> Vec<Written> {
         let kept = |held: &Held| !held.is_lost();
         self.settlements.retain(|(settlement, _)| kept(&settlement.held));
-        self.parks.retain(|(_, held)| kept(held));
         self.fronts.retain(|(_, held)| kept(held));
         self.wakes.retain(|(_, held)| kept(held));
         self.takeovers.retain(kept);
@@ -186,6 +185,8 @@ impl Batch {
         }
         let starts = self.starts.extract_if(.., |start| !kept(&start.held));
         let mut told: Vec<Written> = starts.map(|start| Written::NotStarted(start.candidate)).collect();
+        let parks = self.parks.extract_if(.., |(_, held)| !kept(held));
+        told.extend(parks.map(|(id, _)| Written::Parked(id)));
         let operations = self.operations.extract_if(.., |(.., held)| !kept(held));
         told.extend(operations.map(|(ticket, ..)| Written::NotOperated(ticket)));
         let is_lost = |together: &mut Together| !together.arrivals.iter().all(|arrival| kept(&arrival.held));

@@ -63,6 +63,7 @@ pub(crate) fn report(batch: Batch, mut found: Found) -> Vec<Written> {
             Written::NotStarted(candidate)
         });
     }
+    results.extend(batch.parks.into_iter().map(|(id, _)| Written::Parked(id)));
     results.extend(found.fronts.into_iter().map(Written::Front));
     results.extend(found.woken.into_iter().map(Written::Woken));
     let mut unparked = found.unparked.into_iter();

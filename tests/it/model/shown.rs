@@ -62,6 +62,7 @@ pub const KINDS: &[&str] = &[
     "not started",
     "on hold",
     "operated",
+    "parked",
     "ready",
     "redriven",
     "retried",
@@ -100,6 +101,7 @@ pub fn kinds(written: &Written) -> Vec<&'static str> {
         Written::Woken(Woken::Early { .. }) => "early",
         Written::Unparked { events, .. } if events.is_empty() => "none parked",
         Written::Unparked { .. } => "unparked",
+        Written::Parked(_) => "parked",
         Written::Operated(_) => "operated",
         Written::NotOperated(_) => "not operated",
         Written::Gathered(gathered) if gathered.entities.is_empty() => "none gathered",
@@ -148,6 +150,7 @@ fn answer(written: &Written) -> String {
         Written::Unparked { host, events, more } => {
             format!("unparked at {host}: {}{}", joined(events.iter().map(whole)), if *more { ", more" } else { "" })
         }
+        Written::Parked(id) => format!("parked {id}"),
         Written::Operated(ticket) => format!("operated {ticket:?}"),
         Written::NotOperated(ticket) => format!("not operated {ticket:?}"),
         Written::Gathered(gathered) => {
