@@ -168,7 +168,8 @@ impl GateSync {
             let now: Vec<GateChange> = now.into_iter().cloned().collect();
             let changed = transaction("gate_changes", gates::change(connection, self.member, &now)).await?;
             for (host, gate) in &changed {
-                tell_gate(host, gate);
+                let change = now.iter().find(|change| change.host == *host).map(|change| &change.change);
+                tell_gate(host, gate, change);
             }
             rest = later;
         }
@@ -229,17 +230,19 @@ impl GateSync {
 }
 
 /// By the worker whose attempts have said so.
-fn tell_gate(host: &Host, gate: &Gate) {
+fn tell_gate(host: &Host, gate: &Gate, change: Option<&Change>) {
     let (host, reason, probes) = (host.as_str(), gate.reason.as_str(), gate.probes);
-    match gate.state {
-        GateState::Shut if probes == 0 => tracing::warn!(
+    match (gate.state, change) {
+        (GateState::Shut, Some(Change::Shut(..))) => tracing::warn!(
             host,
             reason,
             "the host is down: its gate is shut, and its events wait without spending attempts"
         ),
-        GateState::Shut => tracing::info!(host, reason, probes, "the host is still down: its gate stays shut"),
-        GateState::Probing => {}
-        GateState::Open => tracing::info!(host, probes, "the host has answered: its gate opens"),
+        (GateState::Shut, Some(Change::Failed(..))) => {
+            tracing::info!(host, reason, probes, "the host is still down: its gate stays shut");
+        }
+        (GateState::Shut | GateState::Probing, _) => {}
+        (GateState::Open, _) => tracing::info!(host, probes, "the host has answered: its gate opens"),
     }
 }
 

@@ -11,6 +11,8 @@ use crate::domain::event::{Host, Target};
 use crate::store::Database;
 use crate::store::gates::{self, Scope};
 
+/// The longest entity, in bytes: that of a routing key (AMQP 0-9-1, short strings).
+const LONGEST_ENTITY: usize = 255;
 /// The longest `--why`, in bytes.
 const LONGEST_WHY: usize = 300;
 
@@ -22,7 +24,7 @@ pub struct What {
     #[arg(value_name = "HOST|NAME", value_parser = host)]
     pub host: Option<Host>,
     /// One entity
-    #[arg(long, value_name = "ENTITY", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "ENTITY", value_parser = entity)]
     pub entity: Option<String>,
     /// Everything
     #[arg(long)]
@@ -55,7 +57,7 @@ pub struct PauseArgs {
     #[arg(long, value_name = "TEXT", default_value = "no reason given", hide_default_value = true, value_parser = why)]
     pub why: String,
     /// Who, for the others
-    #[arg(long, env = "USER", value_name = "NAME", default_value = "somebody", hide_env_values = true)]
+    #[arg(long, env = "USER", value_name = "NAME", default_value = "somebody", hide_env_values = true, value_parser = why)]
     pub by: String,
 }
 
@@ -97,7 +99,8 @@ pub async fn pause(args: &PauseArgs) -> Result<(), PauseError> {
     let mut connection = Database::new(&args.database.database_url, "onceward pause")?.connect().await?;
     let scope = args.what.scope();
     let paused = gates::pauses(&mut connection).await.map_err(no_table)?;
-    if i64::try_from(paused.len()).is_ok_and(|count| count >= gates::MOST_PAUSES) {
+    let is_full = i64::try_from(paused.len()).is_ok_and(|count| count >= gates::MOST_PAUSES);
+    if is_full && scope != Scope::Everything && !paused.iter().any(|pause| scope.is_of(pause)) {
         return Err(PauseError::TooMany);
     }
     gates::pause(&mut connection, &scope, args.until, (&args.why, &args.by)).await?;
@@ -108,10 +111,10 @@ pub async fn pause(args: &PauseArgs) -> Result<(), PauseError> {
     if let Scope::Host(host) = &scope
         && !gates::is_known(&mut connection, host).await?
     {
-        eprintln!(
-            "No event waits for {host} now. A host is written HOST:PORT, as `onceward status` shows it; what has no port \
-             is the name of a destination."
-        );
+        let is_name = !host.as_str().contains(':');
+        let hint =
+            if is_name { " Without a port, it is the name of a destination; a host is written HOST:PORT." } else { "" };
+        eprintln!("No event goes to {host} now.{hint}");
     }
     connection.close().await?;
     Ok(())
@@ -142,7 +145,7 @@ fn name(scope: &Scope) -> String {
     match scope {
         Scope::Everything => "everything".into(),
         Scope::Host(host) => host.to_string(),
-        Scope::Entity(entity) => format!("the entity {entity}"),
+        Scope::Entity(entity) => format!("the entity {}", entity.as_str().escape_debug()),
     }
 }
 
@@ -167,8 +170,16 @@ fn host(text: &str) -> Result<Host, String> {
 
 fn why(text: &str) -> Result<String, String> {
     match text.len() {
-        1..=LONGEST_WHY if !text.contains('\0') => Ok(text.into()),
-        _ => Err(format!("write 1 to {LONGEST_WHY} bytes")),
+        1..=LONGEST_WHY if !text.contains(char::is_control) => Ok(text.into()),
+        _ => Err(format!("write 1 to {LONGEST_WHY} bytes, in one line and without control characters")),
+    }
+}
+
+/// Reads an entity: a routing key.
+fn entity(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=LONGEST_ENTITY if !text.contains('\0') => Ok(text.into()),
+        _ => Err(format!("an entity has 1 to {LONGEST_ENTITY} bytes")),
     }
 }
 

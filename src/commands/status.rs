@@ -227,7 +227,9 @@ fn hosts(status: &Status) -> Table {
 fn gates(status: &Status) -> Table {
     let mut table = table(&["host", "gate", "shut since", "probes failed", "next probe", "because"], &[2, 3, 4]);
     for row in &status.gates {
+        let is_paused = status.pauses.iter().any(|pause| pause.scope == "everything" || pause.name == row.host);
         let next = match row.state.as_str() {
+            "shut" if is_paused => "when it is resumed".into(),
             "shut" if row.until_seconds > 0.0 => format!("in {}", time(row.until_seconds)),
             "shut" => "with the next event".into(),
             "probing" => "now".into(),
@@ -250,7 +252,7 @@ fn pauses(status: &Status) -> Table {
     for row in &status.pauses {
         let what = match row.scope.as_str() {
             "everything" => "everything".into(),
-            "entity" => format!("entity {}", row.name),
+            "entity" => format!("entity {}", row.name.escape_debug()),
             _ => row.name.clone(),
         };
         let until = row.until_seconds.map_or("resumed".into(), |seconds| format!("in {}", time(seconds)));

@@ -11,11 +11,12 @@
 //! | a name that is not resolved, no connection, no TLS, no way through the proxy | [unreachable](Sign::Unreachable): no event can be the cause |
 //! | a connection that breaks, no answer in time, no HTTP, 502, 503, 504, 429 with a long `Retry-After` | [unwell](Sign::Unwell): or the event is one that it can't bear |
 //! | any other answer below 500 | [well](Sign::Well): it ends the row |
-//! | 500 and other answers, shortages of our own | nothing |
+//! | 500 and other answers | [neither](Sign::Unclear) |
+//! | shortages of our own | nothing |
 //!
 //! Signs that an event may be the cause of count only while nothing shows that others fare better: an event that failed before
-//! the host's last good answer counts no more, nor does an attempt that was under way when that came; and they have to be of
-//! two events at least.
+//! the host's last good answer counts no more, nor does an attempt that was under way when that came; they have to be of two
+//! events at least, and nothing else may have come from the host for a second: many events that it can't bear may come at once.
 
 use std::time::Duration;
 
@@ -24,6 +25,10 @@ use super::verdict::{NoResponse, Outcome, Phase};
 
 /// A `Retry-After` of this much says that a host wants no requests at all.
 const LONG: Duration = Duration::from_secs(10);
+/// A row of failures that events may be the cause of has to last for so long.
+const LASTS: Duration = Duration::from_secs(1);
+/// While a host opens, so many failures shut it again.
+const AGAIN: u16 = 2;
 /// Events of a row that are remembered.
 const REMEMBERED: usize = 64;
 /// A claim on a probe is void after the attempt's time limit and this: its commits, and the answer's.
@@ -70,6 +75,8 @@ pub enum Sign {
     Unreachable,
     /// It fails, unless the event is the cause.
     Unwell,
+    /// It answers, and neither well nor as one that is down. A host that is probed has to do better.
+    Unclear,
     /// Nothing.
     Nothing,
 }
@@ -83,11 +90,12 @@ impl Sign {
             Outcome::Response { status: 502..=504, .. } => Self::Unwell,
             Outcome::Response { status: 429, retry_after, .. } => match retry_after {
                 Some(asked) if *asked >= LONG => Self::Unwell,
-                _ => Self::Nothing,
+                _ => Self::Unclear,
             },
             Outcome::Response { status, .. } if *status < 500 => Self::Well,
             Outcome::NoResponse(silence) => Self::of_silence(silence),
-            Outcome::Response { .. } | Outcome::Unknown | Outcome::NotSent(_) | Outcome::Forbidden(_) => Self::Nothing,
+            Outcome::Response { .. } => Self::Unclear,
+            Outcome::Unknown | Outcome::NotSent(_) | Outcome::Forbidden(_) => Self::Nothing,
         }
     }
 
@@ -112,33 +120,61 @@ pub struct Row {
     unwell: u32,
     /// Whose they are; a few are remembered.
     events: Vec<EventId>,
+    /// When the first of these attempts began.
+    began: Option<Duration>,
     /// When the last one came.
     pub last: Duration,
 }
 
+/// An attempt that has failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Failed {
+    /// What it says.
+    pub sign: Sign,
+    /// Whose it is.
+    pub id: EventId,
+    /// The event has failed before.
+    pub before: bool,
+    /// How long it took.
+    pub took: Duration,
+}
+
 impl Row {
-    /// One more failure: of an event that has failed before, or has not.
-    pub fn note(&mut self, sign: Sign, id: EventId, failed_before: bool, now: Duration) {
+    /// One more failure.
+    pub fn note(&mut self, Failed { sign, id, before, took }: Failed, now: Duration) {
         self.last = now;
         let is_known = self.events.contains(&id);
         match sign {
             Sign::Unreachable => self.unreachable += 1,
             // It failed when the host was well.
-            Sign::Unwell if failed_before && !is_known => return,
+            Sign::Unwell if before && !is_known => return,
             Sign::Unwell => self.unwell += 1,
-            Sign::Well | Sign::Nothing => return,
+            Sign::Well | Sign::Unclear | Sign::Nothing => return,
         }
+        let began = now.saturating_sub(took);
+        self.began = Some(self.began.map_or(began, |first| first.min(began)));
         if !is_known && self.events.len() < REMEMBERED {
             self.events.push(id);
         }
     }
 
-    /// Whether it is long enough to shut the gate.
+    /// Whether it is long enough to shut the gate of a host that was well.
     #[must_use]
     pub fn shuts(&self, failures: u16) -> bool {
+        self.has(failures, LASTS)
+    }
+
+    /// Whether it is long enough to shut the gate of a host again that is just being opened.
+    #[must_use]
+    pub fn shuts_again(&self, failures: u16) -> bool {
+        self.has(failures.min(AGAIN), Duration::ZERO)
+    }
+
+    fn has(&self, failures: u16, lasting: Duration) -> bool {
         let least = u32::from(failures);
-        let others_too = self.events.len() >= 2;
-        least > 0 && (self.unreachable >= least || (others_too && self.unreachable + self.unwell >= least))
+        let lasts = self.began.is_some_and(|began| self.last.saturating_sub(began) >= lasting);
+        let is_the_hosts = self.events.len() >= 2 && lasts;
+        least > 0 && (self.unreachable >= least || (is_the_hosts && self.unreachable + self.unwell >= least))
     }
 }
 
@@ -202,7 +238,7 @@ pub enum Change {
     Failed(String, Duration),
     /// There was no probe.
     Released,
-    /// The host wants no more events: it is paused, and its gate stays as it is.
+    /// The host wants no more events: it is paused, and its gate stays as it is, or is not probed any more.
     Gone,
     /// It bears so many requests at a time, over all workers, and no more: its gate stays as it is.
     Bears(usize),
@@ -219,7 +255,8 @@ impl Gate {
         now: Duration,
     ) -> Option<Self> {
         let shut = |probes: u16, since: Duration, (reason, asked): (&String, Duration)| {
-            let next = now + policy.pause(probes, seed).max(asked);
+            // One that asks for hours may ask for one of its tenants only.
+            let next = now + policy.pause(probes, seed).max(asked.min(policy.probe_max));
             Some(Self { state: GateState::Shut, probes, since, next, reason: reason.clone() })
         };
         let Some(gate) = before else {
@@ -250,13 +287,13 @@ impl Gate {
             (GateState::Probing, Change::Failed(reason, asked)) => {
                 shut(gate.probes.saturating_add(1), gate.since, (reason, *asked))
             }
-            (GateState::Probing, Change::Released) => {
-                Some(Self { state: GateState::Shut, next: now + policy.probe_initial, ..gate.clone() })
+            (GateState::Probing, Change::Released | Change::Gone) => {
+                let next = now + policy.pause(gate.probes, seed);
+                Some(Self { state: GateState::Shut, next, ..gate.clone() })
             }
-            (_, Change::Gone | Change::Bears(_))
+            (_, Change::Bears(_) | Change::Claim(_))
+            | (GateState::Shut | GateState::Open, Change::Failed(..) | Change::Released | Change::Gone)
             | (GateState::Shut | GateState::Probing, Change::Shut(..))
-            | (GateState::Shut | GateState::Probing | GateState::Open, Change::Claim(_))
-            | (GateState::Shut | GateState::Open, Change::Failed(..) | Change::Released)
             | (GateState::Open, Change::Passed) => None,
         }
     }

@@ -207,6 +207,8 @@ pub enum Which {
     First(usize),
     /// One that may probe the host: with the most attempts left, and of these the oldest.
     Probe,
+    /// One that may probe the host: the newest. What came at one time may have something in common that the host can't bear.
+    ProbeNewest,
 }
 
 /// What the store has done.

@@ -72,8 +72,8 @@ impl<G: Grant> Engine<G> {
     pub(super) fn follow_gates(&mut self, told: &Standing, done: &[Host]) {
         let (opened, probes) = self.hosts.follow_gates(told, done);
         self.look_for_parked(&opened);
-        for host in probes {
-            self.unpark(&host, Which::Probe);
+        for (host, claim) in probes {
+            self.unpark(&host, if claim % 2 == 0 { Which::Probe } else { Which::ProbeNewest });
         }
         self.room = true;
     }

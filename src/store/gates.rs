@@ -54,7 +54,7 @@ impl GateRow {
     }
 }
 
-/// Records changes of gates, one for each host. Gives those that have changed anything, with the gate as it is now.
+/// Records changes of gates, one for each host. Gives the hosts of those that have changed anything, with the gate as it is now.
 ///
 /// # Errors
 /// sqlx's.
@@ -308,6 +308,12 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// Whether a pause is of this.
+    #[must_use]
+    pub fn is_of(&self, pause: &ShownPause) -> bool {
+        self.columns() == (pause.scope.as_str(), pause.name.as_str())
+    }
+
     fn columns(&self) -> (&'static str, &str) {
         match self {
             Self::Everything => ("everything", ""),

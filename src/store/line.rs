@@ -196,9 +196,16 @@ pub async fn unpark(
     which: Which,
     but: &[Entity],
 ) -> Result<(Vec<StoredEvent>, bool), sqlx::Error> {
+    let but: Vec<&str> = but.iter().map(Entity::as_str).collect();
     let (looked_at, taken) = match which {
         Which::First(limit) => (limit, limit),
         Which::Probe => (LOOKED_AT_FOR_PROBE, 1),
+        Which::ProbeNewest => {
+            let newest = sqlx::query_as(sql::UNPARK_NEWEST).bind(partitions).bind(host.as_str()).bind(but);
+            let newest: Vec<StoredEvent> = newest.fetch_all(connection).await?;
+            let more = !newest.is_empty();
+            return Ok((newest, more));
+        }
     };
     let mut events: Vec<StoredEvent> = sqlx::query_as(sql::UNPARK)
         .bind(partitions)
@@ -207,7 +214,7 @@ pub async fn unpark(
         .bind(PARKED_READ_BYTES)
         .bind(i64::try_from(taken).unwrap_or(i64::MAX))
         .bind(which == Which::Probe)
-        .bind(but.iter().map(Entity::as_str).collect::<Vec<_>>())
+        .bind(but)
         .fetch_all(connection)
         .await?;
     events.sort_by_key(|event| event.event_id);

@@ -159,6 +159,7 @@ statements! {
         PARKED_HOSTS = "parked_hosts"
         READ_FRONTS = "read_fronts"
         UNPARK = "unpark"
+        UNPARK_NEWEST = "unpark_newest"
         WAITING = "waiting"
     }
     members {

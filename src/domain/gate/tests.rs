@@ -23,11 +23,11 @@ fn outcomes_are_signs_by_the_table() {
         (answer(301, None), Sign::Well),
         (answer(404, None), Sign::Well),
         (answer(410, None), Sign::Well),
-        (answer(429, None), Sign::Nothing),
-        (answer(429, Some(9)), Sign::Nothing),
+        (answer(429, None), Sign::Unclear),
+        (answer(429, Some(9)), Sign::Unclear),
         (answer(429, Some(10)), Sign::Unwell),
-        (answer(500, Some(60)), Sign::Nothing),
-        (answer(501, None), Sign::Nothing),
+        (answer(500, Some(60)), Sign::Unclear),
+        (answer(501, None), Sign::Unclear),
         (answer(502, None), Sign::Unwell),
         (answer(503, None), Sign::Unwell),
         (answer(504, None), Sign::Unwell),
@@ -52,9 +52,15 @@ fn outcomes_are_signs_by_the_table() {
 }
 
 fn row(failures: &[(Sign, i64, bool)]) -> Row {
-    let mut row = Row::default();
-    for (sign, id, failed_before) in failures {
-        row.note(*sign, EventId(*id), *failed_before, Duration::ZERO);
+    row_of(failures, secs(1))
+}
+
+/// Each failure comes so long after the one before it.
+fn row_of(failures: &[(Sign, i64, bool)], apart: Duration) -> Row {
+    let (mut row, mut now) = (Row::default(), secs(9));
+    for (sign, id, before) in failures {
+        now += apart;
+        row.note(Failed { sign: *sign, id: EventId(*id), before: *before, took: Duration::ZERO }, now);
     }
     row
 }
@@ -74,6 +80,21 @@ fn an_event_that_fails_alone_does_not_shut_it() {
     let several = [(Sign::Unwell, 1, false), (Sign::Unwell, 2, false), (Sign::Unwell, 1, true)];
     assert!(row(&several).shuts(3), "several, and again in the same row");
     assert!(row(&[(Sign::Unwell, 1, false), (Sign::Unreachable, 2, true)]).shuts(2), "of both kinds");
+}
+
+#[test]
+fn many_events_that_fail_at_once_do_not_shut_it_unless_nothing_was_heard_for_a_while() {
+    let many: Vec<_> = (0..50).map(|id| (Sign::Unwell, id, false)).collect();
+    assert!(!row_of(&many, Duration::from_millis(10)).shuts(5));
+    assert!(row_of(&many, Duration::from_millis(30)).shuts(5));
+    assert!(row_of(&many[..2], Duration::ZERO).shuts_again(5), "a host that opens is not believed at once");
+    assert!(!row_of(&many[..1], Duration::ZERO).shuts_again(5) && !row_of(&many, Duration::ZERO).shuts_again(0));
+    let mut silent = Row::default();
+    for id in 0..5 {
+        silent.note(Failed { sign: Sign::Unwell, id: EventId(id), before: false, took: secs(5) }, secs(9));
+    }
+    assert!(silent.shuts(5), "it has said nothing for five seconds");
+    assert!(row_of(&[(Sign::Unreachable, 1, false); 5], Duration::ZERO).shuts(5), "no event is the cause");
 }
 
 #[test]
@@ -111,8 +132,10 @@ fn a_gate_is_shut_probed_and_opened() {
 
 #[test]
 fn a_host_is_left_alone_for_as_long_as_it_asks() {
-    let asked = Gate::after(None, &Change::Shut("429".into(), secs(600)), &POLICY, 0, secs(0)).unwrap();
-    assert_eq!(asked.next, secs(600));
+    for (seconds, next) in [(0, 1), (30, 30), (3_600, 60)] {
+        let asked = Gate::after(None, &Change::Shut("429".into(), secs(seconds)), &POLICY, 0, secs(0)).unwrap();
+        assert_eq!(asked.next, secs(next), "up to the longest pause: others may fare better");
+    }
 }
 
 #[test]
@@ -133,6 +156,7 @@ fn every_pair_of_state_and_change_is_decided() {
         (GateState::Probing, 2, GateState::Open),
         (GateState::Probing, 3, GateState::Shut),
         (GateState::Probing, 4, GateState::Shut),
+        (GateState::Probing, 5, GateState::Shut),
         (GateState::Open, 0, GateState::Shut),
     ];
     for state in GateState::ALL {

@@ -15,8 +15,8 @@ const FORGOTTEN: Duration = Duration::from_mins(10);
 
 impl Hosts {
     /// What the store says of gates and pauses; `done` are the hosts of changes that it has recorded, or could not. Gives the
-    /// hosts that get requests again, and those that this worker may probe.
-    pub fn follow_gates(&mut self, told: &Standing, done: &[Host]) -> (Vec<Host>, Vec<Host>) {
+    /// hosts that get requests again, and those that this worker may probe, by which claim.
+    pub fn follow_gates(&mut self, told: &Standing, done: &[Host]) -> (Vec<Host>, Vec<(Host, i64)>) {
         let follows = self.gates.follow(told, done);
         for (host, (most, record)) in &told.bear {
             if let Some((adaptive, heeded)) = self.adaptive.get_mut(host).filter(|(_, heeded)| heeded < record) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::event::{Entity, EventId, Host};
-use crate::domain::gate::{Change, GatePolicy, Row, Sign};
+use crate::domain::gate::{Change, Failed, GatePolicy, Row, Sign};
 
 /// Hosts with failures in a row that are remembered; of others, failures don't count.
 const MOST_ROWS: usize = 4_096;
@@ -17,8 +17,6 @@ const MOST_ROWS: usize = 4_096;
 const ROW_ENDS: Duration = Duration::from_mins(10);
 /// Changes that are on their way to the store at a time; a gate beyond these shuts with a later failure.
 pub const MOST_CHANGES: usize = 1_024;
-/// While a host opens, so many failures shut it again.
-const FAILURES_OF_OPENING: u16 = 2;
 
 /// What a worker is told of gates and pauses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -176,8 +174,8 @@ impl Gates {
     }
 
     /// What the store says. `done` are the hosts of changes that it has recorded, or could not. Gives the hosts that have to
-    /// be looked at: those that get requests again, and those that this worker may probe.
-    pub fn follow(&mut self, told: &Standing, done: &[Host]) -> (Vec<Host>, Vec<Host>) {
+    /// be looked at: those that get requests again, and those that this worker may probe, by which claim.
+    pub fn follow(&mut self, told: &Standing, done: &[Host]) -> (Vec<Host>, Vec<(Host, i64)>) {
         for host in done {
             if let Some(pending) = self.pending.get_mut(host) {
                 *pending -= 1;
@@ -195,7 +193,7 @@ impl Gates {
         for (host, claim) in told.ours.iter().filter(|(host, _)| !self.pending.contains_key(*host)) {
             if !matches!(self.ways.get(host), Some(Way::Probe(known, _)) if known == claim) {
                 self.ways.insert(host.clone(), Way::Probe(*claim, None));
-                probes.push(host.clone());
+                probes.push((host.clone(), *claim));
             }
         }
         self.ways.retain(|host, way| {
@@ -249,7 +247,9 @@ impl Gates {
         let Some(way) = self.ways.get_mut(host) else { return self.count(host, seen, policy, place) };
         let (next, verdict) = match (*way, seen.sign) {
             (Way::Shut | Way::Probe(..), Sign::Well) => (Way::Opening(1, 0), Verdict::Opens),
-            (Way::Probe(..), Sign::Unreachable | Sign::Unwell) if is_probe => (Way::Shut, Verdict::Failed),
+            (Way::Probe(..), Sign::Unreachable | Sign::Unwell | Sign::Unclear) if is_probe => {
+                (Way::Shut, Verdict::Failed)
+            }
             (Way::Probe(..), Sign::Nothing) if is_probe => (Way::Shut, Verdict::Released),
             // It was under way when the gate shut.
             (Way::Shut | Way::Probe(..), _) => return Verdict::Stays,
@@ -269,7 +269,7 @@ impl Gates {
 
     fn count(&mut self, host: &Host, seen: Seen, policy: &GatePolicy, Place { now, last_well, .. }: Place) -> Verdict {
         match seen.sign {
-            Sign::Nothing => return Verdict::Stays,
+            Sign::Nothing | Sign::Unclear => return Verdict::Stays,
             Sign::Well => {
                 if !self.rows.is_empty() {
                     self.rows.remove(host);
@@ -286,10 +286,11 @@ impl Gates {
         if now.saturating_sub(row.last) > ROW_ENDS {
             *row = Row::default();
         }
-        row.note(seen.sign, seen.id, seen.failed_before, now);
+        let Seen { id, failed_before: before, sign, took } = seen;
+        row.note(Failed { sign, id, before, took }, now);
         let is_opening = self.ways.contains_key(host);
-        let failures = if is_opening { policy.failures.min(FAILURES_OF_OPENING) } else { policy.failures };
-        if !row.shuts(failures) || self.pending.len() >= MOST_CHANGES {
+        let shuts = if is_opening { row.shuts_again(policy.failures) } else { row.shuts(policy.failures) };
+        if !shuts || self.pending.len() >= MOST_CHANGES {
             return Verdict::Stays;
         }
         self.rows.remove(host);

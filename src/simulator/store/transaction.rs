@@ -382,6 +382,7 @@ impl Store {
         let ours = parked.filter(|(_, open)| partitions.contains(&open.partition) && !but.contains(&open.entity));
         let ids: Vec<EventId> = match which {
             Which::First(limit) => ours.map(|(id, _)| *id).take(limit).collect(),
+            Which::ProbeNewest => ours.max_by_key(|(id, _)| **id).map(|(id, _)| *id).into_iter().collect(),
             Which::Probe => {
                 ours.min_by_key(|(id, open)| (open.attempts, **id)).map(|(id, _)| *id).into_iter().collect()
             }

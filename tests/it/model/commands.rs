@@ -203,7 +203,11 @@ impl Trial<'_> {
     }
 
     fn unpark(&mut self, who: usize) -> Command {
-        let which = if self.chance(25) { Which::Probe } else { Which::First(1 + self.random.usize(..4)) };
+        let which = match self.random.u8(..8) {
+            0 => Which::Probe,
+            1 => Which::ProbeNewest,
+            _ => Which::First(1 + self.random.usize(..4)),
+        };
         let but = if self.chance(25) { self.paused() } else { Vec::new() };
         Command::Unpark(Unpark { host: self.any_host(), which, but, held: self.some_held(who) })
     }
