@@ -1,5 +1,6 @@
 //! Wires the worker together, and takes it apart: wiring only.
 
+mod settings;
 mod signals;
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -135,48 +136,9 @@ pub async fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
     worker.until_stopped(&mut signals, args.drain_time).await
 }
 
-/// What holds, for whoever reads the log.
-fn tell_settings(args: &WorkerArgs) {
-    let show = humantime::format_duration;
-    tracing::info!(
-        amqp = %args.broker.amqp_url,
-        database = %args.database.database_url,
-        exchange = args.broker.exchange,
-        partitions = args.partitions,
-        name = args.name(),
-        lease = %show(args.lease),
-        host_connections = args.host_connections,
-        max_in_flight = args.max_in_flight,
-        attempt_timeout = %show(args.attempt_timeout),
-        max_attempts = args.max_attempts,
-        max_unknown_outcomes = args.max_unknown_outcomes,
-        final_statuses = ?args.final_statuses.0,
-        signing = ?args.signing.secrets,
-        backoff_initial = %show(args.backoff_initial),
-        backoff_max = %show(args.backoff_max),
-        backoff_factor = args.backoff_factor,
-        backoff_jitter = args.backoff_jitter,
-        on_exhausted = ?args.on_exhausted,
-        first_sequence = ?args.first_sequence,
-        body_limit = args.body_limit,
-        retention = %show(args.retention),
-        drain_time = %show(args.drain_time),
-        gate_failures = args.gate.gate_failures,
-        gate_probe_initial = %show(args.gate.gate_probe_initial),
-        gate_probe_max = %show(args.gate.gate_probe_max),
-        gone = ?args.gate.gone,
-        allow_net = %args.guard.allow_net,
-        allow_host = %args.guard.allow_host,
-        deny_host = %args.guard.deny_host,
-        connection_life = %show(args.guard.connection_life),
-        "onceward {} starts",
-        env!("CARGO_PKG_VERSION")
-    );
-}
-
 /// Waits for the servers, looks at the broker, and brings the schema up to date; gives the names of exchanges and queues.
 async fn prepare(args: &WorkerArgs, database: &Database) -> Result<Names, WorkerError> {
-    tell_settings(args);
+    settings::tell(args);
     let broker = probe::ask(&args.broker.amqp_url).await;
     if let Some(info) = broker.as_ref().filter(|info| !info.is_supported()) {
         return Err(WorkerError::Broker(format!("{} {}", info.product, info.version)));

@@ -213,7 +213,7 @@ fn harm_of(statement: &str, new_tables: &HashSet<String>) -> Option<&'static str
         ["alter", "table", _, "add", "column", ..] => !has(","),
         ["create", "unique", "index", ..] => is_new(on + 1),
         // Of a view, PostgreSQL itself refuses one that lacks a column of the former.
-        ["create", "index" | "table" | "view", ..]
+        ["create", "index" | "sequence" | "table" | "view", ..]
         | ["create", "or", "replace", "view", ..]
         | ["alter", "table", _, "set", "(", ..]
         | ["insert" | "comment", ..] => true,

@@ -6,7 +6,9 @@ select
   version,
   probes,
   (extract(epoch from since) * 1000)::int8 as since_ms,
-  (extract(epoch from case when changed_at > clock_timestamp() then clock_timestamp() else next_at end) * 1000)::int8 as next_ms,
+  (
+    extract(epoch from case when changed_at > clock_timestamp() then clock_timestamp() else next_at end) * 1000
+  )::int8 as next_ms,
   reason
 from gate
 where host = any($1)
