@@ -7,8 +7,9 @@ select
   probes,
   reason,
   extract(epoch from clock_timestamp() - since)::float8 as since_seconds,
-  extract(epoch from least(next_at, case when changed_at > clock_timestamp() then clock_timestamp() end) - clock_timestamp())::float8
-    as until_seconds
+  extract(
+    epoch from least(next_at, case when changed_at > clock_timestamp() then clock_timestamp() end) - clock_timestamp()
+  )::float8 as until_seconds
 from gate
 order by host
 limit $2

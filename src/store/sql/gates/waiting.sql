@@ -1,5 +1,5 @@
--- Of each of the hosts $1: the entities of the partitions $2 that wait for it in the store, up to $3 of a partition, and
--- how long the oldest event of these has been there.
+-- Of each of the hosts $1: the entities of the partitions $2 that wait for it in the store, up to $3 of a partition,
+-- and how long the oldest event of these has been there.
 select
   h.host,
   count(w.event_id) as entities,

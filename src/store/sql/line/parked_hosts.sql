@@ -1,5 +1,5 @@
--- Hosts, $2 at most, that have parked events in the partitions $1, but for those whose gate is shut. One index look-up for
--- each host of each partition, however many events are parked.
+-- Hosts, $2 at most, that have parked events in the partitions $1, but for those whose gate is shut. One index look-up
+-- for each host of each partition, however many events are parked.
 with recursive step (partition, host) as (
   select
     p.id,
