@@ -171,6 +171,36 @@ fn a_trace_ends_with_the_dead_letter() {
 }
 
 #[test]
+fn a_probe_of_a_host_that_is_down_is_told_apart() {
+    test(Load::Shared, async |world| {
+        let collector = Collector::over_http().await;
+        let arguments = [&["worker"], &QUICK[..], &["--gate-failures=2", "--gate-probe-initial=200ms"]].concat();
+        let worker = Worker::run_with(world, &arguments, &collector.environment());
+        worker.wait_for_line(SOON, "ready: consuming").await;
+        // Nobody listens there.
+        publish(world, &collector, "order-9", "http://127.0.0.1:9/", &[]).await;
+        let probes = async || {
+            let spans = collector.spans();
+            let attempts = spans.iter().filter(|span| span.name == "POST" && is_about(span, "order-9"));
+            let probes: Vec<(String, bool)> = attempts
+                .map(|span| {
+                    (span.attribute("onceward.attempt").to_owned(), span.attributes.contains_key("onceward.probe"))
+                })
+                .collect();
+            (probes.len() == 4).then_some(probes)
+        };
+        let mut probes = asking(SOON, "four attempts in traces", probes).await;
+        probes.sort();
+        assert_eq!(
+            probes.iter().map(|(_, probe)| *probe).collect::<Vec<_>>(),
+            [false, false, true, true],
+            "{probes:?}"
+        );
+        worker.stop().await;
+    });
+}
+
+#[test]
 fn a_producer_that_does_not_sample_is_followed() {
     test(Load::Shared, async |world| {
         let collector = Collector::over_http().await;
