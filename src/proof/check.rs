@@ -365,16 +365,33 @@ impl<'a> Checker<'a> {
 
     /// A host that was down has a gate: it is probed, and found to be back.
     fn goes_on(&mut self) {
-        let troubles: Vec<&Trouble> = self.history.troubles.iter().collect();
-        for trouble in troubles {
-            let Some(Down { host, goes_on_within }) = trouble.down else { continue };
+        let downs: Vec<(&Trouble, Down)> =
+            self.history.troubles.iter().filter_map(|trouble| Some((trouble, trouble.down?))).collect();
+        let first = |host: u16, from: Duration| {
             let to_it = self.history.requests.iter().filter(|request| self.load.events[request.event].host == host);
-            let first = to_it.filter(|request| request.started >= trouble.to).min_by_key(|request| request.started);
-            let Some(first) = first.filter(|first| first.started > trouble.to + goes_on_within) else { continue };
-            let waited = first.started.saturating_sub(trouble.to);
-            let what = format!(
-                "the first request to host {host} came {waited:?} after it was back; {goes_on_within:?} are allowed"
-            );
+            to_it.filter(|request| request.started >= from).min_by_key(|request| request.started)
+        };
+        let mut found = Vec::new();
+        // Since when each host has not been seen to be up.
+        let mut since: HashMap<u16, Duration> = HashMap::new();
+        for (trouble, Down { host, goes_on_within }) in &downs {
+            let since = since.entry(*host).or_insert(trouble.from);
+            let within = *goes_on_within + trouble.from.saturating_sub(*since);
+            let is_again = |(other, down): &&(&Trouble, Down)| down.host == *host && other.from > trouble.from;
+            let again = downs.iter().find(is_again).map(|(other, _)| other.from);
+            let first = first(*host, trouble.to);
+            let Some(first) = first.filter(|first| again.is_none_or(|again| first.started < again)) else {
+                // It was down again before it was found to be back, or nothing was to be sent.
+                continue;
+            };
+            since_is_over(since, again);
+            if first.started > trouble.to + within {
+                found.push((first, first.started.saturating_sub(trouble.to), within, *host));
+            }
+        }
+        for (first, waited, within, host) in found {
+            let what =
+                format!("the first request to host {host} came {waited:?} after it was back; {within:?} are allowed");
             self.found(Check::GoesOn, Some(first.event), what, [Some(first), None]);
         }
     }
@@ -441,6 +458,11 @@ impl<'a> Checker<'a> {
             self.found(broken.0, None, format!("hostile message {number} ({kind}) {}", broken.1), [None, None]);
         }
     }
+}
+
+/// A host was found to be back: the next time that it is down counts anew.
+fn since_is_over(since: &mut Duration, again: Option<Duration>) {
+    *since = again.unwrap_or(*since);
 }
 
 fn succeeds(request: &Request) -> bool {

@@ -351,6 +351,15 @@ fn a_host_that_is_back_and_gets_nothing_for_too_long_is_found() {
         history.troubles = down(to, within);
         assert_eq!(violations(&history), found, "back at {to} ms, {within} ms are allowed");
     }
+    // Down again before it was found to be back: it has been down since the first time.
+    let first =
+        Trouble { what: "down".into(), from: ms(61), to: ms(64), doubt_until: None, down: history.troubles[0].down };
+    for (from, within, found) in [(300, 700, vec![]), (300, 500, one(Check::GoesOn, 2))] {
+        let down = Some(Down { host: 0, goes_on_within: ms(within) });
+        let second = Trouble { from: ms(from), to: ms(310), down, ..first.clone() };
+        history.troubles = vec![first.clone(), second];
+        assert_eq!(violations(&history), found, "{within} ms are allowed, and those before it");
+    }
 }
 
 #[test]
