@@ -13,6 +13,8 @@ use crate::store::gates::{self, Scope};
 
 /// The longest entity, in bytes: that of a routing key (AMQP 0-9-1, short strings).
 const LONGEST_ENTITY: usize = 255;
+/// Who it was, where nobody says so.
+const SOMEBODY: &str = "somebody";
 /// The longest `--why`, in bytes.
 const LONGEST_WHY: usize = 300;
 
@@ -57,7 +59,7 @@ pub struct PauseArgs {
     #[arg(long, value_name = "TEXT", default_value = "no reason given", hide_default_value = true, value_parser = why)]
     pub why: String,
     /// Who, for the others
-    #[arg(long, env = "USER", value_name = "NAME", default_value = "somebody", hide_env_values = true, value_parser = why)]
+    #[arg(long, env = "USER", value_name = "NAME", default_value = SOMEBODY, hide_env_values = true, value_parser = by)]
     pub by: String,
 }
 
@@ -175,6 +177,11 @@ fn why(text: &str) -> Result<String, String> {
     }
 }
 
+/// Reads who it is. A variable that is empty is one that is not set.
+fn by(text: &str) -> Result<String, String> {
+    if text.is_empty() { Ok(SOMEBODY.into()) } else { why(text) }
+}
+
 /// Reads an entity: a routing key.
 fn entity(text: &str) -> Result<String, String> {
     match text.len() {
@@ -215,6 +222,14 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(host(text).ok().as_ref().map(Host::as_str), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn who_and_why_are_one_line() {
+        assert_eq!((by("").as_deref(), by("ada").as_deref()), (Ok("somebody"), Ok("ada")));
+        for wrong in ["", "two\nlines", "\u{1b}[2J", &"x".repeat(LONGEST_WHY + 1)] {
+            assert!(why(wrong).is_err(), "{wrong:?}");
         }
     }
 

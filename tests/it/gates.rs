@@ -162,7 +162,7 @@ fn of_several_workers_one_probes_at_a_time_and_the_gate_outlives_them() {
         until_shut(world).await;
         first.kill().await;
         // What was under way when it shut has ended; what comes now are probes.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        receiver.wait_for(SOON, "nothing under way", |log| log.open == 0).await;
         let before = receiver.attempts().len();
         receiver.wait_for(SOON, "three probes", |log| log.attempts.len() >= before + 3).await;
         let third = Worker::start(world, &flags).await;
