@@ -155,8 +155,16 @@ impl Producer<'_> {
         };
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let exchange = self.args.broker.exchange.as_str();
-        let properties = properties.with_delivery_mode(PERSISTENT);
+        let properties = self.of_entity(properties, &entity).with_delivery_mode(PERSISTENT);
         self.channel.basic_publish(exchange.into(), entity.as_str().into(), options, &body, properties).await
+    }
+
+    /// Where the workers take the entity from a header, it stands there, too.
+    fn of_entity(&self, properties: BasicProperties, entity: &str) -> BasicProperties {
+        let Some(header) = self.args.origin.entity_from.header() else { return properties };
+        let mut headers = properties.headers().clone().unwrap_or_default();
+        headers.insert(header.into(), AMQPValue::LongString(entity.into()));
+        properties.with_headers(headers)
     }
 
     fn properties(&self, index: usize) -> BasicProperties {
@@ -169,7 +177,8 @@ impl Producer<'_> {
             headers.insert("traceparent".into(), AMQPValue::LongString(traceparent.into()));
         }
         if event.numbered {
-            headers.insert("sequence".into(), AMQPValue::LongLongInt(event.place.into()));
+            let name = self.args.origin.sequence_from.header();
+            headers.insert(name.into(), AMQPValue::LongLongInt(event.place.into()));
         }
         BasicProperties::default()
             .with_message_id(event.key.as_str().into())
