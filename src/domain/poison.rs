@@ -68,7 +68,7 @@ pub enum Poison {
     /// A header with a number as text, which is none.
     #[error("the header `{0}` is no number: give an integer, or its digits as text")]
     NoNumber(String),
-    /// A CloudEvent that breaks its own rules.
+    /// A `CloudEvent` that breaks its own rules.
     #[error("the CloudEvent can't be delivered: {0}")]
     BadCloudEvent(String),
     /// A header that Onceward or HTTP itself sets.
