@@ -149,9 +149,11 @@ impl Producer<'_> {
                 }
                 (load.entity_name(load.events[index].entity), load.body(index), self.properties(index))
             }
-            Message::Poison(number) | Message::Hostile(number) => {
-                (format!("verify.{}.poison", load.run), format!("poison {number}").into_bytes(), poison(load, number))
-            }
+            Message::Poison(number) | Message::Hostile(number) => (
+                format!("verify.{}.poison", load.run),
+                format!("poison {number}").into_bytes(),
+                poison(load, number, self.args.origin.sequence_from.header()),
+            ),
         };
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let exchange = self.args.broker.exchange.as_str();
@@ -188,13 +190,13 @@ impl Producer<'_> {
 }
 
 /// Messages that break the contract in turns: no key, no URL, no number.
-fn poison(load: &crate::proof::load::Load, number: u32) -> BasicProperties {
+fn poison(load: &crate::proof::load::Load, number: u32, sequence: &str) -> BasicProperties {
     let mut headers = FieldTable::default();
     headers.insert(POISON.into(), AMQPValue::LongLongInt(number.into()));
     let url = if number % 3 == 1 { "ftp://host/" } else { "http://127.0.0.1:9/" };
     headers.insert("destination".into(), AMQPValue::LongString(url.into()));
     if number % 3 == 2 {
-        headers.insert("sequence".into(), AMQPValue::LongString("two".into()));
+        headers.insert(sequence.into(), AMQPValue::LongString("two".into()));
     }
     let properties = BasicProperties::default().with_headers(headers);
     if number.is_multiple_of(3) {
