@@ -39,6 +39,12 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long the broker may take from counting a consumer out to taking its messages back.
 const TAKE_BACK: Duration = Duration::from_millis(250);
+/// So often in a row a queue is seen to have no consumer.
+const LOOKS_ALONE: u32 = 3;
+/// A broker that is slow to answer is as slow to take messages back: it gets this many times its slowest answer.
+const TIMES_ITS_ANSWER: u32 = 20;
+/// But no more than this.
+const TAKE_BACK_AT_MOST: Duration = Duration::from_secs(5);
 /// How often a consumer looks whether its lease still counts.
 const LOOK_AT_LEASE: Duration = Duration::from_millis(200);
 /// After so many looks, somebody should know.
@@ -175,22 +181,31 @@ async fn until_lapsed(held: &Held) {
 /// not acknowledged: the next one would get what is behind that first. Only where nobody waits, the queue keeps its order.
 ///
 /// Even then the broker gets a moment more: it counts a consumer out a little before it has taken everything back. After
-/// a graceful handover it has had one already.
+/// a graceful handover it has had one already. How long it takes depends on how busy it is, which its answers show.
 async fn until_alone(broker: &Answers, channel: &Channel, queue: &str, graceful: bool) -> Result<(), String> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let mut looks = 0_u32;
-    loop {
-        let declared = broker.answer(channel.queue_declare(queue.into(), options, FieldTable::default())).await?;
-        if declared.consumer_count() == 0 {
-            tokio::time::sleep(if graceful { LOOK_AGAIN } else { TAKE_BACK }).await;
-            return Ok(());
+    let (mut looks, mut alone, mut slowest) = (0_u32, 0, Duration::ZERO);
+    while alone < LOOKS_ALONE {
+        if looks > 0 {
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
+        let asked = clock::now();
+        let declared = broker.answer(channel.queue_declare(queue.into(), options, FieldTable::default())).await?;
+        slowest = slowest.max(clock::now().saturating_sub(asked));
+        alone = if declared.consumer_count() == 0 { alone + 1 } else { 0 };
         looks += 1;
         if looks == LOOKS_BEFORE_WARNING {
             tracing::warn!(queue, "another consumer holds the queue; the worker waits for its end");
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
     }
+    tokio::time::sleep(take_back(graceful, slowest)).await;
+    Ok(())
+}
+
+/// How long a broker whose slowest answer took this long gets to take messages back.
+fn take_back(graceful: bool, slowest: Duration) -> Duration {
+    let least = if graceful { LOOK_AGAIN } else { TAKE_BACK };
+    least.max(slowest.saturating_mul(TIMES_ITS_ANSWER)).min(TAKE_BACK_AT_MOST)
 }
 
 /// Passes tokens and operators' decisions on to dispatch. A lost token is found by a sweep; a decision is acknowledged when it is
