@@ -61,12 +61,12 @@
 {{- if has $label $own }}
 {{- fail (printf "%s sets %s, which the chart sets: leave it out" $name $label) }}
 {{- end }}
-{{- if and (ne $name "commonLabels") (hasKey $.Values.commonLabels $label) }}
+{{- if and (ne $name "commonLabels") (hasKey (default dict $.Values.commonLabels) $label) }}
 {{- fail (printf "%s sets %s, which commonLabels sets: keep one" $name $label) }}
 {{- end }}
 {{- end }}
 {{- end }}
-{{- if hasKey .Values.podAnnotations "checksum/secret" }}
+{{- if hasKey (default dict .Values.podAnnotations) "checksum/secret" }}
 {{- fail "podAnnotations sets checksum/secret, which the chart sets: leave it out" }}
 {{- end }}
 {{- end }}
