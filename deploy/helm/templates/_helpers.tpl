@@ -71,14 +71,10 @@ app.kubernetes.io/component: worker
 {{- end }}
 {{- end }}
 
-{{- /* A time such as "1min 30s" in whole seconds, rounded up. */}}
+{{- /* A time such as "90s" in whole seconds, rounded up. */}}
 {{- define "onceward.seconds" -}}
 {{- $units := dict "ms" 1 "s" 1000 "min" 60000 "h" 3600000 "day" 86400000 "days" 86400000 }}
-{{- $milliseconds := 0 }}
-{{- range regexFindAll "[0-9]+ ?(ms|s|min|h|days?)" . -1 }}
-{{- $number := regexFind "[0-9]+" . | int64 }}
-{{- $milliseconds = add $milliseconds (mul $number (get $units (regexFind "[a-z]+" .))) }}
-{{- end }}
+{{- $milliseconds := mul (regexFind "^[0-9]+" .) (get $units (regexFind "[a-z]+$" .)) }}
 {{- div (add $milliseconds 999) 1000 }}
 {{- end }}
 
