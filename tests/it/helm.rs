@@ -315,6 +315,7 @@ fn every_value_that_templates_and_pages_name_is_there() {
         let is_page = Path::new(file).extension().is_some_and(|extension| extension == "md");
         // In pages, words with dots are names of hosts, too: those in quotes are meant.
         let quoted = text.split('`').skip(1).step_by(2).filter(|quoted| is_page && !quoted.contains('\n'));
+        let quoted = quoted.filter_map(|quoted| quoted.split('=').next());
         let told = words(text).filter(|_| !is_page).chain(quoted);
         let told = told.filter(|word| word.split_once('.').is_some_and(|(top, _)| tops.contains_key(top)));
         found.extend(flags.chain(told).map(|value| ((*file).to_owned(), value.to_owned())));

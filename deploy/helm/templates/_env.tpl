@@ -9,8 +9,12 @@
 # By default it is loopback, which neither the kubelet nor Prometheus reaches.
 - name: ONCEWARD_ADMIN_LISTEN
   value: 0.0.0.0:9464
-{{ include "onceward.brokerEnv" . }}
-{{ include "onceward.databaseEnv" . }}
+{{- with include "onceward.brokerEnv" . }}
+{{ . }}
+{{- end }}
+{{- with include "onceward.databaseEnv" . }}
+{{ . }}
+{{- end }}
 {{- with .Values.signing }}
 {{- if or .existingSecret .secrets }}
 - name: ONCEWARD_SIGNING_SECRETS
