@@ -242,6 +242,25 @@ fn times_are_written_as_for_the_worker() {
 }
 
 #[test]
+fn the_example_with_everything_has_settings_that_a_worker_takes() {
+    let example = yaml("deploy/helm/ci/everything-values.yaml");
+    let set = example["settings"].as_object().expect("settings");
+    let missing: Vec<_> = settings().into_keys().filter(|name| !set.contains_key(name)).collect();
+    // URLs and secrets are in Secrets there, and so in no files.
+    assert_eq!(missing, ["amqp-url-file", "database-url-file", "signing-secrets-file"]);
+    let no_files = set.iter().filter(|(_, value)| !text(value).starts_with('/'));
+    let flags = no_files.map(|(name, value)| match value.as_array() {
+        Some(list) => format!("--{name}={}", list.iter().map(text).collect::<Vec<_>>().join(",")),
+        None => format!("--{name}={}", text(value)),
+    });
+    let needed = ["onceward", "worker", "--amqp-url=amqp://host", "--database-url=postgres://host/db"];
+    let worker = Cli::try_parse_from(needed.map(str::to_owned).into_iter().chain(flags)).expect("settings");
+    let onceward::cli::Command::Worker(worker) = worker.command else { panic!("not the worker") };
+    assert_eq!(worker.validate(), Ok(()));
+    assert_eq!((worker.body_limit, worker.final_statuses.0.len()), (10_485_760, 15));
+}
+
+#[test]
 fn every_variable_that_the_chart_names_is_one_that_a_worker_reads() {
     let command = WorkerArgs::augment_args(clap::Command::new("worker"));
     let known = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str());
