@@ -35,7 +35,7 @@ fn schema() -> Value {
 fn settings() -> BTreeMap<String, Value> {
     let schema = schema();
     let settings = schema["properties"]["settings"]["properties"].as_object().expect("settings");
-    settings.iter().map(|(name, of)| (name.clone(), resolved(&schema, of).clone())).collect()
+    settings.iter().map(|(name, of)| (name.clone(), resolved(&schema, of))).collect()
 }
 
 /// What a definition says, with what stands beside the reference to it.
