@@ -24,6 +24,7 @@ mod examples;
 mod exhausted;
 mod gates;
 mod guard;
+mod helm;
 mod hostile;
 mod hosts;
 mod jaeger;
