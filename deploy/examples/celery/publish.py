@@ -45,8 +45,9 @@ def publish(producer, entity, key, body, headers):
             confirm_timeout=TIME_LIMIT,
         )
     except Exception as error:
-        # The confirm of this event may still come, and must not pass for that of the next one.
+        # The confirm of this event may still come, and must not pass for that of the next one: start anew.
         producer.connection.collect()
+        producer.revive(producer.connection)
         if isinstance(error, ChannelError) and error.reply_code == 312:
             raise Unroutable("no queue takes it; start a worker, which declares the queues") from error
         raise
