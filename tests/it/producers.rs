@@ -170,6 +170,38 @@ fn the_kombu_producer_keeps_the_contract() {
     keeps_the_contract(async || Runner::python("celery", "publish.py"));
 }
 
+/// One producer, as a service keeps it: it publishes where nothing is, and then where the worker's queues are.
+const AFTER_A_FAILURE: &str = "
+import os, sys
+from kombu import Connection, Producer
+from publish import PASSING_ERRORS, TRANSPORT_OPTIONS, publish
+
+with Connection(os.environ['ONCEWARD_AMQP_URL'], transport_options=TRANSPORT_OPTIONS) as connection:
+    producer = Producer(connection)
+    for exchange in ['none.such', 'amq.direct']:
+        os.environ['ONCEWARD_EXCHANGE'] = exchange
+        try:
+            publish(producer, 'user-1', 'key-1', b'{}', {'destination': sys.argv[1]})
+            sys.exit(exchange + ' took it')
+        except PASSING_ERRORS:
+            os.environ['ONCEWARD_EXCHANGE'] = 'events'
+            publish(producer, 'user-1', 'after-' + exchange, b'{}', {'destination': sys.argv[1]})
+";
+
+#[test]
+fn a_kombu_producer_goes_on_after_a_failure() {
+    test(Load::Shared, async |world| {
+        let receiver = Receiver::healthy().await;
+        let worker = Worker::start(world, &[]).await;
+        let program = Example::of(world, "python3").directory("celery").args(["-c", AFTER_A_FAILURE, &receiver.url()]);
+        assert_eq!(program.run().await, (Some(0), String::new()));
+        receiver.wait_for_key(SOON, "after-amq.direct").await;
+        worker.stop().await;
+        let keys: Vec<_> = receiver.attempts().into_iter().map(|attempt| attempt.key).collect();
+        assert_eq!(keys, ["after-none.such", "after-amq.direct"]);
+    });
+}
+
 #[test]
 fn the_celery_task_keeps_the_contract() {
     keeps_the_contract(async || Runner::python("celery", "tasks.py"));

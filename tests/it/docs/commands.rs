@@ -15,7 +15,7 @@ fn simple_commands(script: &str) -> Vec<Vec<String>> {
     let mut commands = vec![Vec::new()];
     let (mut word, mut quote) = (None::<String>, None);
     let mut chars = script.chars().peekable();
-    let mut end_word = |word: &mut Option<String>, commands: &mut Vec<Vec<String>>, ends: bool| {
+    let end_word = |word: &mut Option<String>, commands: &mut Vec<Vec<String>>, ends: bool| {
         let command = commands.last_mut().expect("there is one");
         if let Some(word) = word.take() {
             let assigns = command.is_empty() && word.split_once('=').is_some_and(|(name, _)| is_variable(name));
@@ -68,7 +68,9 @@ fn of_onceward(command: &[String]) -> Option<Vec<&str>> {
 
 /// What the program says to such arguments; what an environment would add may be missing.
 fn refusal(arguments: &[&str]) -> Option<String> {
-    let error = Cli::try_parse_from([&["onceward"], arguments].concat()).err()?;
+    // PID stands for a number.
+    let arguments = arguments.iter().map(|argument| argument.replace("=PID", "=1"));
+    let error = Cli::try_parse_from(["onceward".to_owned()].into_iter().chain(arguments)).err()?;
     let fine = [ErrorKind::MissingRequiredArgument, ErrorKind::DisplayHelp, ErrorKind::DisplayVersion];
     (!fine.contains(&error.kind())).then(|| error.to_string().lines().next().unwrap_or_default().to_owned())
 }
@@ -102,18 +104,22 @@ fn collect<'a>(command: &'a Command, commands: &mut BTreeSet<&'a str>, flags: &m
     command.get_subcommands().for_each(|command| collect(command, commands, flags));
 }
 
-/// What the scripts of `deploy` and the benchmark take is in their text.
-fn text_of_scripts() -> String {
-    let mut text = String::new();
+/// What the scripts of `deploy`, the benchmark and the simulator take: the flags in their text, and their arguments' fields.
+fn flags_of_scripts() -> BTreeSet<String> {
+    let mut flags = BTreeSet::new();
     for directory in ["deploy", "tests/bench", "tests/simulate"] {
         for entry in fs::read_dir(root().join(directory)).expect("a directory of the repository") {
             let path = entry.expect("an entry").path();
             if path.is_file() {
-                text += &fs::read_to_string(path).expect("text");
+                let text = fs::read_to_string(path).expect("text");
+                let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+                flags.extend(words.filter(|word| word.starts_with("--")).map(ToOwned::to_owned));
+                let fields = text.lines().filter_map(|line| line.trim().trim_start_matches("pub ").split_once(": "));
+                flags.extend(fields.map(|(name, _)| format!("--{}", name.replace('_', "-"))));
             }
         }
     }
-    text
+    flags
 }
 
 /// The words of code in a sentence, such as of `onceward redrive KEY…`.
@@ -127,24 +133,22 @@ fn the_commands_and_flags_that_the_pages_name_are_there() {
     cli.build();
     let (mut commands, mut flags) = (BTreeSet::new(), BTreeSet::new());
     collect(&cli, &mut commands, &mut flags);
-    let scripts = text_of_scripts();
+    flags.append(&mut flags_of_scripts());
     let (mut named, mut findings) = (0, Vec::new());
     for page in pages() {
         for (line, code) in page.codes() {
             let place = format!("{}:{line}: `{code}`", page.path.display());
-            let mut before = "";
+            let command = code.strip_prefix("onceward ").and_then(|rest| words(rest).next());
             for word in words(code) {
                 named += 1;
-                if before == "onceward" && !commands.contains(word) && !is_name_of_a_connection(&page, word) {
+                if command == Some(word) && !commands.contains(word) && !is_name_of_a_connection(&page, word) {
                     findings.push(format!("{place}: onceward has no command {word:?}"));
                 }
                 // `cargo install` and the like have flags of their own.
                 let is_ours = code.starts_with("onceward") || code.starts_with("--") || code.starts_with("deploy/");
-                let is_known = flags.contains(word) || is_flag_of_a_script(&scripts, word);
-                if is_ours && word.len() > 2 && word.starts_with("--") && !is_known {
+                if is_ours && word.len() > 2 && word.starts_with("--") && !flags.contains(word) {
                     findings.push(format!("{place}: neither onceward nor a script has a flag {word}"));
                 }
-                before = word;
             }
         }
     }
@@ -155,11 +159,6 @@ fn the_commands_and_flags_that_the_pages_name_are_there() {
 /// What administrators see of connections begins with the program's name, too.
 fn is_name_of_a_connection(page: &Page, word: &str) -> bool {
     page.path.ends_with("servers.md") && ["consumer", "publisher", "look"].contains(&word)
-}
-
-fn is_flag_of_a_script(scripts: &str, flag: &str) -> bool {
-    let name = flag.trim_start_matches('-').replace('-', "_");
-    scripts.contains(flag) || scripts.contains(&format!("pub {name}: ")) || scripts.contains(&format!("  {name}: "))
 }
 
 #[test]

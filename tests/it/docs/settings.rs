@@ -24,7 +24,7 @@ struct Row {
 
 impl Row {
     fn read(line: usize, text: &str) -> Self {
-        let cells: Vec<_> = text.trim().trim_matches('|').split(" | ").map(str::trim).collect();
+        let cells: Vec<_> = text.trim().trim_matches('|').split('|').map(str::trim).collect();
         let [flags, variables, default, meaning] = cells[..] else {
             panic!("{PAGE}:{line}: not the four cells of {HEAD}: {text}")
         };
@@ -65,11 +65,15 @@ fn help(argument: &Arg) -> String {
     argument.get_help().map(ToString::to_string).unwrap_or_default()
 }
 
+fn clap_default(argument: &Arg) -> Option<String> {
+    let values: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+    Some(values.join(",")).filter(|values| !values.is_empty())
+}
+
 /// The default as the help says it: clap's own, or what the text says in brackets where the program finds it out.
 fn default(argument: &Arg) -> Option<String> {
-    let values: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
-    if !values.is_empty() {
-        return Some(values.join(","));
+    if let Some(values) = clap_default(argument) {
+        return Some(values);
     }
     let help = help(argument);
     let (_, told) = help.rsplit_once("[default: ")?;
@@ -80,7 +84,7 @@ fn default(argument: &Arg) -> Option<String> {
 fn default_is(argument: &Arg, told: &str) -> bool {
     match default(argument) {
         None => ["", "none"].contains(&told),
-        Some(default) if argument.get_default_values().is_empty() => !told.is_empty() && default.contains(told),
+        Some(default) if clap_default(argument).is_none() => !told.is_empty() && default.contains(told),
         Some(default) => default == told,
     }
 }
@@ -96,8 +100,10 @@ fn wrong(argument: &Arg, row: &Row) -> Vec<String> {
     let flag = flag(argument);
     let at = row.flags.iter().position(|named| *named == flag).expect("the row names it");
     let mut wrong = Vec::new();
-    if row.variables.get(at).cloned() != variable(argument) {
-        wrong.push(format!("the variable of {flag} is {:?}, not {:?}", variable(argument), row.variables.get(at)));
+    let (has, told) =
+        (variable(argument).unwrap_or("none".into()), row.variables.get(at).map_or("none", String::as_str));
+    if has != told {
+        wrong.push(format!("the variable of {flag} is {has}, not {told}"));
     }
     let told = row.default_at(at);
     if !default_is(argument, told) {
