@@ -54,9 +54,8 @@ fn normal(path: &Path) -> Option<PathBuf> {
     let mut normal = PathBuf::new();
     for component in path.components() {
         match component {
-            Component::CurDir => {}
             Component::ParentDir if !normal.pop() => return None,
-            Component::ParentDir => {}
+            Component::CurDir | Component::ParentDir => {}
             other => normal.push(other),
         }
     }
