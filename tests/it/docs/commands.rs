@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use clap::error::ErrorKind;
-use clap::{Command, CommandFactory as _, Parser as _};
+use clap::{Command, CommandFactory as _};
 use onceward::cli::Cli;
 
 use super::markdown::Page;
@@ -70,7 +70,8 @@ fn of_onceward(command: &[String]) -> Option<Vec<&str>> {
 fn refusal(arguments: &[&str]) -> Option<String> {
     // PID stands for a number.
     let arguments = arguments.iter().map(|argument| argument.replace("=PID", "=1"));
-    let error = Cli::try_parse_from(["onceward".to_owned()].into_iter().chain(arguments)).err()?;
+    // The files that it would read are not there: the command line alone is judged.
+    let error = Cli::command().try_get_matches_from(["onceward".to_owned()].into_iter().chain(arguments)).err()?;
     let fine = [ErrorKind::MissingRequiredArgument, ErrorKind::DisplayHelp, ErrorKind::DisplayVersion];
     (!fine.contains(&error.kind())).then(|| error.to_string().lines().next().unwrap_or_default().to_owned())
 }
