@@ -18,6 +18,7 @@ mod compose;
 mod contract;
 mod destinations;
 mod destinations_check;
+mod docs;
 mod doubt;
 mod drain;
 mod examples;
