@@ -14,7 +14,9 @@ use onceward::config::AdminListen;
 use serde_json::Value;
 use url::Url;
 
-use self::project::{Project, dockerfile, help, instruction, knows_flag, knows_variable, path, read, version, yaml};
+use self::project::{
+    Project, dockerfile, help, instruction, knows_flag, knows_variable, path, read, stages, version, yaml,
+};
 
 /// What a worker needs between the end of its drain and its own: its last spans leave.
 const AFTER_THE_DRAIN: Duration = Duration::from_secs(10);
@@ -62,21 +64,67 @@ fn every_path_that_is_mounted_copied_or_secret_is_there() {
         for value in service.environment().into_values().filter(|value| value.starts_with("/run/secrets/")) {
             assert!(service.secrets().contains_key(value), "{}: {value} is not mounted", service.name);
         }
-        if service.is_ours() {
-            let build = &service.value["build"];
-            assert_eq!(
-                (build["context"].as_str(), build["dockerfile"].as_str()),
-                (Some("."), Some("deploy/Dockerfile"))
-            );
-        }
     }
     let ignored = read(".dockerignore");
-    let build = dockerfile().into_iter().find(|(instruction, _)| instruction == "RUN").expect("the build").1;
+    let build = build();
     let sources: Vec<_> = build.split("type=bind,source=").skip(1).filter_map(|rest| rest.split(',').next()).collect();
     assert_eq!(sources, ["Cargo.toml", "Cargo.lock", "src"]);
     let let_through: Vec<_> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
     assert_eq!(let_through, sources, ".dockerignore lets through what is built from, and nothing else");
-    assert!(build.contains("cargo build --locked --release"), "{build}");
+}
+
+/// What builds the program.
+fn build() -> String {
+    let mut runs = dockerfile().into_iter().filter(|(instruction, _)| instruction == "RUN").map(|(_, command)| command);
+    runs.find(|command| command.contains("cargo auditable build ")).expect("the build")
+}
+
+#[test]
+fn the_image_is_of_the_sources_that_are_there_and_of_the_profile_that_is_handed_out() {
+    let build = build();
+    let place = |text: &str| build.find(text).unwrap_or_else(|| panic!("{text:?} is missing: {build}"));
+    // Cargo goes by the times of files: what an earlier build of other files has left would be taken for up to date.
+    let clean = place("cargo clean --locked --profile dist --package onceward");
+    assert!(clean < place("cargo auditable build --locked --profile dist --bin onceward"));
+    let cache = build.split("--mount=").find(|mount| mount.contains("target=/onceward/target")).expect("a cache");
+    assert!(cache.contains("sharing=locked") && cache.contains("$TARGETARCH"), "{cache}");
+    assert!(read("Cargo.toml").contains("[profile.dist]"));
+}
+
+#[test]
+fn one_service_builds_the_image_and_the_others_use_it() {
+    let project = Project::load();
+    let ours: Vec<_> = project.services().into_iter().filter(|service| service.is_ours()).collect();
+    let images: BTreeSet<_> = ours.iter().map(|service| service.text("image")).collect();
+    assert_eq!(images.len(), 1, "{images:?}");
+    assert!(ours.iter().all(|service| service.text("pull_policy") == "never"), "it comes from no registry");
+    let builders: Vec<_> = ours.iter().filter(|service| service.value["build"].is_object()).collect();
+    assert!(builders.len() == 1 && builders[0].name == "worker", "what the plain `up` starts builds it");
+    let build = &builders[0].value["build"];
+    assert_eq!((build["context"].as_str(), build["dockerfile"].as_str()), (Some("."), Some("deploy/Dockerfile")));
+}
+
+/// The directories that the images of others declare as volumes.
+const VOLUMES: [(&str, &str); 4] = [
+    ("rabbitmq", "/var/lib/rabbitmq"),
+    ("postgres", "/var/lib/postgresql/data"),
+    ("prometheus", "/prometheus"),
+    ("jaeger", "/tmp"),
+];
+
+#[test]
+fn no_volume_without_a_name_is_left_behind() {
+    let project = Project::load();
+    for (service, directory) in VOLUMES {
+        let service = project.service(service);
+        let mounted = service.list("volumes").into_iter().any(|volume| {
+            let mut parts = volume.split(':');
+            let (source, target) = (parts.next().unwrap_or_default(), parts.next());
+            target == Some(directory) && project.0["volumes"].get(source).is_some()
+        });
+        let in_memory = service.list("tmpfs").into_iter().any(|mount| mount.starts_with(&format!("{directory}:size=")));
+        assert!(mounted || in_memory, "{}: {directory}", service.name);
+    }
 }
 
 #[test]
@@ -223,6 +271,20 @@ fn only_this_machine_reaches_the_pages() {
 }
 
 #[test]
+fn every_port_of_this_machine_can_be_another() {
+    let (project, file) = (Project::load(), read("docker-compose.yml"));
+    for service in project.services() {
+        for port in service.list("ports") {
+            let own = port.rsplit(':').next().expect("a port");
+            let variable = format!("ONCEWARD_{}_PORT", service.name.to_uppercase());
+            let told = format!("ports: [\"127.0.0.1:${{{variable}:-{own}}}:{own}\"]");
+            assert!(file.contains(&told), "{}: {port}", service.name);
+            assert!(read("deploy/docs/compose.md").contains(&format!("`{variable}`")), "the page names {variable}");
+        }
+    }
+}
+
+#[test]
 fn the_image_runs_as_nobody_in_particular_and_writes_nothing() {
     let project = Project::load();
     for service in project.services().into_iter().filter(|service| service.is_ours()) {
@@ -258,9 +320,11 @@ fn least(words: &str) -> Vec<u64> {
 #[test]
 fn every_image_has_an_exact_version_that_is_new_enough() {
     let project = Project::load();
-    let from: Vec<_> = dockerfile().into_iter().filter(|(name, _)| name == "FROM").map(|(_, image)| image).collect();
+    let stages = stages();
+    let is_stage = |name: &str| name == "scratch" || stages.iter().any(|(_, stage)| stage == name);
     let of_services = project.services().into_iter().map(|service| service.text("image"));
-    let mut images: BTreeSet<&str> = from.iter().map(|from| from.split(' ').next().expect("an image")).collect();
+    let mut images: BTreeSet<&str> =
+        stages.iter().map(|(from, _)| from.as_str()).filter(|from| !is_stage(from)).collect();
     images.extend(of_services);
     for image in &images {
         let (name, tag) = image.split_once(':').unwrap_or_else(|| panic!("{image} has no tag"));
@@ -276,7 +340,8 @@ fn every_image_has_an_exact_version_that_is_new_enough() {
     let (needed, by) = least_rust();
     assert!(version(tag("rust")) >= needed, "{by} needs Rust {needed:?}");
     // What is built with one system's C library runs on the same.
-    assert!(tag("rust").ends_with("-bookworm") && version(tag("debian"))[0] == 12);
+    assert!(tag("rust").ends_with("-trixie") && version(tag("debian"))[0] == 13);
+    assert_eq!(images.len(), 8, "each image in one version: {images:?}");
     let plugins = read("deploy/rabbitmq/enabled_plugins");
     assert!(plugins.contains("rabbitmq_consistent_hash_exchange") && plugins.trim_end().ends_with("]."), "{plugins}");
 }

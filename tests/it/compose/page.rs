@@ -1,14 +1,15 @@
-//! The page on Docker Compose: its commands name services, profiles and flags that there are, and its links lead to them.
+//! The pages on Docker Compose and on the image: their commands name services, profiles, flags and targets that there are,
+//! and their links lead to them.
 
 use std::collections::BTreeSet;
 
-use super::project::{Project, help, knows_flag, knows_variable, path, read};
+use super::project::{Project, dockerfile, help, knows_flag, knows_variable, path, read, stages};
 
 const PAGE: &str = "deploy/docs/compose.md";
 
 /// The flags of Docker Compose's commands that the page uses; those with a value take it as the next word.
 const COMPOSE_FLAGS: [(&str, &[&str]); 6] = [
-    ("up", &["--detach", "--no-recreate", "--force-recreate", "--no-deps", "--scale"]),
+    ("up", &["--build", "--detach", "--no-recreate", "--force-recreate", "--no-deps", "--scale"]),
     ("ps", &[]),
     ("run", &["--rm"]),
     ("exec", &[]),
@@ -104,7 +105,7 @@ fn every_link_and_name_of_the_page_is_right() {
     for name in ["ONCEWARD_AMQP_URL_FILE", "ONCEWARD_DATABASE_URL_FILE", "ONCEWARD_HOST_CONNECTIONS"] {
         assert!(page.contains(name) && knows_variable(&help(&["worker"]), name), "{name}");
     }
-    for name in ["ONCEWARD_SECRETS", "ONCEWARD_WORKERS"] {
+    for name in ["ONCEWARD_SECRETS", "ONCEWARD_WORKERS", "ONCEWARD_GRAFANA_PORT"] {
         let is_read = read("docker-compose.yml").contains(&format!("${{{name}:-"));
         assert!(is_read && page.contains(&format!("echo {name}=")), "{name}");
     }
@@ -113,4 +114,22 @@ fn every_link_and_name_of_the_page_is_right() {
     let verify = project.service("verify");
     let (reports, _) = verify.mounts()[0];
     assert!(page.contains(&format!("`{reports}/report.json`")));
+}
+
+#[test]
+fn the_page_about_the_image_names_targets_and_architectures_that_the_dockerfile_has() {
+    let page = read("deploy/docs/image.md");
+    let builds: Vec<_> = page.lines().filter(|line| line.contains(" build ") && line.ends_with(" .")).collect();
+    let after =
+        |line: &str, flag: &str| line.split_once(flag).and_then(|(_, rest)| rest.split(' ').next()).map(String::from);
+    assert!(builds.len() >= 5 && builds.iter().all(|line| line.contains("--file deploy/Dockerfile ")), "{builds:#?}");
+    let named: BTreeSet<_> = builds.iter().filter_map(|line| after(line, "--target ")).collect();
+    let exported = stages().into_iter().filter(|(from, _)| from == "scratch").map(|(_, stage)| stage);
+    assert_eq!(named, exported.collect(), "each is told");
+    let known = dockerfile().into_iter().find(|(_, rest)| rest.contains("case $TARGETARCH in")).expect("a choice").1;
+    for rest in page.split("linux/").skip(1) {
+        let architecture = rest.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        assert!(known.contains(&format!(" {architecture}) machine=")), "{architecture}: {known}");
+    }
+    assert!(page.contains("`--ca-file`") && knows_flag(&help(&["worker"]), "--ca-file"));
 }

@@ -151,13 +151,23 @@ pub fn dockerfile() -> Vec<(String, String)> {
     lines.map(split).collect()
 }
 
+/// What a stage of the Dockerfile is made from, and its name: empty for the last one, which is the image.
+pub fn stages() -> Vec<(String, String)> {
+    let from = dockerfile().into_iter().filter(|(instruction, _)| instruction == "FROM").map(|(_, rest)| rest);
+    from.map(|rest| {
+        let words: Vec<_> = rest.split(' ').filter(|word| !word.starts_with("--")).collect();
+        (words[0].to_owned(), words.get(2).copied().unwrap_or_default().to_owned())
+    })
+    .collect()
+}
+
 /// The last of an instruction in the Dockerfile, and so the one that holds.
 pub fn instruction(name: &str) -> String {
     let found = dockerfile().into_iter().rfind(|(instruction, _)| instruction == name);
     found.unwrap_or_else(|| panic!("the Dockerfile has no {name}")).1
 }
 
-/// The numbers of a version, such as those of `v3.5.0`, `1.95.0-slim-bookworm` or `4.2.4-management`.
+/// The numbers of a version, such as those of `v3.13.5`, `1.99.1-slim-trixie` or `4.3.6-management`.
 pub fn version(text: &str) -> Vec<u64> {
     let numbers = text.trim_start_matches('v').split('-').next().unwrap_or_default();
     numbers.split('.').map(|number| number.parse().unwrap_or_else(|_| panic!("{text} is no version"))).collect()
