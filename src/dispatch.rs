@@ -19,6 +19,7 @@ use crate::engine::hosts::gates::GateChange;
 use crate::engine::input::{Cap, Input, Wake};
 use crate::engine::{self, Rules};
 use crate::handoff::{Arrived, Attempt, Command, DeadLettered, Ended, GatePorts, GatesTold, Notice, Written};
+use crate::health::Health;
 use crate::lease::Lease;
 
 /// The engine of a worker.
@@ -52,6 +53,8 @@ pub struct Ports {
     pub dead_letters: mpsc::Sender<DeadLettered>,
     /// To the gauges.
     pub loads: Loads,
+    /// To whoever looks whether the engine goes on.
+    pub health: Arc<Health>,
 }
 
 /// Ends of attempts that are taken at once.
@@ -99,6 +102,7 @@ pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
         wakes,
         dead_letters,
         loads,
+        health,
     } = ports;
     let announcements = (wakes, dead_letters, gate_changes);
     let mut dispatch = Dispatch::new(rules, (commands, attempts), announcements, loads);
@@ -109,6 +113,7 @@ pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ends = Vec::new();
     loop {
+        health.goes_round();
         dispatch.send_commands();
         let has_room = dispatch.commands.len() < COMMANDS_FULL;
         let input = tokio::select! {
