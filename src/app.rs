@@ -279,14 +279,13 @@ impl Worker {
             attempts,
             wakes,
             dead_letters,
-            health: health.clone(),
         };
         let keeping = keep_publishable(publisher.clone(), names.clone(), args.partitions, !nodes(args).are_one());
         let announcer = Announcer { letters: DeadLetters { publisher, names }, pool, under_way: Mutex::default() };
         Ok(Self {
             intake: tokio::spawn(intake.run(stop.clone())),
             rescue: tokio::spawn(rescue.run(stop.clone())),
-            dispatch: tokio::spawn(dispatch::run(ports, rules, stop.clone())),
+            dispatch: tokio::spawn(dispatch::run(ports, rules, health.clone(), stop.clone())),
             deliver: tokio::spawn(deliver::run(to_deliver, ended, sender)),
             writer: on_a_thread(writer.run(to_write, written)),
             announcer: tokio::spawn(announcer.run(to_wake, to_dead_letter)),

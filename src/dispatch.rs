@@ -53,8 +53,6 @@ pub struct Ports {
     pub dead_letters: mpsc::Sender<DeadLettered>,
     /// To the gauges.
     pub loads: Loads,
-    /// To whoever looks whether the engine goes on.
-    pub health: Arc<Health>,
 }
 
 /// Ends of attempts that are taken at once.
@@ -86,8 +84,8 @@ struct Dispatch {
     crowded: BTreeSet<String>,
 }
 
-/// Runs until `stop`, and then until every attempt that was recorded is settled.
-pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
+/// Runs until `stop`, and then until every attempt that was recorded is settled. `health` is told that it goes round.
+pub async fn run(ports: Ports, rules: Rules, health: Arc<Health>, stop: CancellationToken) {
     let Ports {
         mut arrived,
         mut written,
@@ -102,7 +100,6 @@ pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
         wakes,
         dead_letters,
         loads,
-        health,
     } = ports;
     let announcements = (wakes, dead_letters, gate_changes);
     let mut dispatch = Dispatch::new(rules, (commands, attempts), announcements, loads);

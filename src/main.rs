@@ -64,9 +64,7 @@ async fn run(command: Command, taken: Taken) -> ExitCode {
         Command::Worker(args) => match app::run(&args, given).await {
             Err(app::WorkerError::Setting(wrong)) => fail(taken.place(&wrong), USAGE),
             Err(
-                error @ (app::WorkerError::Cluster(_)
-                | app::WorkerError::Encoding(_)
-                | app::WorkerError::NoSessions),
+                error @ (app::WorkerError::Cluster(_) | app::WorkerError::Encoding(_) | app::WorkerError::NoSessions),
             ) => fail(error, USAGE),
             ended => code(ended),
         },

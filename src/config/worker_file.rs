@@ -22,8 +22,7 @@ use super::destinations::value::shown;
 const FLAG: &str = "config";
 const VARIABLE: &str = "ONCEWARD_CONFIG";
 /// Settings whose lists have commas between their parts.
-const WITH_COMMAS: [&str; 6] =
-    ["allow-host", "allow-net", "amqp-url", "deny-host", "final-statuses", "name-servers"];
+const WITH_COMMAS: [&str; 6] = ["allow-host", "allow-net", "amqp-url", "deny-host", "final-statuses", "name-servers"];
 /// Settings whose lists have spaces between their parts.
 const WITH_SPACES: [&str; 1] = ["signing-secrets"];
 /// How alike a name is that was meant; clap suggests flags by the same measure.
@@ -173,7 +172,10 @@ fn of_file(error: &clap::Error, taken: &Taken) -> Option<String> {
         _ => message.clone(),
     };
     let placed = taken.place(&about);
-    placed.strip_suffix(&about).filter(|place| !place.is_empty()).map(|place| complaint::one_line(&format!("{place}{message}")))
+    placed
+        .strip_suffix(&about)
+        .filter(|place| !place.is_empty())
+        .map(|place| complaint::one_line(&format!("{place}{message}")))
 }
 
 /// What is wrong, without clap's paragraphs on usage.
@@ -204,7 +206,8 @@ fn take(path: &Path, command: &Command, said: &ArgMatches) -> Result<Taken, Stri
     });
     for (key, entry) in &mut entries {
         // As in a file of destinations, paths are meant from where the file is.
-        if of(key).is_some_and(|arg| arg.get_value_parser().type_id() == TypeId::of::<PathBuf>()) && !entry.text.is_empty()
+        if of(key).is_some_and(|arg| arg.get_value_parser().type_id() == TypeId::of::<PathBuf>())
+            && !entry.text.is_empty()
         {
             let directory = path.parent().unwrap_or(Path::new(""));
             entry.text = directory.join(&entry.text).into_os_string();
@@ -256,16 +259,22 @@ fn known(key: &str, names: &[String]) -> Result<(), String> {
         return Err(format!("{key_shown}: a file of settings names no other one: write the settings themselves"));
     }
     if matches!(key, "defaults" | "names" | "hosts") {
-        return Err(format!("{key_shown} belongs in a file of destinations: name that file here, destinations = \"FILE\""));
+        return Err(format!(
+            "{key_shown} belongs in a file of destinations: name that file here, destinations = \"FILE\""
+        ));
     }
     if matches!(key, "log" | "log-format") || key.starts_with("otel") {
-        return Err(format!("{key_shown} is no setting here: logs and traces are set by variables alone (ONCEWARD_LOG, …)"));
+        return Err(format!(
+            "{key_shown} is no setting here: logs and traces are set by variables alone (ONCEWARD_LOG, …)"
+        ));
     }
     let alike = names.iter().map(|name| (strsim::jaro(key, name), name)).filter(|(alike, _)| *alike > ALIKE);
     let nearest = alike.max_by(|one, other| one.0.total_cmp(&other.0));
     Err(match nearest {
         Some((_, name)) => format!("{key_shown} is no setting of a worker: did you mean {name}?"),
-        None => format!("{key_shown} is no setting of a worker: `onceward worker --help` lists them, without the dashes"),
+        None => {
+            format!("{key_shown} is no setting of a worker: `onceward worker --help` lists them, without the dashes")
+        }
     })
 }
 

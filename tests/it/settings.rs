@@ -181,7 +181,8 @@ fn no_command_that_runs_for_long_dies_of_sighup() {
         sink.wait_for_line(SOON, "listening on").await;
         let worker = Worker::start(world, &["--drain-time", "20s"]).await;
         let verify = Worker::run(world, &["verify", "--events", "100", "--linger", "2s"]);
-        verify.wait_for_line(SOON, "workers").await;
+        // It says nothing before its end; this says that it is under way.
+        worker.wait_for_line(SOON, "dead letter: ").await;
         for program in [&sink, &verify, &worker] {
             program.signal("HUP");
         }

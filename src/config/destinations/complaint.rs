@@ -86,8 +86,7 @@ pub(in crate::config) fn one_line(text: &str) -> String {
 fn hide(word: &str) -> String {
     for prefix in ["whsec_", "whsk_"] {
         let Some((before, secret)) = word.split_once(prefix) else { continue };
-        let rest =
-            secret.trim_start_matches(|letter: char| letter.is_ascii_alphanumeric() || "+/=_-".contains(letter));
+        let rest = secret.trim_start_matches(|letter: char| letter.is_ascii_alphanumeric() || "+/=_-".contains(letter));
         if rest != secret {
             return format!("{before}{prefix}…{rest}");
         }

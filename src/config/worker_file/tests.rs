@@ -113,7 +113,9 @@ fn paths_are_meant_from_where_the_file_is() {
 fn each_command_takes_what_it_knows_and_one_that_knows_nothing_has_no_such_flag() {
     let path = file("each", &format!("{SERVERS}admin-listen = '127.0.0.1:7'\npartitions = 8"));
     let (program, taken) = parse_with(&path, &["look", "--all"]).unwrap();
-    assert!(matches!(program.command, Sub::Look { all: true, database } if database.database_url.reveal().contains("hidden")));
+    assert!(
+        matches!(program.command, Sub::Look { all: true, database } if database.database_url.reveal().contains("hidden"))
+    );
     assert_eq!(taken.settings().map(|(key, _)| key).collect::<Vec<_>>(), ["database-url"]);
     let (program, _) = parse_with(&path, &["far", "ask"]).unwrap();
     assert!(matches!(program.command, Sub::Far { below: Below::Ask { admin_listen: Some(_) } }));
@@ -129,7 +131,10 @@ fn what_is_wrong_in_a_file_is_told_in_one_line_with_its_place_and_what_to_write(
         ("partitions = 8\npartitions = 9", "FILE:2:1: duplicate key"),
         ("partitions = ", "FILE:1:1"),
         ("partitons = 8", "FILE:1:1: \"partitons\" is no setting of a worker: did you mean partitions?"),
-        ("\nhost_connections = 8", "FILE:2:1: \"host_connections\" is no setting of a worker: did you mean host-connections?"),
+        (
+            "\nhost_connections = 8",
+            "FILE:2:1: \"host_connections\" is no setting of a worker: did you mean host-connections?",
+        ),
         ("zzz = 8", "FILE:1:1: \"zzz\" is no setting of a worker: `onceward worker --help` lists them"),
         ("all = true", "FILE:1:1: \"all\" is no setting of a worker"),
         ("config = 'x'", "FILE:1:1: \"config\": a file of settings names no other one"),
@@ -158,7 +163,10 @@ fn what_is_wrong_in_a_file_is_told_in_one_line_with_its_place_and_what_to_write(
         assert!(!refused.contains("hidden'"), "{refused}");
     }
     let refused = worker("secret", "amqp-url = 'http://u:hidden@broker'", &[]).unwrap_err();
-    assert!(refused.starts_with("FILE:1:12: invalid value for '--amqp-url") && !refused.contains("hidden"), "{refused}");
+    assert!(
+        refused.starts_with("FILE:1:12: invalid value for '--amqp-url") && !refused.contains("hidden"),
+        "{refused}"
+    );
     let many = worker("many", "a = 1\nb = 2\nc = 3", &[]).unwrap_err();
     assert!(many.ends_with("(and 2 more)"), "{many}");
 }

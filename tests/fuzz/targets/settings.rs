@@ -11,7 +11,8 @@ fn run(input: &[u8]) -> &'static str {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz-settings.toml");
     std::fs::write(&file, input).expect("a file");
     let name = file.display().to_string();
-    let worker = ["onceward", "worker", "--amqp-url=amqp://broker", "--database-url=postgres://db/o", "--config", &name];
+    let worker =
+        ["onceward", "worker", "--amqp-url=amqp://broker", "--database-url=postgres://db/o", "--config", &name];
     match cli::read(&worker.map(OsString::from)) {
         Ok((Cli { command: Command::Worker(args) }, taken)) => {
             assert!(taken.file() == Some(&file) && args.host_connections >= 1, "{args:?}");
