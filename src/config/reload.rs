@@ -81,7 +81,8 @@ impl fmt::Display for Change {
         let show = |value: &Option<OsString>| match value {
             None => "not set".to_owned(),
             Some(_) if secret => "(not shown)".to_owned(),
-            Some(value) => format!("{:?}", value.to_string_lossy()),
+            Some(value) if value.is_empty() => "empty".to_owned(),
+            Some(value) => value.to_string_lossy().escape_debug().to_string(),
         };
         write!(f, "{}: now {}, before {}", self.setting, show(&self.to), show(&self.from))
     }

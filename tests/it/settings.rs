@@ -147,8 +147,8 @@ fn a_worker_takes_over_what_it_can_of_a_file_that_changes_and_says_what_needs_a_
 
         file.write(&settings(world, "max-attempts = 2\nbackoff-initial = '100ms'\nbody-limit = 2000"));
         worker.signal("HUP");
-        worker.wait_for_line(SOON, "max-attempts: now \"2\", before \"100\"; it holds from now on").await;
-        worker.wait_for_line(SOON, "body-limit: now \"2000\", before not set; restart the worker").await;
+        worker.wait_for_line(SOON, "max-attempts: now 2, before 100; it holds from now on").await;
+        worker.wait_for_line(SOON, "body-limit: now 2000, before not set; restart the worker").await;
         let dead_letters = DeadLetters::open(world).await;
         let producer = Producer::connect(world).await;
         producer.publish(&Message::new("user-1", "first", &receiver.url())).await;

@@ -203,9 +203,9 @@ fn what_is_taken_over_at_once_is_told_from_what_needs_a_restart_and_no_secret_is
     let told: Vec<_> = changes.iter().map(|change| (change.to_string(), change.holds_at_once())).collect();
     let expected = [
         ("amqp-url: now (not shown), before (not shown)", false),
-        ("gone: now \"pause\", before not set", true),
-        ("lease: now \"30s\", before \"20s\"", false),
-        ("max-attempts: now \"4\", before \"3\"", true),
+        ("gone: now pause, before not set", true),
+        ("lease: now 30s, before 20s", false),
+        ("max-attempts: now 4, before 3", true),
         ("signing-secrets: now not set, before (not shown)", true),
     ];
     assert_eq!(told, expected.map(|(text, at_once)| (text.to_owned(), at_once)));
