@@ -182,7 +182,7 @@ async fn prepare(args: &WorkerArgs, database: &Database, service: &Service) -> R
         if !store::is_transient(&error) {
             return Err(error.into());
         }
-        let cause = store::cause(&error).to_string();
+        let cause = store::cause(&error);
         if !told {
             tracing::warn!("the worker does not start yet: {cause}; it is tried again");
         }
