@@ -145,7 +145,7 @@ fn what_is_wrong_in_a_file_is_told_in_one_line_with_its_place_and_what_to_write(
         ("partitions = [8]", "FILE:1:14: this is a list, and partitions is one value"),
         ("allow-net = [['10.0.0.0/8']]", "FILE:1:13: this is a list in a list"),
         ("name = \"a\\u0000\"", "FILE:1:8: this text has a character \\u0000"),
-        ("gone = \"\\u001b[31m\"", "FILE:1:8: invalid value ' [31m' for '--gone <GONE>'"),
+        ("gone = \"\\u001b[31m\"", "FILE:1:8: invalid value '' for '--gone <GONE>'"),
         ("lease = 12:00:00", "FILE:1:9: this is a date or a time of day: write text in quotes"),
         ("partitions = 99999999999999999999", "FILE:1:"),
         ("partitions = 'abc'", "FILE:1:14: invalid value 'abc' for '--partitions <PARTITIONS>'"),
