@@ -86,18 +86,15 @@ fn the_sample_and_all_that_it_shows_are_settings_that_hold() {
 fn a_flag_goes_before_a_variable_and_both_before_the_file() {
     let path = file("order", "admin-listen = '127.0.0.1:1'\n");
     let (by_variable, other) = (("ONCEWARD_CONFIG", &*path), ("ONCEWARD_ADMIN_LISTEN", "127.0.0.1:2"));
-    let asked = |arguments: &[&str], environment: &[(&str, &str)]| run(arguments, environment).1;
-    let table: [(&[&str], &[(&str, &str)], &str); 5] = [
-        (&["health", "--config", &path], &[], "127.0.0.1:1/"),
-        (&["health"], &[by_variable], "127.0.0.1:1/"),
-        (&["health"], &[by_variable, other], "127.0.0.1:2/"),
-        (&["health", "--admin-listen=127.0.0.1:3"], &[by_variable, other], "127.0.0.1:3/"),
-        (&["health", "--config", "/nowhere"], &[by_variable], "/nowhere: No such file"),
-    ];
-    for (arguments, environment, told) in table {
-        let text = asked(arguments, environment);
+    let says = |arguments: &[&str], environment: &[(&str, &str)], told: &str| {
+        let (_, text) = run(arguments, environment);
         assert!(text.contains(told), "{arguments:?} {environment:?}: {text}");
-    }
+    };
+    says(&["health", "--config", &path], &[], "127.0.0.1:1/");
+    says(&["health"], &[by_variable], "127.0.0.1:1/");
+    says(&["health"], &[by_variable, other], "127.0.0.1:2/");
+    says(&["health", "--admin-listen=127.0.0.1:3"], &[by_variable, other], "127.0.0.1:3/");
+    says(&["health", "--config", "/nowhere"], &[by_variable], "/nowhere: No such file");
 }
 
 #[test]
