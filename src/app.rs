@@ -1,5 +1,6 @@
 //! Wires the worker together, and takes it apart: wiring only.
 
+mod reload;
 mod settings;
 mod signals;
 
@@ -10,12 +11,14 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+pub use self::reload::Given;
+use self::reload::Reload;
 use self::signals::Signals;
 use crate::announce::Announcer;
 use crate::broker::dead_letters::DeadLetters;
@@ -23,11 +26,13 @@ use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Names, TopologyError};
 use crate::broker::{Heartbeat, Nodes, probe};
 use crate::census::Counted;
+use crate::config::systemd::Manager;
 use crate::config::{BrokerArgs, ExchangeType, WorkerArgs};
 use crate::deliver::clients::Clients;
 use crate::deliver::oauth2::Tokens;
 use crate::deliver::pool::{ClientSettings, SetUpError};
 use crate::deliver::{self, Sender};
+use crate::destinations::Again;
 use crate::dispatch::{self, Loads, Ports};
 use crate::domain::destination::Destinations;
 use crate::engine::Rules;
@@ -40,6 +45,7 @@ use crate::lease::Lease;
 use crate::ownership::Ownership;
 use crate::reconnect::Delays;
 use crate::rescue::Rescue;
+use crate::service::Service;
 use crate::standstill::Standstill;
 use crate::store::cluster::{self, ClusterError, Fixed};
 use crate::store::members::Member;
@@ -120,24 +126,32 @@ pub enum WorkerError {
 ///
 /// # Errors
 /// What only a person can mend.
-pub async fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
+pub async fn run(args: &WorkerArgs, given: Given) -> Result<(), WorkerError> {
+    // First of all: from here on, no signal kills the worker unasked.
+    let mut signals = Signals::new(args.destinations.is_some() || given.has_file()).map_err(WorkerError::Signal)?;
     args.validate().map_err(WorkerError::Setting)?;
+    let service = Arc::new(Service::new(Manager::find().map_err(WorkerError::Setting)?));
+    let told = Arc::clone(&service);
+    let _told = AbortOnDropHandle::new(tokio::spawn(async move { told.keep().await }));
     let destinations = destinations::at_start(args).map_err(WorkerError::Setting)?;
     raise_file_limit();
-    let mut signals = Signals::new(args.destinations.is_some()).map_err(WorkerError::Signal)?;
+    given.tell();
     let database = Database::new(&args.database.database_url, &format!("onceward worker {}", args.name()))?
         .give_up_within(args.lease);
     let names = tokio::select! {
-        prepared = prepare(args, &database) => prepared?,
+        prepared = prepare(args, &database, &service) => prepared?,
         () = signals.next() => return Ok(()),
     };
     let admin = admin::listen(args.admin_listen).await.map_err(WorkerError::Setting)?;
-    let worker = Worker::start(args, database, names, admin, (destinations, signals.again.clone()))?;
-    worker.until_stopped(&mut signals, args.drain_time).await
+    let reload = Reload::new(args, given);
+    let again = Again { asked: signals.again.clone(), read: Arc::new(move || reload.read()), service: service.clone() };
+    let worker = Worker::start(args, database, names, admin, (destinations, again))?;
+    service.works(&worker.health);
+    worker.until_stopped(&mut signals, (args.drain_time, &service)).await
 }
 
 /// Waits for the servers, looks at the broker, and brings the schema up to date; gives the names of exchanges and queues.
-async fn prepare(args: &WorkerArgs, database: &Database) -> Result<Names, WorkerError> {
+async fn prepare(args: &WorkerArgs, database: &Database, service: &Service) -> Result<Names, WorkerError> {
     settings::tell(args);
     let broker = probe::ask(&args.broker.amqp_url).await;
     if let Some(info) = broker.as_ref().filter(|info| !info.is_supported()) {
@@ -169,9 +183,11 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<Names, Worker
         if !store::is_transient(&error) {
             return Err(error.into());
         }
+        let cause = store::cause(&error);
         if !told {
-            tracing::warn!("the worker does not start yet: {}; it is tried again", store::cause(&error));
+            tracing::warn!("the worker does not start yet: {cause}; it is tried again");
         }
+        service.waits(&cause);
         told = true;
         delays.wait().await;
     }
@@ -222,7 +238,7 @@ impl Worker {
         database: Database,
         names: Names,
         admin: Option<TcpListener>,
-        (destinations, again): (Destinations, Arc<Notify>),
+        (destinations, again): (Destinations, Again),
     ) -> Result<Self, WorkerError> {
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
         let pool = database.pool();
@@ -271,7 +287,7 @@ impl Worker {
         Ok(Self {
             intake: tokio::spawn(intake.run(stop.clone())),
             rescue: tokio::spawn(rescue.run(stop.clone())),
-            dispatch: tokio::spawn(dispatch::run(ports, rules, stop.clone())),
+            dispatch: tokio::spawn(dispatch::run(ports, rules, health.clone(), stop.clone())),
             deliver: tokio::spawn(deliver::run(to_deliver, ended, sender)),
             writer: on_a_thread(writer.run(to_write, written)),
             announcer: tokio::spawn(announcer.run(to_wake, to_dead_letter)),
@@ -288,7 +304,11 @@ impl Worker {
         })
     }
 
-    async fn until_stopped(mut self, signals: &mut Signals, drain_time: Duration) -> Result<(), WorkerError> {
+    async fn until_stopped(
+        mut self,
+        signals: &mut Signals,
+        (drain_time, service): (Duration, &Service),
+    ) -> Result<(), WorkerError> {
         let failed = tokio::select! {
             () = signals.next() => None,
             ended = &mut self.intake => Some(ended.map(|ended| ended.map_err(WorkerError::from))),
@@ -303,6 +323,7 @@ impl Worker {
             return ended?;
         }
         tracing::info!("stopping: what is in flight is finished; a second signal ends at once");
+        service.stops_within(drain_time);
         tokio::select! {
             drained = tokio::time::timeout(drain_time, self.drain()) => match drained {
                 Ok(drained) => drained?,

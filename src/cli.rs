@@ -1,9 +1,14 @@
 //! The command line: every command with its settings.
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::commands;
 use crate::config::WorkerArgs;
+use crate::config::worker_file;
+pub use crate::config::worker_file::{Taken, Wrong};
 
 const LOG_HELP: &str = "\
 ONCEWARD_LOG sets what is logged: info (default), warn, debug, onceward=debug, …
@@ -44,16 +49,59 @@ pub enum Command {
     Report(commands::report::ReportArgs),
     /// Ask a worker on this machine whether it is ready: for health checks
     Health(commands::health::HealthArgs),
+    /// Print a script that completes commands and flags
+    Completions {
+        /// The shell that is to read it
+        shell: Shell,
+    },
+}
+
+/// The script that completes commands and flags in a shell.
+#[must_use]
+pub fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut worker_file::offer(Cli::command()), "onceward", &mut script);
+    script
+}
+
+/// Reads a command line, the variables, and the file of `--config`.
+///
+/// # Errors
+/// What is wrong, or help that was asked for.
+pub fn read(arguments: &[OsString]) -> Result<(Cli, Taken), Wrong> {
+    worker_file::parse(arguments)
+}
+
+/// Reads the settings of this process once more, of a worker: the file may say something else by now.
+///
+/// # Errors
+/// One line that says what is wrong.
+pub fn worker_again() -> Result<(WorkerArgs, Taken), String> {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    match read(&arguments) {
+        Ok((Cli { command: Command::Worker(args) }, taken)) => {
+            args.validate().map_err(|wrong| taken.place(&wrong))?;
+            Ok((*args, taken))
+        }
+        Ok(_) => Err("these are no settings of a worker".into()),
+        Err(wrong) => Err(wrong.to_string()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        worker_file::offer(Cli::command()).debug_assert();
+    }
+
+    #[test]
+    fn each_shell_is_told_of_commands_and_of_the_flag_that_many_have() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let script = String::from_utf8(completions(shell)).unwrap();
+            assert!(script.contains("redrive") && script.contains("config"), "{shell}");
+        }
     }
 }

@@ -14,9 +14,19 @@ pub fn now() -> Duration {
     since_boot().saturating_sub(*START)
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the room of the clocks")]
 fn since_boot() -> Duration {
-    let time = clock_gettime(ClockId::Boottime);
+    of(ClockId::Boottime)
+}
+
+/// By the clock that systemd orders messages by (`CLOCK_MONOTONIC`).
+#[must_use]
+pub fn monotonic() -> Duration {
+    of(ClockId::Monotonic)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the room of the clocks")]
+fn of(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 

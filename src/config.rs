@@ -7,11 +7,14 @@ mod guard;
 pub mod nodes;
 mod origin;
 pub mod otel;
+pub mod reload;
 mod secret;
 pub mod secret_url;
 mod servers;
 mod signing;
+pub mod systemd;
 pub mod tls;
+pub mod worker_file;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -15,6 +15,7 @@ use crate::config::WorkerArgs;
 use crate::config::destinations::{Limits, read};
 use crate::domain::destination::{Destination, Destinations};
 use crate::domain::event::Target;
+use crate::service::Service;
 use crate::store::members::{self, Member, ShownDestinations};
 use crate::telemetry::{metrics, transaction};
 
@@ -27,8 +28,8 @@ const LIMITS_SHOWN: usize = 100;
 /// Where settings come from.
 #[derive(Clone)]
 struct Source {
-    /// The file.
-    path: PathBuf,
+    /// The file; without one, the flags say what holds.
+    path: Option<PathBuf>,
     /// What holds where it says nothing.
     defaults: Destination,
     /// What a worker can bear.
@@ -38,19 +39,22 @@ struct Source {
 }
 
 impl Source {
-    fn of(args: &WorkerArgs) -> Option<Self> {
+    fn of(args: &WorkerArgs) -> Self {
         let (lease, drain_time, max_in_flight) = (args.lease, args.drain_time, args.max_in_flight);
         let limits = Limits { lease, drain_time, max_in_flight };
         let default_destination = args.default_destination.clone();
-        args.destinations.clone().map(|path| Self { path, defaults: args.defaults(), limits, default_destination })
+        Self { path: args.destinations.clone(), defaults: args.defaults(), limits, default_destination }
     }
 
-    /// Reads the file.
+    /// Reads the file, if there is one.
     ///
     /// # Errors
     /// What is wrong with it, with line and column.
     fn read(&self) -> Result<Destinations, String> {
-        let destinations = read(&self.path, &self.defaults, self.limits).map_err(|refused| refused.to_string())?;
+        let destinations = match &self.path {
+            Some(path) => read(path, &self.defaults, self.limits).map_err(|refused| refused.to_string())?,
+            None => Destinations::new(self.defaults.clone()),
+        };
         has_default(&destinations, self.default_destination.as_ref())?;
         Ok(destinations)
     }
@@ -75,63 +79,85 @@ fn has_default(destinations: &Destinations, default: Option<&Target>) -> Result<
 /// # Errors
 /// What is wrong, and what to write instead.
 pub fn at_start(args: &WorkerArgs) -> Result<Destinations, String> {
-    if let Some(source) = Source::of(args) {
-        return source.read();
-    }
-    let destinations = Destinations::new(args.defaults());
-    has_default(&destinations, args.default_destination.as_ref()).map(|()| destinations)
+    Source::of(args).read()
 }
 
-/// Follows the file, if there is one, until `stop`. `live` is what holds, and what says that the file is to be read at once;
-/// `shown` is where others see which version a worker has.
+/// How settings are read at once: SIGHUP asks for it.
+#[derive(Clone)]
+pub struct Again {
+    /// Says that they are to be.
+    pub asked: Arc<Notify>,
+    /// Reads the worker's own; none if there is nothing new.
+    pub read: Arc<dyn Fn() -> Option<WorkerArgs> + Send + Sync>,
+    /// Who is told that it is done.
+    pub service: Arc<Service>,
+}
+
+/// Follows the file, if there is one, and the worker's settings, until `stop`. `live` is what holds, and what has it read at
+/// once; `shown` is where others see which version a worker has.
 pub fn follow(
     args: &WorkerArgs,
-    live: (watch::Sender<Arc<Destinations>>, Arc<Notify>),
+    (live, again): (watch::Sender<Arc<Destinations>>, Again),
     shown: (PgPool, Member),
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
-    let source = Source::of(args);
-    async move {
-        match source {
-            Some(source) => Follow { source, live, shown }.run(stop).await,
-            None => stop.cancelled().await,
-        }
-    }
+    Follow { source: Source::of(args), live, again, shown }.run(stop)
 }
 
 /// Follows the file.
 struct Follow {
-    /// The file.
     source: Source,
-    /// What holds now, and what says that the file is to be read at once: SIGHUP.
-    live: (watch::Sender<Arc<Destinations>>, Arc<Notify>),
+    /// What holds now.
+    live: watch::Sender<Arc<Destinations>>,
+    again: Again,
     /// Where others see which version this worker has.
     shown: (PgPool, Member),
 }
 
 impl Follow {
-    async fn run(self, stop: CancellationToken) {
+    async fn run(mut self, stop: CancellationToken) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refused = None;
         loop {
+            let has_file = self.source.path.is_some();
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
-                _ = look.tick() => false,
-                () = self.live.1.notified() => true,
+                _ = look.tick(), if has_file => false,
+                () = self.again.asked.notified() => true,
             };
-            refused = self.look(refused, asked).await;
-            self.show(refused.as_deref()).await;
+            let is_new = asked && self.read_again().await;
+            if has_file {
+                refused = self.look(refused, (asked, is_new)).await;
+                self.show(refused.as_deref()).await;
+            } else if is_new && let Ok(destinations) = self.source.read() {
+                self.live.send_replace(Arc::new(destinations));
+            }
+            if asked {
+                self.again.service.has_reloaded();
+            }
         }
     }
 
-    /// Reads the file, and has others know of a change. Gives why it is refused, if it is; `before`, if it was before.
-    async fn look(&self, before: Option<String>, asked: bool) -> Option<String> {
+    /// Reads the worker's own settings. Whether others hold from now on.
+    async fn read_again(&mut self) -> bool {
+        self.again.service.reloads();
+        let read = Arc::clone(&self.again.read);
+        let args = spawn_blocking(move || read()).await.ok().flatten();
+        if let Some(args) = &args {
+            self.source = Source::of(args);
+        }
+        args.is_some()
+    }
+
+    /// Reads the file, and has others know of a change. Gives why it is refused, if it is; `before`, if it was before. `is_new`:
+    /// what holds where it says nothing may be something else than before.
+    async fn look(&self, before: Option<String>, (asked, is_new): (bool, bool)) -> Option<String> {
         let source = self.source.clone();
         let read = spawn_blocking(move || source.read()).await.unwrap_or_else(|failed| Err(failed.to_string()));
         let refused = match read {
             Ok(destinations) => {
-                let is_another = destinations.digest != self.live.0.borrow().digest;
+                let is_another = destinations.digest != self.live.borrow().digest;
                 if is_another {
                     let entries = destinations.all().count() - 1;
                     tracing::info!(
@@ -139,9 +165,11 @@ impl Follow {
                         digest = destinations.digest,
                         "destinations: the file has changed, and holds"
                     );
-                    self.live.0.send_replace(Arc::new(destinations));
                 } else if asked || before.is_some() {
                     tracing::info!("destinations: the file is the one that holds");
+                }
+                if is_another || is_new {
+                    self.live.send_replace(Arc::new(destinations));
                 }
                 None
             }
@@ -158,7 +186,7 @@ impl Follow {
 
     /// Shows other workers, and people, what this worker has. The next look makes good for one that failed.
     async fn show(&self, refused: Option<&str>) {
-        let live = self.live.0.borrow().clone();
+        let live = self.live.borrow().clone();
         let (digest, limits) = (&*live.digest, &*least_limits(&live));
         let shown = async {
             let (pool, member) = &self.shown;

@@ -19,6 +19,7 @@ use crate::engine::hosts::gates::GateChange;
 use crate::engine::input::{Cap, Input, Wake};
 use crate::engine::{self, Rules};
 use crate::handoff::{Arrived, Attempt, Command, DeadLettered, Ended, GatePorts, GatesTold, Notice, Written};
+use crate::health::Health;
 use crate::lease::Lease;
 
 /// The engine of a worker.
@@ -83,8 +84,8 @@ struct Dispatch {
     crowded: BTreeSet<String>,
 }
 
-/// Runs until `stop`, and then until every attempt that was recorded is settled.
-pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
+/// Runs until `stop`, and then until every attempt that was recorded is settled. `health` is told that it goes round.
+pub async fn run(ports: Ports, rules: Rules, health: Arc<Health>, stop: CancellationToken) {
     let Ports {
         mut arrived,
         mut written,
@@ -109,6 +110,7 @@ pub async fn run(ports: Ports, rules: Rules, stop: CancellationToken) {
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ends = Vec::new();
     loop {
+        health.goes_round();
         dispatch.send_commands();
         let has_room = dispatch.commands.len() < COMMANDS_FULL;
         let input = tokio::select! {

@@ -19,6 +19,8 @@ pub struct Health {
     stopping: AtomicBool,
     /// Milliseconds of [`clock::now`].
     renewed: AtomicU64,
+    /// How often the engine's task has gone round: it does so four times a second, whatever happens.
+    pub rounds: AtomicU64,
     /// Consuming from the broker.
     pub consuming: Standstill,
     /// Renewing this worker's leases.
@@ -35,7 +37,8 @@ impl Health {
         consuming.begin("the broker was not reached yet".into());
         renewing.begin("the database was not reached yet".into());
         let (stopping, renewed) = (AtomicBool::new(false), AtomicU64::new(NEVER));
-        Self { lease, stopping, renewed, consuming, renewing, recording: Arc::default() }
+        let rounds = AtomicU64::new(0);
+        Self { lease, stopping, renewed, rounds, consuming, renewing, recording: Arc::default() }
     }
 
     /// The worker's place in the cluster was renewed, with its leases.
@@ -43,6 +46,11 @@ impl Health {
         let now = u64::try_from(clock::now().as_millis()).unwrap_or(NEVER);
         self.renewed.store(now, Ordering::Relaxed);
         self.renewing.end();
+    }
+
+    /// The engine's task has gone round once more.
+    pub fn goes_round(&self) {
+        self.rounds.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The worker takes nothing new any more.

@@ -22,6 +22,7 @@
 //! | [`domain`] | the rules of it all, pure |
 //! | [`telemetry`] | every log, span and metric |
 //! | [`census`], [`health`], [`admin`] | open events are counted, connections watched, [`standstill`]s have their cause; all are shown on the admin port |
+//! | [`service`] | what systemd is told of a worker |
 //! | [`clock`], [`reconnect`] | time, delays between tries |
 //! | [`proof`] | what `verify` sends, and how what it sees is held against the promises, pure |
 //! | [`simulator`] | whole clusters in one thread, from one seed: the engine is held against the promises |
@@ -50,6 +51,7 @@ pub mod ownership;
 pub mod proof;
 pub mod reconnect;
 pub mod rescue;
+pub mod service;
 pub mod simulator;
 pub mod standstill;
 pub mod store;

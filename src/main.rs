@@ -1,22 +1,31 @@
 //! The program: commands, and their exit codes.
 
 use std::fmt::Display;
+use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use onceward::cli::{Cli, Command};
+use onceward::app::{self, Given};
+use onceward::cli::{self, Command, Taken, Wrong};
+use onceward::commands;
 use onceward::telemetry::{self, Teller};
-use onceward::{app, commands};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// musl's own allocator takes one lock for all threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit code of a setting that makes no sense, as clap's own.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let (cli, taken) = match cli::read(&arguments) {
+        Ok(read) => read,
         // Help and version go to standard output, whole.
-        Err(shown) if !shown.use_stderr() => shown.exit(),
-        Err(wrong) => return fail(one_line(&wrong.to_string()), USAGE),
+        Err(Wrong::Flags(shown)) if !shown.use_stderr() => shown.exit(),
+        Err(wrong) => return fail(wrong, USAGE),
     };
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return fail("TLS can't be set up", 1);
@@ -25,15 +34,16 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(error, 1),
     };
-    let telemetry = {
+    let (telemetry, _hangup) = {
         let _context = runtime.enter();
-        telemetry::init(&teller(&cli.command))
+        // From here on, the end of a terminal or of a session ends nothing that is under way.
+        (telemetry::init(&teller(&cli.command)), signal(SignalKind::hangup()))
     };
     let telemetry = match telemetry {
         Ok(telemetry) => telemetry,
         Err(error) => return fail(error, USAGE),
     };
-    let code = runtime.block_on(run(cli.command));
+    let code = runtime.block_on(run(cli.command, taken));
     telemetry.end();
     // Nothing of what is left matters any more: what has to end in order has ended.
     runtime.shutdown_background();
@@ -48,14 +58,13 @@ fn teller(command: &Command) -> Teller {
     }
 }
 
-async fn run(command: Command) -> ExitCode {
+async fn run(command: Command, taken: Taken) -> ExitCode {
+    let given = Given { taken: taken.clone(), again: cli::worker_again };
     match command {
-        Command::Worker(args) => match app::run(&args).await {
+        Command::Worker(args) => match app::run(&args, given).await {
+            Err(app::WorkerError::Setting(wrong)) => fail(taken.place(&wrong), USAGE),
             Err(
-                error @ (app::WorkerError::Setting(_)
-                | app::WorkerError::Cluster(_)
-                | app::WorkerError::Encoding(_)
-                | app::WorkerError::NoSessions),
+                error @ (app::WorkerError::Cluster(_) | app::WorkerError::Encoding(_) | app::WorkerError::NoSessions),
             ) => fail(error, USAGE),
             ended => code(ended),
         },
@@ -66,23 +75,24 @@ async fn run(command: Command) -> ExitCode {
         Command::Pause(args) => code(commands::pause::pause(&args).await),
         Command::Resume(args) => code(commands::pause::resume(&args).await),
         Command::Destinations(args) => match commands::destinations::run(&args) {
-            Err(error @ commands::destinations::DestinationsError::Setting(_)) => fail(error, USAGE),
+            Err(commands::destinations::DestinationsError::Setting(wrong)) => fail(taken.place(&wrong), USAGE),
             ended => code(ended),
         },
-        Command::Verify(args) => match commands::verify::run(&args).await {
-            Err(error @ commands::verify::VerifyError::Setting(_)) => fail(error, USAGE),
-            ended => code(ended),
-        },
+        Command::Verify(mut args) => {
+            args.config = taken.file().map(Path::to_owned);
+            match commands::verify::run(&args).await {
+                Err(commands::verify::VerifyError::Setting(wrong)) => fail(taken.place(&wrong), USAGE),
+                ended => code(ended),
+            }
+        }
         Command::Report(args) => code(commands::report::run(&args)),
         Command::Health(args) => code(commands::health::run(&args).await),
+        Command::Completions { shell } => {
+            // Who reads no further has what he wants.
+            let _ = std::io::stdout().write_all(&cli::completions(shell));
+            ExitCode::SUCCESS
+        }
     }
-}
-
-/// What is wrong, without clap's paragraphs on usage.
-fn one_line(message: &str) -> String {
-    let paragraph = message.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
-    let words: Vec<&str> = paragraph.split_whitespace().collect();
-    format!("{} (see --help for flags and variables)", words.join(" "))
 }
 
 fn code<E: Display>(ended: Result<(), E>) -> ExitCode {

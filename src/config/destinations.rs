@@ -1,7 +1,7 @@
 //! The destinations file: what holds for each receiver, by name and by host. It is read whole, or refused with everything
 //! that is wrong in it.
 
-mod complaint;
+pub(super) mod complaint;
 mod context;
 mod entry;
 mod flags;
@@ -9,8 +9,8 @@ mod pattern;
 pub(super) mod pem;
 mod request;
 mod settings;
-mod source;
-mod value;
+pub(super) mod source;
+pub(super) mod value;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

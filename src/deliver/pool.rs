@@ -44,12 +44,28 @@ pub struct ClientSettings {
 /// Why there are no clients.
 #[derive(Debug, thiserror::Error)]
 pub enum SetUpError {
+    /// There is nobody to trust.
+    #[error(
+        "no certificate authorities are known on this system, and TLS needs some: install ca-certificates, or name a file of \
+         them by SSL_CERT_FILE"
+    )]
+    NoAuthorities,
     /// Certificates can't be read.
     #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
+    Tls(rustls::Error),
     /// reqwest's.
     #[error(transparent)]
     Client(#[from] reqwest::Error),
+}
+
+impl From<rustls::Error> for SetUpError {
+    fn from(error: rustls::Error) -> Self {
+        match error {
+            // As the verifier calls it.
+            rustls::Error::General(what) if what.starts_with("No CA certificates") => Self::NoAuthorities,
+            error => Self::Tls(error),
+        }
+    }
 }
 
 /// What all pools share.

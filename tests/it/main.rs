@@ -53,6 +53,8 @@ mod refused;
 mod replicas;
 mod request;
 mod sequence;
+mod service;
+mod settings;
 mod shortage;
 mod start;
 mod statements;

@@ -119,6 +119,9 @@ pub struct VerifyArgs {
     /// Where the started workers' logs go [default: nowhere]
     #[arg(long, value_name = "FILE")]
     pub worker_log: Option<std::path::PathBuf>,
+    /// The file of settings that this run has read: its workers do, too.
+    #[arg(skip)]
+    pub config: Option<std::path::PathBuf>,
 }
 
 impl VerifyArgs {

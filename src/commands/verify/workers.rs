@@ -110,6 +110,7 @@ impl Workers {
             .env_remove("ONCEWARD_AMQP_URL_FILE")
             .env_remove("ONCEWARD_DATABASE_URL_FILE")
             .env("ONCEWARD_LOG_FORMAT", "text")
+            .envs(args.config.as_ref().map(|file| ("ONCEWARD_CONFIG", file)))
             .envs(clock.iter().flat_map(SuspendClock::environment))
             .stdin(Stdio::null())
             .stdout(Stdio::null())

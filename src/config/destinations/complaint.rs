@@ -7,16 +7,16 @@ const MOST: usize = 20;
 
 /// One thing that is wrong.
 #[derive(Debug)]
-pub(super) struct Complaint {
+pub(in crate::config) struct Complaint {
     /// Where: a byte of the text.
-    pub(super) at: usize,
+    pub(in crate::config) at: usize,
     /// What, and what to write instead.
-    pub(super) what: String,
+    pub(in crate::config) what: String,
 }
 
 /// Everything that is wrong.
 #[derive(Debug, Default)]
-pub(super) struct Complaints(Vec<Complaint>);
+pub(in crate::config) struct Complaints(Vec<Complaint>);
 
 impl FromIterator<Complaint> for Complaints {
     fn from_iter<I: IntoIterator<Item = Complaint>>(complaints: I) -> Self {
@@ -25,7 +25,7 @@ impl FromIterator<Complaint> for Complaints {
 }
 
 impl Complaints {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::config) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -34,12 +34,12 @@ impl Complaints {
     }
 
     /// Takes what went well, and notes what did not.
-    pub(super) fn note<T>(&mut self, read: Result<T, Complaint>) -> Option<T> {
+    pub(in crate::config) fn note<T>(&mut self, read: Result<T, Complaint>) -> Option<T> {
         read.map_err(|complaint| self.0.push(complaint)).ok()
     }
 
     /// In the order of the file.
-    pub(super) fn refuse(mut self, file: &str, lines: &Lines<'_>) -> Refused {
+    pub(in crate::config) fn refuse(mut self, file: &str, lines: &Lines<'_>) -> Refused {
         self.0.sort_by_key(|complaint| complaint.at);
         let more = self.0.len().saturating_sub(MOST);
         let show = |complaint: &Complaint| {
@@ -51,19 +51,19 @@ impl Complaints {
 }
 
 /// Where the lines of a text begin.
-pub(super) struct Lines<'a> {
+pub(in crate::config) struct Lines<'a> {
     text: &'a str,
     begin: Vec<usize>,
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    pub(in crate::config) fn new(text: &'a str) -> Self {
         let begin = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Self { text, begin }
     }
 
     /// Line and column, from 1; columns are characters, as editors count them.
-    pub(super) fn position(&self, at: usize) -> (usize, usize) {
+    pub(in crate::config) fn position(&self, at: usize) -> (usize, usize) {
         let line = self.begin.partition_point(|begin| *begin <= at);
         let begin = self.begin.get(line.saturating_sub(1)).copied().unwrap_or_default();
         let column = self.text.get(begin..at).map_or(0, |before| before.chars().count()) + 1;
@@ -72,7 +72,7 @@ impl<'a> Lines<'a> {
 }
 
 /// In one line, and without what may be a secret in the wrong place.
-fn one_line(text: &str) -> String {
+pub(in crate::config) fn one_line(text: &str) -> String {
     let line: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
     let is_between = |letter: char| letter == ' ' || "\"'`,".contains(letter);
     let words = line.split_inclusive(is_between).map(|word| {
@@ -85,9 +85,9 @@ fn one_line(text: &str) -> String {
 /// Hides what follows the beginning of a signing secret, and user and password of a URL.
 fn hide(word: &str) -> String {
     for prefix in ["whsec_", "whsk_"] {
-        if let Some((before, secret)) = word.split_once(prefix).filter(|(_, secret)| !secret.is_empty()) {
-            let rest =
-                secret.trim_start_matches(|letter: char| letter.is_ascii_alphanumeric() || "+/=_-".contains(letter));
+        let Some((before, secret)) = word.split_once(prefix) else { continue };
+        let rest = secret.trim_start_matches(|letter: char| letter.is_ascii_alphanumeric() || "+/=_-".contains(letter));
+        if rest != secret {
             return format!("{before}{prefix}…{rest}");
         }
     }
@@ -106,7 +106,7 @@ pub struct Refused {
 
 impl Refused {
     /// The file as a whole is of no use.
-    pub(super) fn whole(file: &str, what: &str) -> Self {
+    pub(in crate::config) fn whole(file: &str, what: &str) -> Self {
         Self { lines: vec![one_line(&format!("{file}: {what}"))], more: 0 }
     }
 
@@ -141,6 +141,7 @@ mod tests {
             ("\"whsec_VE9Q+/==\" is no name of a variable", "\"whsec_…\" is no name of a variable"),
             ("a/whsk_abc: No such file", "a/whsk_…: No such file"),
             ("write `whsec_` and Base64 behind it", "write `whsec_` and Base64 behind it"),
+            ("echo whsec_$(openssl rand -base64 32)", "echo whsec_$(openssl rand -base64 32)"),
             ("[hosts.\"http://u:p@ss@x/\"]: no host", "[hosts.\"http://…@x/\"]: no host"),
             ("two\nlines, http://x/", "two lines, http://x/"),
         ];

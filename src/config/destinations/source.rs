@@ -115,7 +115,7 @@ pub(super) fn unknown(key: &str, known: &str) -> String {
 ///
 /// # Errors
 /// Why not, without the file's name.
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+pub(in crate::config) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     // A pipe that nobody writes to would be waited for without end.
     if !std::fs::metadata(path).map_err(|error| unreadable(&error))?.is_file() {
         return Err("this is no file but a directory, a pipe or a device: name a file".into());

@@ -151,7 +151,7 @@ impl<'a> Item<'a> {
 }
 
 /// A text that is not secret, in quotes and not too long.
-pub(super) fn shown(text: &str) -> String {
+pub(in crate::config) fn shown(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{:?}…", &text[..end]),
         None => format!("{text:?}"),

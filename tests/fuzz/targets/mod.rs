@@ -10,6 +10,7 @@ mod letter;
 mod properties;
 mod publish;
 mod secrets;
+mod settings;
 mod traces;
 mod urls;
 
