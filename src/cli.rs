@@ -56,11 +56,17 @@ pub enum Command {
     },
 }
 
+/// The whole command line, with the flag of the file of settings wherever it is taken.
+#[must_use]
+pub fn command() -> clap::Command {
+    worker_file::offer(Cli::command())
+}
+
 /// The script that completes commands and flags in a shell.
 #[must_use]
 pub fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut worker_file::offer(Cli::command()), "onceward", &mut script);
+    clap_complete::generate(shell, &mut command(), "onceward", &mut script);
     script
 }
 
@@ -94,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        worker_file::offer(Cli::command()).debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use clap::Command;
 use clap::error::ErrorKind;
-use clap::{Command, CommandFactory as _};
-use onceward::cli::Cli;
+use onceward::cli;
 
 use super::markdown::Page;
 use super::{pages, root};
@@ -71,7 +71,7 @@ fn refusal(arguments: &[&str]) -> Option<String> {
     // PID stands for a number.
     let arguments = arguments.iter().map(|argument| argument.replace("=PID", "=1"));
     // The files that it would read are not there: the command line alone is judged.
-    let error = Cli::command().try_get_matches_from(["onceward".to_owned()].into_iter().chain(arguments)).err()?;
+    let error = cli::command().try_get_matches_from(["onceward".to_owned()].into_iter().chain(arguments)).err()?;
     let fine = [ErrorKind::MissingRequiredArgument, ErrorKind::DisplayHelp, ErrorKind::DisplayVersion];
     (!fine.contains(&error.kind())).then(|| error.to_string().lines().next().unwrap_or_default().to_owned())
 }
@@ -130,7 +130,7 @@ fn words(code: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn the_commands_and_flags_that_the_pages_name_are_there() {
-    let mut cli = Cli::command();
+    let mut cli = cli::command();
     cli.build();
     let (mut commands, mut flags) = (BTreeSet::new(), BTreeSet::new());
     collect(&cli, &mut commands, &mut flags);

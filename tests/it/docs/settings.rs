@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use clap::{Arg, Command, CommandFactory as _};
-use onceward::cli::Cli;
+use clap::{Arg, Command};
+use onceward::cli;
 
 use super::markdown::Page;
 use super::root;
@@ -125,7 +125,7 @@ fn wrong(argument: &Arg, row: &Row) -> Vec<String> {
 
 #[test]
 fn the_settings_page_is_the_command_line_of_the_worker() {
-    let cli = Cli::command();
+    let cli = cli::command();
     let worker = cli.find_subcommand("worker").expect("the worker's command");
     let rows = rows();
     let mut findings = Vec::new();
