@@ -183,7 +183,8 @@ impl Session {
             }
             let began = clock::now();
             let recording = self.writer.recording.clone();
-            match told_if_slow(&recording, self.try_for_a_while(&batch)).await {
+            let tried = told_if_slow(&recording, self.try_for_a_while(&batch)).await;
+            match tried {
                 Ok(Attempted::Done(found)) => {
                     self.delays.reset();
                     if let Some(lasted) = self.writer.recording.end() {
@@ -237,9 +238,9 @@ impl Session {
 
     /// One transaction, unless it takes too long, or its server turns out to be one that another has taken over from.
     async fn try_for_a_while(&mut self, batch: &Batch) -> Result<Attempted, sqlx::Error> {
-        let database = self.writer.database.clone();
-        self.link.take_if(|link| !database.leases().is(link.server));
-        let moved = database.leases().moved_from(self.link.as_ref().map(|link| link.server));
+        let leases = self.writer.database.leases().clone();
+        self.link.take_if(|link| !leases.is(link.server));
+        let moved = leases.moved_from(self.link.as_ref().map(|link| link.server));
         let tried = tokio::time::timeout(COMMIT_WITHIN, self.try_once(batch));
         tokio::select! {
             biased;

@@ -105,7 +105,7 @@ impl Database {
 
     /// Where the leases of the worker are whose database this is.
     #[must_use]
-    pub fn leases(&self) -> &LeaseServer {
+    pub fn leases(&self) -> &Arc<LeaseServer> {
         &self.leases
     }
 
@@ -158,7 +158,7 @@ impl Database {
             })
         });
         let options = options.after_release(|connection, _| {
-            Box::pin(async { Ok(tokio::time::timeout(RELEASE_WITHIN, connection.ping()).await.is_ok()) })
+            Box::pin(async move { Ok(tokio::time::timeout(RELEASE_WITHIN, connection.ping()).await.is_ok()) })
         });
         options.connect_lazy_with(self.options.clone())
     }

@@ -72,10 +72,8 @@ impl LeaseServer {
     pub async fn moved_from(&self, server: Option<Server>) -> sqlx::Error {
         let Some(server) = server else { return std::future::pending().await };
         let mut renewed = self.renewed.subscribe();
-        match renewed.wait_for(|renewed| renewed.is_some_and(|renewed| renewed != server)).await {
-            Ok(_) => elsewhere(),
-            Err(_) => std::future::pending().await,
-        }
+        let moved = renewed.wait_for(|renewed| renewed.is_some_and(|renewed| renewed != server)).await.is_ok();
+        if moved { elsewhere() } else { std::future::pending().await }
     }
 }
 

@@ -73,3 +73,38 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
         Ok(found) => Ok(found),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_of_no_use_are_told_with_the_way_to_mend_them() {
+        let made = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+        let (ours, other) = (made("ours"), made("other"));
+        let (pem, key) = (ours.cert.pem(), ours.signing_key.serialize_pem());
+        let (pem, key) = (pem.as_bytes(), key.as_bytes());
+        let several = [other.cert.pem().as_bytes(), pem].concat();
+        assert_eq!((trusted(&several), count(&several)), (Ok(()), 2));
+        assert!(identity(pem, key).is_ok());
+        for (wrong, told) in
+            [(&ours.cert.der()[..], "openssl x509 -inform der"), (&b"\n"[..], "nothing"), (key, "no certificate")]
+        {
+            let refused = trusted(wrong).expect_err(told);
+            assert!(refused.contains(told), "{refused}");
+        }
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMA==\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let of_old = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nMA==\n\
+                      -----END EC PRIVATE KEY-----\n";
+        for (wrong, told) in [
+            (ours.signing_key.serialized_der(), "openssl pkey -inform der"),
+            (encrypted.as_bytes(), "the key is encrypted"),
+            (of_old.as_bytes(), "the key is encrypted"),
+            (pem, "no private key"),
+            (other.signing_key.serialize_pem().as_bytes(), "the key is another certificate's"),
+        ] {
+            let refused = identity(pem, wrong).expect_err(told);
+            assert!(refused.contains(told), "{refused}");
+        }
+    }
+}
