@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::broker::dead_letters::{About, DeadLetters};
 use crate::broker::delay::{self, Due};
-use crate::broker::letter::text;
+use crate::broker::letter::{routing_key, text};
 use crate::broker::wire;
 use crate::clock;
 use crate::domain::event::EventId;
@@ -114,10 +114,12 @@ impl Announcer {
         let (exchange, detail) = (self.letters.exchange(), detail(letter));
         let trace = letter.trace.as_deref().and_then(|trace| HeaderValue::from_str(trace).ok());
         let key = Some(letter.idempotency_key.as_str());
-        let _sending = trace::dead_letter(&exchange, &letter.entity, key, &letter.reason, trace.as_ref());
+        let original = wire::decode(&letter.properties);
+        let routing_key = routing_key(&original, &letter.entity);
+        let _sending = trace::dead_letter(&exchange, &routing_key, key, &letter.reason, trace.as_ref());
         let about = About {
-            original: &wire::decode(&letter.properties),
-            routing_key: &letter.entity,
+            original: &original,
+            routing_key: &routing_key,
             body: &letter.body,
             reason: &letter.reason,
             detail: &detail,

@@ -153,6 +153,7 @@ async fn prepare(args: &WorkerArgs, database: &Database) -> Result<Names, Worker
         let error = match set_up(args, database).await {
             Ok(topology) => {
                 let names = Names::new(&args.broker.exchange).declared_as(topology).of_type(args.exchange_type);
+                let names = names.hashing(args.origin.entity_from.header());
                 if let Some(broker) = &broker {
                     topology::advise(&names, broker, &args.broker.vhost());
                 }
@@ -187,7 +188,8 @@ async fn set_up(args: &WorkerArgs, database: &Database) -> Result<i32, WorkerErr
     }
     store::migrate(&mut connection).await?;
     let (partitions, exchange) = (args.partitions, args.broker.exchange.as_str());
-    let fixed = Fixed { partitions, exchange, topology: topology::VERSION };
+    let fixed =
+        Fixed { partitions, exchange, topology: topology::VERSION, entity_from: &args.origin.entity_from.to_string() };
     Ok(transaction("join", cluster::join(&mut connection, fixed)).await?)
 }
 

@@ -5,6 +5,7 @@ mod file;
 mod gate;
 mod guard;
 pub mod nodes;
+mod origin;
 pub mod otel;
 mod secret;
 pub mod secret_url;
@@ -23,6 +24,7 @@ use clap::{Args, ValueEnum};
 
 pub use self::gate::GateArgs;
 pub use self::guard::GuardArgs;
+pub use self::origin::OriginArgs;
 pub use self::secret_url::SecretUrl;
 pub use self::servers::{BrokerArgs, DatabaseArgs};
 pub use self::signing::SigningArgs;
@@ -90,6 +92,9 @@ pub struct WorkerArgs {
     /// The type of the exchange of the events; fixed when it is first declared
     #[arg(long, env = "ONCEWARD_EXCHANGE_TYPE", value_enum, default_value_t, value_name = "TYPE")]
     pub exchange_type: ExchangeType,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub origin: OriginArgs,
     /// The most requests at a time to one host, over all workers together; the least that any of them has holds
     #[arg(long, env = "ONCEWARD_HOST_CONNECTIONS", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=2_000))]
     pub host_connections: u16,
@@ -209,6 +214,7 @@ impl WorkerArgs {
         if self.retention < Duration::from_mins(1) {
             return Err(format!("--retention is {}: use 1min or more", show(self.retention)));
         }
+        self.origin.validate(self.exchange_type)?;
         self.gate.validate()?;
         let default = match &self.default_destination {
             Some(Target::Url(url)) => Some(url),
@@ -258,7 +264,8 @@ impl WorkerArgs {
     #[must_use]
     pub fn terms(&self) -> Terms {
         let (default_destination, body_limit) = (self.default_destination.clone(), self.body_limit as usize);
-        Terms { default_destination, body_limit, destinations: None }
+        let OriginArgs { entity_from, sequence_from } = self.origin.clone();
+        Terms { entity_from, sequence_from, default_destination, body_limit, destinations: None }
     }
 
     /// Which number a line begins with.

@@ -11,6 +11,8 @@ use serde_json::Value;
 
 use super::gatekeeper::properties::readable_part;
 use super::wire;
+use crate::domain::contract::EntityFrom;
+use crate::domain::contract::origin::MAX_ENTITY_BYTES;
 
 /// Bytes of properties that fit a frame of the usual size (`frame_max` 131,072) beside what else is in it.
 const MOST: usize = 130_000;
@@ -21,6 +23,8 @@ const CUT: &str = "onceward-cut";
 const HISTORY: &str = "onceward-history";
 /// What is kept of other producers' and brokers' words has this before its name.
 const ORIGINAL: &str = "onceward-original-";
+/// The routing key of a message whose entity stands elsewhere.
+const ROUTING_KEY: &str = "onceward-original-routing-key";
 /// Names of headers that are told to have been cut, in bytes.
 const LONGEST_LIST: usize = 2_000;
 
@@ -59,6 +63,29 @@ pub fn properties<'a>(
         headers.insert(name.into(), value);
     }
     fit(&harmless(original), headers)
+}
+
+/// The properties of a message as they are stored. Where the entity stands in a header, the routing key is kept with them: it is
+/// stored nowhere else. Nobody else's word for it counts.
+#[must_use]
+pub fn keep_routing_key(properties: BasicProperties, routing_key: &str, from: &EntityFrom) -> BasicProperties {
+    let is_told = |headers: &FieldTable| headers.inner().contains_key(ROUTING_KEY);
+    if from.header().is_none() && !properties.headers().as_ref().is_some_and(is_told) {
+        return properties;
+    }
+    let mut headers = properties.headers().clone().unwrap_or_default();
+    headers.insert(ROUTING_KEY.into(), text(routing_key));
+    properties.with_headers(headers)
+}
+
+/// The routing key of a letter: that of the message, which is its entity unless its properties say otherwise.
+#[must_use]
+pub fn routing_key(original: &BasicProperties, entity: &str) -> String {
+    let kept = original.headers().as_ref().and_then(|headers| headers.inner().get(ROUTING_KEY));
+    match kept {
+        Some(AMQPValue::LongString(kept)) if kept.as_bytes().len() <= MAX_ENTITY_BYTES => kept.to_string(),
+        _ => entity.to_owned(),
+    }
 }
 
 /// What stands for properties that can't be read: what of them can be, and a header that holds all of them as they came, in wire

@@ -32,13 +32,15 @@ pub struct Names {
     events: String,
     version: i32,
     exchange_type: ExchangeType,
+    /// What the exchange hashes instead of the routing key.
+    hash_header: Option<String>,
 }
 
 impl Names {
     /// For the exchange that producers publish to.
     #[must_use]
     pub fn new(events: &str) -> Self {
-        Self { events: events.into(), version: VERSION, exchange_type: ExchangeType::default() }
+        Self { events: events.into(), version: VERSION, exchange_type: ExchangeType::default(), hash_header: None }
     }
 
     /// As they were declared first, by a program that knew this version.
@@ -51,6 +53,12 @@ impl Names {
     #[must_use]
     pub fn of_type(self, exchange_type: ExchangeType) -> Self {
         Self { exchange_type, ..self }
+    }
+
+    /// With an exchange that hashes this header instead of the routing key.
+    #[must_use]
+    pub fn hashing(self, header: Option<&str>) -> Self {
+        Self { hash_header: header.map(str::to_owned), ..self }
     }
 
     /// The exchange that producers publish to.
@@ -308,11 +316,41 @@ impl Declarer<'_> {
         self.bind(&name, &name, "#").await
     }
 
+    /// The exchange comes last, and its bindings right behind it: what is published while only some of them are there goes to
+    /// another queue than what follows.
     async fn events(&mut self, partitions: u16) -> Result<(), TopologyError> {
+        let partitions = (0..i32::from(partitions)).map(Partition);
+        for partition in partitions.clone() {
+            self.partition(partition).await?;
+        }
         let kind = ExchangeKind::Custom(self.names.exchange_type.name().into());
-        self.exchange(self.names.events(), kind, FieldTable::default()).await?;
-        for number in 0..i32::from(partitions) {
-            self.partition(Partition(number)).await?;
+        let mut arguments = FieldTable::default();
+        if let Some(header) = &self.names.hash_header {
+            arguments.insert("hash-header".into(), AMQPValue::LongString(header.as_str().into()));
+        }
+        self.exchange(self.names.events(), kind, arguments).await?;
+        self.bind_all(partitions).await
+    }
+
+    /// One binding of weight 1 for each partition, in order: x-consistent-hash numbers its buckets by the order of binding.
+    /// x-modulus-hash looks at the number of bindings alone. All are on their way before the first could be answered; then each
+    /// is asked for again, which changes nothing, and is answered.
+    async fn bind_all(&mut self, partitions: impl Iterator<Item = Partition> + Clone) -> Result<(), TopologyError> {
+        if self.may_configure && self.bind_unanswered(partitions.clone()).await.is_err() {
+            // The broker has closed it: what follows finds out why.
+            self.channel = open(self.connection).await?;
+        }
+        for partition in partitions {
+            self.bind(&self.names.partition(partition), self.names.events(), "1").await?;
+        }
+        Ok(())
+    }
+
+    async fn bind_unanswered(&self, partitions: impl Iterator<Item = Partition>) -> lapin::Result<()> {
+        for partition in partitions {
+            let (queue, events) = (self.names.partition(partition), self.names.events());
+            let options = QueueBindOptions { nowait: true };
+            self.channel.queue_bind(queue.into(), events.into(), "1".into(), options, FieldTable::default()).await?;
         }
         Ok(())
     }
@@ -339,8 +377,7 @@ impl Declarer<'_> {
         Ok(())
     }
 
-    /// One binding of weight 1 for each partition, in order: x-consistent-hash numbers its buckets by the order of binding.
-    /// x-modulus-hash looks at the number of bindings alone.
+    /// The two queues of a partition.
     async fn partition(&mut self, partition: Partition) -> Result<(), TopologyError> {
         let due = self.names.due(partition);
         let arguments = table([("x-single-active-consumer", AMQPValue::Boolean(true))]);
@@ -354,8 +391,7 @@ impl Declarer<'_> {
             ("x-dead-letter-strategy", AMQPValue::LongString("at-least-once".into())),
             ("x-overflow", AMQPValue::LongString("reject-publish".into())),
         ];
-        self.queue(&queue, table(arguments)).await?;
-        self.bind(&queue, self.names.events(), "1").await
+        self.queue(&queue, table(arguments)).await
     }
 
     /// The arguments of a queue that drops nothing, as far as its version says so.

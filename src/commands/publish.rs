@@ -21,7 +21,7 @@ use lapin::{Channel, Connection, ExchangeKind};
 
 use crate::broker::{Heartbeat, Nodes};
 use crate::commands::signals::Signals;
-use crate::config::BrokerArgs;
+use crate::config::{BrokerArgs, OriginArgs};
 
 /// Headings of --help.
 const ONE: &str = "One event";
@@ -44,6 +44,9 @@ pub struct PublishArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub broker: BrokerArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub origin: OriginArgs,
     /// A file with one JSON object a line (at most 8 MiB each), or `-` for standard input.
     /// Fields: entity, key, destination, sequence, headers (an object), `content_type`, traceparent, and either
     /// `body` (any JSON value, sent as it is written) or `text` (a string, whose text is sent)

@@ -36,6 +36,12 @@ pub fn names_the_service() -> bool {
     variable("OTEL_SERVICE_NAME").is_some() || among_attributes
 }
 
+/// Whether the host has a name already.
+#[must_use]
+pub fn names_the_host() -> bool {
+    variable("OTEL_RESOURCE_ATTRIBUTES").is_some_and(|list| list.contains("host.name="))
+}
+
 /// Whether the time after which spans leave is set.
 #[must_use]
 pub fn sets_schedule_delay() -> bool {

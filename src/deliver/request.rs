@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
@@ -16,7 +17,8 @@ use super::payload::Payload;
 use super::progress::Progress;
 use crate::clock;
 use crate::domain::candidate::Candidate;
-use crate::domain::destination::RequestSettings;
+use crate::domain::contract::cloudevents;
+use crate::domain::destination::{ContentMode, RequestSettings};
 use crate::domain::event::Event;
 use crate::domain::trace_context;
 
@@ -44,10 +46,11 @@ pub(super) fn request(
     (deadline, progress): (Duration, Arc<Progress>),
 ) -> Request {
     let (event, settings) = (&candidate.event, &route.destination.request);
-    let payload = Payload::new(event.body.clone(), deadline, progress);
+    let content = Content::of(event, settings.cloudevents);
+    let payload = Payload::new(content.body.clone(), deadline, progress);
     // Put together by hand: the builder would merge the headers into its own, one by one.
     let mut request = Request::new(settings.method.clone(), route.url.clone());
-    *request.headers_mut() = headers(event, candidate.attempts, traceparent, settings);
+    *request.headers_mut() = headers((event, content), candidate.attempts, traceparent, settings);
     if let Some(token) = token {
         request.headers_mut().insert(AUTHORIZATION, token);
     }
@@ -73,23 +76,50 @@ fn basic(url: &Url) -> Option<HeaderValue> {
     Some(value)
 }
 
+/// What a request says: the event as its producer wrote it, or a `CloudEvent` in one piece.
+pub struct Content {
+    headers: HeaderMap,
+    content_type: Option<HeaderValue>,
+    body: Bytes,
+}
+
+impl Content {
+    /// Of an event. An encoded body, such as a compressed one, has no place in a `CloudEvent` in one piece.
+    #[must_use]
+    pub fn of(event: &Event, mode: ContentMode) -> Self {
+        let (mut headers, content_type) = (event.headers.clone(), event.content_type.clone());
+        if mode == ContentMode::Structured
+            && event.content_encoding.is_none()
+            && let Some(body) = cloudevents::structured(&mut headers, content_type.as_ref(), &event.body)
+        {
+            return Self { headers, content_type: Some(cloudevents::STRUCTURED), body };
+        }
+        Self { headers, content_type, body: event.body.clone() }
+    }
+}
+
 /// The request's headers. What the producer set comes first, and can't be what is set here: the contract forbids it.
 ///
 /// Without a `traceparent` of the attempt, the producer's is passed on as it is.
 #[must_use]
-pub fn headers(event: &Event, attempt: u16, traceparent: Option<HeaderValue>, settings: &RequestSettings) -> HeaderMap {
-    let mut headers = event.headers.clone();
+pub fn headers(
+    (event, content): (&Event, Content),
+    attempt: u16,
+    traceparent: Option<HeaderValue>,
+    settings: &RequestSettings,
+) -> HeaderMap {
+    let Content { mut headers, content_type, body } = content;
     for (name, value) in &settings.headers {
         headers.insert(name, value.clone());
     }
     headers.reserve(OWN_HEADERS);
-    if let Some(content_type) = &event.content_type {
-        headers.insert(CONTENT_TYPE, content_type.clone());
+    if let Some(content_type) = content_type {
+        headers.insert(CONTENT_TYPE, content_type);
     }
     if let Some(content_encoding) = &event.content_encoding {
         headers.insert(CONTENT_ENCODING, content_encoding.clone());
     }
-    if event.body.is_empty() {
+    if body.is_empty() {
         // RFC 9110 §8.6: a POST without content says so. With content, the client sets the length.
         headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
     }
@@ -98,7 +128,7 @@ pub fn headers(event: &Event, attempt: u16, traceparent: Option<HeaderValue>, se
     headers.insert(WEBHOOK_ID, key);
     let timestamp = clock::unix_seconds();
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
-    if let Some(signature) = settings.secrets.sign(&event.key, timestamp, &event.body) {
+    if let Some(signature) = settings.secrets.sign(&event.key, timestamp, &body) {
         headers.insert(WEBHOOK_SIGNATURE, signature);
     }
     headers.insert(ENTITY, text(&utf8_percent_encode(event.entity.as_str(), NOT_VISIBLE).to_string()));

@@ -1,11 +1,16 @@
 //! The contract of a message on the wire: from what came to an [`Event`], or to the reason why not.
 
+pub mod cloudevents;
+pub mod origin;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
+use self::cloudevents::Attributes;
+pub use self::origin::{EntityFrom, SequenceFrom};
 use super::destination::Destinations;
 use super::event::{Entity, Event, IdempotencyKey, Partition, Sequence, Target};
 use super::poison::{MAX_DESTINATION_BYTES, MAX_HTTP_HEADERS, MAX_KEY_BYTES, Poison};
@@ -18,8 +23,25 @@ pub enum Field {
     Text(String),
     /// Any whole number.
     Integer(i64),
+    /// A truth value.
+    Boolean(bool),
+    /// Seconds since 1970-01-01 UTC.
+    Timestamp(u64),
     /// Another type; its name, with an article.
     Other(&'static str),
+}
+
+impl Field {
+    /// The name of its type, with an article.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "text",
+            Self::Integer(_) => "an integer",
+            Self::Boolean(_) => "a boolean",
+            Self::Timestamp(_) => "a timestamp",
+            Self::Other(kind) => kind,
+        }
+    }
 }
 
 /// A message, independent of the AMQP library.
@@ -42,8 +64,12 @@ pub struct Message {
 }
 
 /// What the worker's settings add to the contract.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Terms {
+    /// Where the entity stands.
+    pub entity_from: EntityFrom,
+    /// Where the number stands.
+    pub sequence_from: SequenceFrom,
     /// Where events without a `destination` go.
     pub default_destination: Option<Target>,
     /// The largest body, in bytes.
@@ -86,15 +112,19 @@ pub fn may_be_set(header: &HeaderName) -> bool {
 /// # Errors
 /// The first rule that the message breaks.
 pub fn read(message: Message, partition: Partition, terms: &Terms) -> Result<Event, Poison> {
-    let entity = read_entity(&message.routing_key)?;
-    let key = read_key(message.message_id)?;
+    let entity = terms.entity_from.read(&message.routing_key, &message.headers)?;
+    let key = read_key(message.message_id.or_else(|| cloudevents::key(&message.headers)))?;
     if message.body.len() > terms.body_limit {
         return Err(Poison::BodyTooLarge { size: message.body.len(), limit: terms.body_limit });
     }
     let mut found = Found::default();
     for (name, field) in message.headers {
+        if terms.sequence_from.is(&name) {
+            set_once(&mut found.sequence, &name, sequence(&name, &field)?)?;
+        }
         found.take(&name, field)?;
     }
+    let attributes = Attributes::of(std::mem::take(&mut found.attributes))?;
     let destination = match found.destination.take() {
         Some(text) => read_target(&text, terms.destinations.as_deref())?,
         None => terms.default_destination.clone().ok_or(Poison::MissingDestination)?,
@@ -105,7 +135,8 @@ pub fn read(message: Message, partition: Partition, terms: &Terms) -> Result<Eve
     let content_type = property("content_type", message.content_type)?;
     let content_encoding = property("content_encoding", message.content_encoding)?;
     let kept = Kept { key, partition, sequence: found.sequence, destination };
-    Ok(put_together(kept, entity, [content_type, content_encoding], found, (message.properties, message.body)))
+    let content = (message.properties, message.body);
+    Ok(put_together(kept, entity, [content_type, content_encoding], (found, attributes), content))
 }
 
 /// The event of a message whose parts are read.
@@ -113,11 +144,12 @@ fn put_together(
     kept: Kept,
     entity: Entity,
     [content_type, content_encoding]: [Option<HeaderValue>; 2],
-    mut found: Found,
+    (mut found, mut attributes): (Found, Attributes),
     (properties, body): (Bytes, Bytes),
 ) -> Event {
     let Kept { key, partition, sequence, destination } = kept;
     let (traceparent, tracestate) = found.trace();
+    attributes.write(&mut found.headers, &entity, sequence);
     Event {
         key,
         entity,
@@ -125,7 +157,7 @@ fn put_together(
         sequence,
         host: destination.host(),
         destination,
-        content_type,
+        content_type: content_type.or(attributes.content_type),
         content_encoding,
         headers: found.headers,
         tracestate,
@@ -160,7 +192,9 @@ pub fn read_back(message: Message, kept: Kept) -> Event {
     }
     let property = |value: Option<String>| value.and_then(|text| HeaderValue::from_str(&text).ok());
     let properties = [property(message.content_type), property(message.content_encoding)];
-    put_together(kept, message.routing_key.into(), properties, found, (message.properties, message.body))
+    let attributes = Attributes::read_back(std::mem::take(&mut found.attributes));
+    let content = (message.properties, message.body);
+    put_together(kept, message.routing_key.into(), properties, (found, attributes), content)
 }
 
 /// A URL that can be posted to, or the name of a destination that is configured.
@@ -202,16 +236,6 @@ pub fn read_destination(text: &str) -> Result<Url, Poison> {
 /// RFC 1035 §2.3.4: 255 octets on the wire, which is 253 in text.
 const MAX_HOST_BYTES: usize = 253;
 
-fn read_entity(routing_key: &str) -> Result<Entity, Poison> {
-    if routing_key.is_empty() {
-        Err(Poison::MissingEntity)
-    } else if routing_key.chars().any(char::is_control) {
-        Err(Poison::BadEntity)
-    } else {
-        Ok(routing_key.into())
-    }
-}
-
 fn read_key(message_id: Option<String>) -> Result<IdempotencyKey, Poison> {
     let id = message_id.ok_or(Poison::MissingKey)?;
     if id.is_empty() {
@@ -234,6 +258,8 @@ struct Found {
     destination: Option<String>,
     sequence: Option<Sequence>,
     headers: HeaderMap,
+    /// Those that a `CloudEvent` has its attributes in.
+    attributes: Vec<(String, Field)>,
     traceparent: Option<HeaderValue>,
     tracestate: Option<HeaderValue>,
     is_sent_back: bool,
@@ -244,7 +270,6 @@ impl Found {
     fn take(&mut self, name: &str, field: Field) -> Result<(), Poison> {
         match name.to_ascii_lowercase().as_str() {
             "destination" => set_once(&mut self.destination, name, text(name, field)?)?,
-            "sequence" => set_once(&mut self.sequence, name, sequence(name, &field)?)?,
             // A trace is never a reason to refuse an event.
             "traceparent" => self.traceparent = header_value(name, field).ok(),
             "tracestate" => self.tracestate = header_value(name, field).ok(),
@@ -252,6 +277,8 @@ impl Found {
             lower => {
                 if lower.starts_with(HTTP) {
                     self.take_http(name, &name[HTTP.len()..], field)?;
+                } else if cloudevents::attribute(name).is_some() {
+                    self.attributes.push((name.into(), field));
                 }
             }
         }
@@ -289,8 +316,7 @@ fn set_once<T>(place: &mut Option<T>, name: &str, value: T) -> Result<(), Poison
 fn text(name: &str, field: Field) -> Result<String, Poison> {
     match field {
         Field::Text(text) => Ok(text),
-        Field::Integer(_) => Err(wrong_type(name, "text", "an integer")),
-        Field::Other(found) => Err(wrong_type(name, "text", found)),
+        other => Err(wrong_type(name, "text", other.kind())),
     }
 }
 
@@ -299,8 +325,13 @@ fn sequence(name: &str, field: &Field) -> Result<Sequence, Poison> {
     match field {
         Field::Integer(number) if (0..i64::MAX).contains(number) => Ok(Sequence(*number)),
         Field::Integer(number) => Err(Poison::BadSequence(*number)),
-        Field::Text(_) => Err(wrong_type(name, "an integer", "text")),
-        Field::Other(found) => Err(wrong_type(name, "an integer", found)),
+        // CloudEvents writes numbers as text.
+        Field::Text(digits) if name != SequenceFrom::DEFAULT => {
+            let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
+            let number = number.filter(|number| (0..i64::MAX).contains(number)).map(Sequence);
+            number.ok_or_else(|| Poison::NoNumber(name.into()))
+        }
+        other => Err(wrong_type(name, "an integer", other.kind())),
     }
 }
 
@@ -309,7 +340,7 @@ fn header_value(name: &str, field: Field) -> Result<HeaderValue, Poison> {
     match field {
         Field::Text(text) => HeaderValue::from_str(&text).map_err(|_| Poison::BadHeader(name.into())),
         Field::Integer(number) => Ok(HeaderValue::from(number)),
-        Field::Other(found) => Err(wrong_type(name, "text or an integer", found)),
+        other => Err(wrong_type(name, "text or an integer", other.kind())),
     }
 }
 

@@ -54,11 +54,29 @@ pub struct RequestSettings {
     pub secrets: SigningSecrets,
     /// Where a bearer token comes from (RFC 6749 §4.4).
     pub oauth2: Option<Arc<OAuth2>>,
+    /// How a `CloudEvent` is written.
+    pub cloudevents: ContentMode,
+}
+
+/// How a `CloudEvent` is written in HTTP (HTTP binding of `CloudEvents` 1.0, §3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ContentMode {
+    /// Its attributes are headers, its data is the body.
+    #[default]
+    Binary,
+    /// The body is all of it, in JSON.
+    Structured,
 }
 
 impl Default for RequestSettings {
     fn default() -> Self {
-        Self { method: Method::POST, headers: HeaderMap::new(), secrets: SigningSecrets::default(), oauth2: None }
+        Self {
+            method: Method::POST,
+            headers: HeaderMap::new(),
+            secrets: SigningSecrets::default(),
+            oauth2: None,
+            cloudevents: ContentMode::Binary,
+        }
     }
 }
 

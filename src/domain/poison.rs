@@ -25,9 +25,14 @@ pub enum Poison {
     /// No routing key.
     #[error("the routing key is empty: publish with the entity (whose order is kept) as the routing key")]
     MissingEntity,
-    /// A routing key with control characters.
-    #[error("the routing key (the entity) holds a control character")]
-    BadEntity,
+    /// No header that the entity is taken from, or an empty one.
+    #[error(
+        "the message has no header `{0}`, which the entity is taken from (--entity-from): set it to the entity, as text"
+    )]
+    MissingEntityHeader(String),
+    /// An entity that can't be one: where it stands, and what is wrong.
+    #[error("the {0}")]
+    BadEntity(String),
     /// No destination in the message and none configured.
     #[error(
         "the message has no header `destination`, and the worker has no default: set the header to the URL to POST to"
@@ -60,6 +65,12 @@ pub enum Poison {
         "the header `sequence` is {0}: it counts from 1 (or from 0, for a worker with --first-sequence any) to 2^63 - 2"
     )]
     BadSequence(i64),
+    /// A header with a number as text, which is none.
+    #[error("the header `{0}` is no number: give an integer, or its digits as text")]
+    NoNumber(String),
+    /// A `CloudEvent` that breaks its own rules.
+    #[error("the CloudEvent can't be delivered: {0}")]
+    BadCloudEvent(String),
     /// A header that Onceward or HTTP itself sets.
     #[error("the header `http-{0}` may not be set by a message: it belongs to the connection or to Onceward")]
     ForbiddenHeader(String),
@@ -137,7 +148,7 @@ pub enum Unreadable {
 
 impl Poison {
     /// All codes.
-    pub const CODES: [&'static str; 22] = [
+    pub const CODES: [&'static str; 23] = [
         "unreadable",
         "missing_message_id",
         "bad_message_id",
@@ -149,6 +160,7 @@ impl Poison {
         "forbidden_destination",
         "wrong_header_type",
         "bad_sequence",
+        "bad_cloud_event",
         "forbidden_header",
         "bad_header",
         "repeated_header",
@@ -169,14 +181,15 @@ impl Poison {
             Self::Unreadable(_) => "unreadable",
             Self::MissingKey => "missing_message_id",
             Self::BadKey(_) => "bad_message_id",
-            Self::MissingEntity => "missing_entity",
-            Self::BadEntity => "bad_entity",
+            Self::MissingEntity | Self::MissingEntityHeader(_) => "missing_entity",
+            Self::BadEntity(_) => "bad_entity",
             Self::MissingDestination => "missing_destination",
             Self::BadDestination(_) => "bad_destination",
             Self::UnknownDestination(_) => "unknown_destination",
             Self::Forbidden(_) => "forbidden_destination",
             Self::WrongType { .. } => "wrong_header_type",
-            Self::BadSequence(_) => "bad_sequence",
+            Self::BadSequence(_) | Self::NoNumber(_) => "bad_sequence",
+            Self::BadCloudEvent(_) => "bad_cloud_event",
             Self::ForbiddenHeader(_) => "forbidden_header",
             Self::BadHeader(_) => "bad_header",
             Self::RepeatedHeader(_) => "repeated_header",
@@ -211,13 +224,14 @@ mod tests {
             Poison::MissingKey,
             Poison::BadKey(String::new()),
             Poison::MissingEntity,
-            Poison::BadEntity,
+            Poison::BadEntity("routing key (the entity) holds a control character".into()),
             Poison::MissingDestination,
             Poison::BadDestination(String::new()),
             Poison::UnknownDestination(String::new()),
             Poison::Forbidden(forbidden),
             Poison::WrongType { name: String::new(), expected: "", found: "" },
             Poison::BadSequence(0),
+            Poison::BadCloudEvent(String::new()),
             Poison::ForbiddenHeader(String::new()),
             Poison::BadHeader(String::new()),
             Poison::RepeatedHeader(String::new()),

@@ -284,9 +284,10 @@ async fn reject(acker: &Acker, reason: &'static str) -> Result<(), String> {
 }
 
 fn rejected(event: &Event, poison: Poison, open: Open) -> Poisoned {
+    let properties = wire::decode(&event.properties);
     Poisoned {
-        routing_key: event.entity.to_string(),
-        properties: wire::decode(&event.properties),
+        routing_key: letter::routing_key(&properties, event.entity.as_str()),
+        properties,
         body: event.body.clone(),
         poison,
         letter: Letter::Ours,

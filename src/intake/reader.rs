@@ -81,6 +81,7 @@ impl Reader {
         let Delivery { delivery_tag, routing_key, properties, data, acker, .. } = delivery;
         let (share, refused) = self.ahead.take(delivery_tag);
         let size = data.len();
+        let properties = letter::keep_routing_key(properties, routing_key.as_str(), &self.terms.entity_from);
         let message = wire::message(routing_key.as_str(), &properties, data);
         let body = message.body.clone();
         let span = trace::process(&self.origin, self.held.partition(), &message);

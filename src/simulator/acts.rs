@@ -30,6 +30,11 @@ impl World {
             }
             Act::Pause { worker, lasts } => self.pause(worker, lasts),
             Act::Restart { worker, back } => self.restart(worker, back),
+            Act::Update { worker, older, back } => {
+                let slot = self.slot(worker);
+                self.slots[slot].is_older = older;
+                self.restart(worker, back);
+            }
             Act::Join => {
                 if let Some(free) = (0..self.slots.len()).find(|slot| self.slots[*slot].worker.is_none()) {
                     self.start(free);
@@ -221,7 +226,9 @@ impl World {
 
     fn decide(&mut self, id: EventId, verb: Verb) {
         let Some(letter) = self.store.letters.get(&id) else { return };
-        let decided = Decided { id, verb, failed_us: Some(letter.failed_us) };
+        // An older program does not name the failure that a decision is about.
+        let names_failure = !self.scenario.is_updated() || below(&mut self.chance, 2) == 0;
+        let decided = Decided { id, verb, failed_us: names_failure.then_some(letter.failed_us) };
         let number = queue(letter.partition);
         let at = self.now + self.some(1_000, 2_000_000);
         self.agenda.enter(at, Happening::Due(number, Due::Operate(decided)));

@@ -93,6 +93,15 @@ pub enum Act {
         /// After this time.
         back: Duration,
     },
+    /// A worker is stopped by SIGTERM, and starts as another version. A cluster in which this happens begins with the older one.
+    Update {
+        /// Which.
+        worker: usize,
+        /// The older version, which knows of no gates.
+        older: bool,
+        /// After this time.
+        back: Duration,
+    },
     /// One more worker starts.
     Join,
     /// A worker does not reach the store.
@@ -246,6 +255,9 @@ impl Scenario {
         if seed % 3 == 2 {
             scenario.trouble_gates(&mut Chance::new(seed ^ 0x6a7e));
         }
+        if seed % 6 == 5 {
+            scenario.update(&mut Chance::new(seed ^ 0x0de4));
+        }
         scenario.steps.sort_by_key(|step| step.at);
         scenario
     }
@@ -264,6 +276,26 @@ impl Scenario {
         }
     }
 
+    /// All workers are updated, one after the other; sometimes one goes back.
+    fn update(&mut self, chance: &mut Chance) {
+        let begins = within(chance, Duration::from_secs(2), TROUBLE / 2);
+        let apart = within(chance, Duration::from_secs(1), Duration::from_secs(8));
+        for (turn, worker) in (0..self.workers).enumerate() {
+            let back = within(chance, Duration::from_millis(50), Duration::from_secs(3));
+            let at = begins + apart * u32::try_from(turn).unwrap_or(0);
+            self.steps.push(Step { at, act: Act::Update { worker, older: false, back } });
+        }
+        if below(chance, 3) == 0 {
+            let (worker, back) = (below(chance, 4), Duration::from_millis(500));
+            self.add(chance, Act::Update { worker, older: true, back });
+        }
+    }
+
+    /// Whether workers of two versions meet.
+    pub(super) fn is_updated(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.act, Act::Update { .. }))
+    }
+
     /// Whether hosts have gates.
     pub(super) fn has_gates(&self) -> bool {
         let is_about_gates = |act: &Act| {
@@ -272,7 +304,7 @@ impl Scenario {
         self.steps.iter().any(|step| is_about_gates(&step.act))
     }
 
-    /// What shuts a gate.
+    /// What shuts a gate of a worker that knows of gates.
     pub(super) fn gate(&self) -> GatePolicy {
         let failures = if self.has_gates() { 2 + u16::try_from(self.seed % 3).unwrap_or(0) } else { 0 };
         GatePolicy { failures, probe_initial: Duration::from_secs(1), probe_max: Duration::from_secs(8) }
@@ -348,8 +380,9 @@ pub(super) fn within(chance: &mut Chance, from: Duration, to: Duration) -> Durat
 
 impl Scenario {
     /// What holds for receivers: in some clusters one host has more connections than the others, or fewer.
-    pub(super) fn destinations(&self, policy: Policy, timeout: Duration) -> Destinations {
-        let defaults = Destination { gate: self.gate(), ..Destination::defaults(policy, timeout) };
+    pub(super) fn destinations(&self, policy: Policy, timeout: Duration, is_older: bool) -> Destinations {
+        let gate = if is_older { GatePolicy { failures: 0, ..self.gate() } } else { self.gate() };
+        let defaults = Destination { gate, ..Destination::defaults(policy, timeout) };
         let mut destinations = Destinations::new(defaults.clone());
         if let Some(connections) = self.connections() {
             destinations.add_pattern("host-1", Destination { connections: Some(connections), ..defaults });

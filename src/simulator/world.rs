@@ -98,6 +98,8 @@ pub(super) struct Slot {
     pub(super) cut_until: Duration,
     pub(super) loses_commits: u8,
     pub(super) loses_answers: bool,
+    /// What starts here is of the older version.
+    pub(super) is_older: bool,
 }
 
 /// Everything.
@@ -136,7 +138,7 @@ impl World {
             clock_set: 0,
             broker: Broker::new(scenario.partitions),
             moods: vec![(Mood::Well, Duration::ZERO); scenario.hosts],
-            slots: (0..SLOTS).map(|_| Slot::default()).collect(),
+            slots: (0..SLOTS).map(|_| Slot { is_older: scenario.is_updated(), ..Slot::default() }).collect(),
             promises: Promises::new(&scenario),
             expires_after: None,
             steps: 0,
@@ -274,7 +276,8 @@ impl World {
             hold: self.scenario.hold,
             gone: Gone::Fail,
         };
-        let destinations = Arc::new(self.scenario.destinations(policy, TIMEOUT));
+        let is_older = self.slots[slot].is_older;
+        let destinations = Arc::new(self.scenario.destinations(policy, TIMEOUT, is_older));
         let (host_cap, seed) = (self.scenario.cap.into(), self.chance.below(u64::MAX));
         let rules = Rules { destinations, host_cap, seed, most_begun: 64, bodies: 4_096 };
         let worker = Box::new(Worker::new(slot, run, id, clock, (LEASE, rules)));
@@ -283,7 +286,7 @@ impl World {
         self.agenda.enter(self.now, Happening::At(process, Timer::Turn(0)));
         self.agenda.enter(self.now + Duration::from_secs(1), Happening::At(process, Timer::Sweep));
         self.agenda.enter(self.now + Duration::from_secs(3), Happening::At(process, Timer::Expire));
-        if self.scenario.has_gates() {
+        if self.scenario.has_gates() && !is_older {
             self.agenda.enter(self.now + Duration::from_millis(500), Happening::At(process, Timer::Gates));
         }
     }

@@ -30,6 +30,18 @@ pub enum ClusterError {
         /// What the settings say.
         asked: String,
     },
+    /// Another place of the entity.
+    #[error(
+        "this database was set up with --entity-from {recorded}, but it is {asked}: start with --entity-from {recorded}. \
+         It can't change while events are open, because it decides which queue an entity belongs to; take another \
+         --exchange, with a database of its own"
+    )]
+    EntityFrom {
+        /// What the database holds.
+        recorded: String,
+        /// What the settings say.
+        asked: String,
+    },
     /// A newer program has changed the schema so that this one would do harm.
     #[error(
         "this database was brought up to date by a newer onceward: its schema may be used by programs that know \
@@ -68,7 +80,12 @@ pub struct Fixed<'a> {
     pub exchange: &'a str,
     /// The version of exchanges and queues.
     pub topology: i32,
+    /// Where messages say whose order they belong to.
+    pub entity_from: &'a str,
 }
+
+/// The migration that first knows of entities elsewhere than in the routing key.
+const ENTITY_FROM: i64 = 10;
 
 /// Records the settings, or compares them with those recorded; gives the version of exchanges and queues as it was when they were
 /// first declared.
@@ -80,6 +97,9 @@ pub async fn join(connection: &mut PgConnection, fixed: Fixed<'_>) -> Result<i32
         .bind(i32::from(fixed.partitions))
         .bind(fixed.exchange)
         .bind(fixed.topology)
+        .bind(fixed.entity_from)
+        // An earlier program would take the routing key for the entity.
+        .bind(if fixed.entity_from == "routing-key" { 0 } else { ENTITY_FROM })
         .execute(&mut *connection)
         .await?;
     let recorded: Recorded = sqlx::query_as(sql::READ_SETTINGS).fetch_one(&mut *connection).await?;
@@ -95,6 +115,7 @@ struct Recorded {
     exchange: String,
     topology: i32,
     least_schema: i64,
+    entity_from: String,
 }
 
 /// What is newer comes first: it is why other settings may differ.
@@ -111,6 +132,10 @@ fn compare(recorded: &Recorded, fixed: &Fixed<'_>) -> Result<(), ClusterError> {
     }
     if recorded.exchange != fixed.exchange {
         return Err(ClusterError::Exchange { recorded: recorded.exchange.clone(), asked: fixed.exchange.into() });
+    }
+    if recorded.entity_from != fixed.entity_from {
+        let (recorded, asked) = (recorded.entity_from.clone(), fixed.entity_from.into());
+        return Err(ClusterError::EntityFrom { recorded, asked });
     }
     Ok(())
 }

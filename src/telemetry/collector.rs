@@ -23,10 +23,19 @@ pub(super) fn resource(teller: &Teller) -> Resource {
         let name = if matches!(teller, Teller::Worker(_)) { "onceward" } else { "onceward-publish" };
         resource = resource.with_service_name(name);
     }
+    if !otel::names_the_host() {
+        // An attempt may begin long after its parent, the span of the message, has ended. Jaeger takes that for a clock that
+        // differs, and moves the span, unless both are known to be of one host.
+        resource = resource.with_attribute(KeyValue::new("host.name", hostname()));
+    }
     if let Teller::Worker(name) = teller {
         resource = resource.with_attribute(KeyValue::new("service.instance.id", name.clone()));
     }
     resource.build()
+}
+
+fn hostname() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
 }
 
 /// The provider of traces; none without a collector.

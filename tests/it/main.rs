@@ -38,6 +38,7 @@ mod names;
 mod once;
 mod operator;
 mod order;
+mod origin;
 mod outages;
 mod outbox;
 mod peers;

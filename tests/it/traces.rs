@@ -94,6 +94,7 @@ fn was_ingested(trace: &[Span]) -> &Span {
     assert_eq!((processed.kind, &processed.parent), (SpanKind::Consumer, &sent.id));
     assert_eq!(sent.resource["service.name"], "onceward-publish");
     assert_eq!(processed.resource["service.name"], "onceward");
+    assert!(!processed.resource["host.name"].is_empty());
     let partition = processed.attribute("messaging.destination.partition.id");
     let destination = format!("events:order-7:events.partition.{partition}");
     for (name, value) in [

@@ -103,3 +103,18 @@ fn what_has_begun_is_in_somebodys_hand_also_when_its_gate_shuts() {
     let lived = run(&Scenario::of(1_026_410));
     assert_eq!(lived.broken, None);
 }
+
+/// A host is paused while events of it are known to wait in the store, and nothing of it is in memory.
+#[test]
+fn nothing_is_kept_of_a_host_that_was_paused_when_its_events_waited_in_the_store() {
+    let steps = vec![
+        step(25.029, Act::PauseHost { host: 0, lasts: seconds(18.675_406) }),
+        publish(38.826, 4, 0, true),
+        publish(41.106, 6, 2, false),
+        step(42.069, Act::Receiver { host: 0, mood: Mood::Silent, lasts: seconds(10.386_25) }),
+        publish(50.051, 7, 2, false),
+        step(50.686, Act::Pause { worker: 0, lasts: seconds(14.527_632) }),
+    ];
+    let scenario = Scenario { workers: 3, partitions: 3, cap: 2, hosts: 1, ..cluster(30_008_417, steps) };
+    assert_eq!(run(&scenario).broken, None);
+}

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
+use crate::config::OriginArgs;
 use crate::domain::contract::{self, Field, Message, Terms};
 use crate::domain::event::Partition;
 use crate::domain::poison::Poison;
@@ -20,8 +21,10 @@ const MAX_HEADER_BYTES: usize = 100_000;
 /// An event to publish.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outgoing {
-    /// The routing key.
+    /// The routing key, and the header that workers take the entity from, if they do.
     pub entity: String,
+    /// Where workers look for entity and number.
+    pub origin: OriginArgs,
     /// The idempotency key.
     pub key: String,
     /// Where it is to be posted; a worker may have a default.
@@ -53,10 +56,11 @@ impl Outgoing {
         if self.traceparent.as_deref().is_some_and(|text| !trace_context::is_valid(text)) {
             return Err("the traceparent is not valid: see https://www.w3.org/TR/trace-context/".into());
         }
-        let terms = Terms { default_destination: None, body_limit: usize::MAX, destinations: None };
+        let OriginArgs { entity_from, sequence_from } = self.origin.clone();
+        let terms = Terms { entity_from, sequence_from, body_limit: usize::MAX, ..Terms::default() };
         contract::read(self.message(), Partition(0), &terms).map(drop).map_err(|poison| match poison {
             Poison::MissingKey => "the key is empty".into(),
-            Poison::MissingEntity => "the entity is empty".into(),
+            Poison::MissingEntity | Poison::MissingEntityHeader(_) => "the entity is empty".into(),
             Poison::MissingDestination => {
                 "there is no destination: give --destination (or --no-check, if the worker has a default)".into()
             }
@@ -86,14 +90,16 @@ impl Outgoing {
     fn wire_headers(&self) -> Vec<(String, String)> {
         let plain = [("destination", &self.destination), ("traceparent", &self.traceparent)];
         let plain = plain.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text.clone()?)));
+        let entity = self.origin.entity_from.header().map(|name| (name.to_owned(), self.entity.clone()));
         let http = self.headers.iter().map(|(name, text)| (format!("http-{name}"), text.clone()));
-        plain.chain(http).collect()
+        plain.chain(entity).chain(http).collect()
     }
 
     /// As the worker will see it.
     fn message(&self) -> Message {
         let texts = self.wire_headers().into_iter().map(|(name, text)| (name, Field::Text(text)));
-        let sequence = self.sequence.map(|number| ("sequence".to_owned(), Field::Integer(number)));
+        let name = self.origin.sequence_from.header();
+        let sequence = self.sequence.map(|number| (name.to_owned(), Field::Integer(number)));
         Message {
             routing_key: self.entity.clone(),
             message_id: Some(self.key.clone()),
@@ -113,7 +119,7 @@ impl Outgoing {
             headers.insert(ShortString::from(name), AMQPValue::LongString(LongString::from(text)));
         }
         if let Some(number) = self.sequence {
-            headers.insert("sequence".into(), AMQPValue::LongLongInt(number));
+            headers.insert(self.origin.sequence_from.header().into(), AMQPValue::LongLongInt(number));
         }
         BasicProperties::default()
             .with_delivery_mode(PERSISTENT)

@@ -53,6 +53,7 @@ pub(super) fn open(args: &PublishArgs) -> Result<Source, PublishError> {
     }
     let event = Outgoing {
         entity: args.entity.clone().unwrap_or_default(),
+        origin: args.origin.clone(),
         key: args.key.clone().unwrap_or_else(line::fresh_key),
         destination: args.destination.clone(),
         sequence: args.sequence,

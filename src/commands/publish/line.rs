@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::PublishArgs;
 use super::event::Outgoing;
+use crate::config::OriginArgs;
 
 /// What the flags give to every line.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,8 @@ pub struct Defaults {
     pub content_type: Option<String>,
     /// HTTP headers for all of them; their own go before.
     pub headers: BTreeMap<String, String>,
+    /// Where workers look for entity and number.
+    pub origin: OriginArgs,
     /// They have to keep the contract.
     pub strict: bool,
 }
@@ -30,6 +33,7 @@ impl Defaults {
             destination: args.destination.clone(),
             content_type: args.content_type.clone(),
             headers: args.headers.iter().cloned().collect(),
+            origin: args.origin.clone(),
             strict: !args.no_check,
         }
     }
@@ -70,6 +74,7 @@ pub fn read(line: &[u8], defaults: &Defaults) -> Result<Outgoing, String> {
     };
     let event = Outgoing {
         entity: line.entity,
+        origin: defaults.origin.clone(),
         key: line.key.unwrap_or_else(fresh_key),
         destination: line.destination.or_else(|| defaults.destination.clone()),
         sequence: line.sequence,
@@ -134,6 +139,7 @@ mod tests {
             "traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01","body":{"z":1.10,"a": null}}"#,
         );
         let expected = Outgoing {
+            origin: OriginArgs::default(),
             entity: "user-1".into(),
             key: "k".into(),
             destination: Some("http://h/p".into()),

@@ -7,7 +7,7 @@ use clap::Args;
 use super::poison::Poison;
 use super::suspend::HOW_TO_BUILD;
 use super::trouble::Trouble;
-use crate::config::{BrokerArgs, DatabaseArgs, SecretUrl, duration, percent};
+use crate::config::{BrokerArgs, DatabaseArgs, OriginArgs, SecretUrl, duration, percent};
 use crate::proof::check::Promises;
 use crate::proof::load::LoadPlan;
 
@@ -20,6 +20,9 @@ pub struct VerifyArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub database: DatabaseArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub origin: OriginArgs,
     /// Workers to start for the run; 0 tests those that run already, which need the settings below
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=16))]
     pub workers: u16,

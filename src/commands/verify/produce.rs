@@ -149,14 +149,24 @@ impl Producer<'_> {
                 }
                 (load.entity_name(load.events[index].entity), load.body(index), self.properties(index))
             }
-            Message::Poison(number) | Message::Hostile(number) => {
-                (format!("verify.{}.poison", load.run), format!("poison {number}").into_bytes(), poison(load, number))
-            }
+            Message::Poison(number) | Message::Hostile(number) => (
+                format!("verify.{}.poison", load.run),
+                format!("poison {number}").into_bytes(),
+                poison(load, number, self.args.origin.sequence_from.header()),
+            ),
         };
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let exchange = self.args.broker.exchange.as_str();
-        let properties = properties.with_delivery_mode(PERSISTENT);
+        let properties = self.of_entity(properties, &entity).with_delivery_mode(PERSISTENT);
         self.channel.basic_publish(exchange.into(), entity.as_str().into(), options, &body, properties).await
+    }
+
+    /// Where the workers take the entity from a header, it stands there, too.
+    fn of_entity(&self, properties: BasicProperties, entity: &str) -> BasicProperties {
+        let Some(header) = self.args.origin.entity_from.header() else { return properties };
+        let mut headers = properties.headers().clone().unwrap_or_default();
+        headers.insert(header.into(), AMQPValue::LongString(entity.into()));
+        properties.with_headers(headers)
     }
 
     fn properties(&self, index: usize) -> BasicProperties {
@@ -169,7 +179,8 @@ impl Producer<'_> {
             headers.insert("traceparent".into(), AMQPValue::LongString(traceparent.into()));
         }
         if event.numbered {
-            headers.insert("sequence".into(), AMQPValue::LongLongInt(event.place.into()));
+            let name = self.args.origin.sequence_from.header();
+            headers.insert(name.into(), AMQPValue::LongLongInt(event.place.into()));
         }
         BasicProperties::default()
             .with_message_id(event.key.as_str().into())
@@ -179,13 +190,13 @@ impl Producer<'_> {
 }
 
 /// Messages that break the contract in turns: no key, no URL, no number.
-fn poison(load: &crate::proof::load::Load, number: u32) -> BasicProperties {
+fn poison(load: &crate::proof::load::Load, number: u32, sequence: &str) -> BasicProperties {
     let mut headers = FieldTable::default();
     headers.insert(POISON.into(), AMQPValue::LongLongInt(number.into()));
     let url = if number % 3 == 1 { "ftp://host/" } else { "http://127.0.0.1:9/" };
     headers.insert("destination".into(), AMQPValue::LongString(url.into()));
     if number % 3 == 2 {
-        headers.insert("sequence".into(), AMQPValue::LongString("two".into()));
+        headers.insert(sequence.into(), AMQPValue::LongString("two".into()));
     }
     let properties = BasicProperties::default().with_headers(headers);
     if number.is_multiple_of(3) {

@@ -93,6 +93,8 @@ impl Workers {
             .arg("worker")
             .arg(format!("--exchange={}", args.broker.exchange))
             .arg(format!("--partitions={}", args.partitions))
+            .arg(format!("--entity-from={}", args.origin.entity_from))
+            .arg(format!("--sequence-from={}", args.origin.sequence_from))
             .arg(format!("--host-connections={}", args.host_connections))
             .arg(format!("--max-attempts={}", args.max_attempts))
             .arg(format!("--backoff-initial={}", time(args.backoff_initial)))

@@ -14,7 +14,7 @@ use super::value::{Item, shown};
 use super::{pem, request};
 use crate::config::gate;
 use crate::domain::backoff::{Backoff, Delays, TICK};
-use crate::domain::destination::{Destination, Hidden, HttpVersion, Transport};
+use crate::domain::destination::{ContentMode, Destination, Hidden, HttpVersion, Transport};
 use crate::domain::redact;
 use crate::domain::signature::SigningSecrets;
 use crate::domain::verdict::Gone;
@@ -57,7 +57,7 @@ pub fn settings() -> &'static [Setting] {
 /// What is shown of a value that is not set.
 const NONE: &str = "none";
 
-const SETTINGS: [Setting; 29] = [
+const SETTINGS: [Setting; 30] = [
     Setting {
         key: "url",
         flag: None,
@@ -257,6 +257,19 @@ const SETTINGS: [Setting; 29] = [
         clear: Some(|to| to.request.headers = HeaderMap::new()),
         // What a value is, is nobody's business: text may be as secret as what a file holds.
         show: |of| Some(list(of.request.headers.keys())),
+    },
+    Setting {
+        key: "cloudevents",
+        flag: None,
+        read: |to, item, _| {
+            let words = [("binary", ContentMode::Binary), ("structured", ContentMode::Structured)];
+            item.word(&words).map(|mode| to.request.cloudevents = mode)
+        },
+        clear: None,
+        show: |of| {
+            let is_structured = of.request.cloudevents == ContentMode::Structured;
+            Some(if is_structured { "structured" } else { "binary" }.into())
+        },
     },
     Setting {
         key: "secrets",

@@ -30,7 +30,7 @@ fn good() -> Message {
 }
 
 fn terms() -> Terms {
-    Terms { default_destination: None, body_limit: BODY_LIMIT, destinations: None }
+    Terms { body_limit: BODY_LIMIT, ..Terms::default() }
 }
 
 fn read_it(message: Message) -> Result<Event, Poison> {

@@ -38,6 +38,7 @@ impl Hosts {
                 // What waits behind a shut gate is looked for when that opens.
                 state.parked &= gate != Some(0);
             }
+            self.drop_if_idle(&host);
         }
         self.give_all_turns();
     }
@@ -165,6 +166,7 @@ impl Hosts {
         state.gate = gate;
         state.parked &= gate != Some(0);
         self.give_turn(host);
+        self.drop_if_idle(host);
     }
 
     /// What a host's gate lets through.

@@ -5,9 +5,10 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use onceward::broker::gatekeeper::properties::look_through;
 use onceward::broker::wire;
-use onceward::deliver::request::headers;
+use onceward::deliver::request::{Content, headers};
+use onceward::domain::contract::cloudevents::structured;
 use onceward::domain::contract::{Kept, Terms, read, read_back};
-use onceward::domain::destination::RequestSettings;
+use onceward::domain::destination::{ContentMode, RequestSettings};
 use onceward::domain::event::{self, Event, Partition};
 use onceward::domain::poison::Poison;
 use onceward::domain::trace_context;
@@ -75,7 +76,11 @@ fn run(input: &[u8]) -> &'static str {
     let message = wire::message(&sent.entity, &wire::decode(&bytes), sent.body.clone());
     assert_eq!(message.properties, bytes, "properties are kept as they came");
     let default_destination = sent.body.is_empty().then(|| event::Target::read_back("http://default/").expect("a URL"));
-    match read(message, PARTITION, &Terms { default_destination, body_limit: 100, destinations: None }) {
+    let entity_from = if sent.body.starts_with(b"h") { "header:cloudEvents:partitionkey" } else { "routing-key" };
+    let sequence_from = if sent.body.starts_with(b"he") { "header:cloudEvents:sequence" } else { "header:sequence" };
+    let (entity_from, sequence_from) = (entity_from.parse().expect("a place"), sequence_from.parse().expect("a place"));
+    let terms = Terms { entity_from, sequence_from, default_destination, body_limit: 100, destinations: None };
+    match read(message, PARTITION, &terms) {
         Err(poison) => refused(&poison),
         Ok(event) => {
             restored(&event);
@@ -112,9 +117,23 @@ fn restored(event: &Event) {
     assert_eq!(back.digest(), event.digest());
 }
 
+/// A `CloudEvent` in one piece is JSON, with its data, and leaves no attribute in a header.
+fn in_one_piece(event: &Event) {
+    let mut headers = event.headers.clone();
+    let Some(json) = structured(&mut headers, event.content_type.as_ref(), &event.body) else {
+        assert!(!event.headers.contains_key("ce-specversion"));
+        return;
+    };
+    let value: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    assert!(headers.keys().all(|name| !name.as_str().starts_with("ce-")));
+    assert_eq!(value.get("data").is_some() || value.get("data_base64").is_some(), !event.body.is_empty(), "{value}");
+}
+
 /// The request says once what is ours to say, and nothing that belongs to the connection.
 fn requested(event: &Event) {
-    let headers = headers(event, 1, None, &RequestSettings::default());
+    in_one_piece(event);
+    let content = Content::of(event, ContentMode::Binary);
+    let headers = headers((event, content), 1, None, &RequestSettings::default());
     for name in
         ["idempotency-key", "webhook-id", "webhook-timestamp", "onceward-entity", "onceward-attempt", "traceparent"]
     {
@@ -146,6 +165,13 @@ fn contract() {
         "\nT traceparent=",
         "\nT onceward-reason=",
         "\nV ",
+        "\nT cloudEvents:specversion=1.0\nT cloudEvents:id=1\nT cloudEvents_source=/a\nT cloudEvents:type=t",
+        "\nT cloudEvents:",
+        "\nT cloudEvents:partitionkey=",
+        "\nT cloudEvents:sequence=1",
+        "\nT http-ce-specversion=1.0",
+        "content_type=application/json\nbody={}",
+        "body=he",
         "\nX ",
         "\nT HTTP-Host=",
         "\\n",

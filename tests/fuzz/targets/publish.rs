@@ -33,7 +33,7 @@ fn run(input: &[u8]) -> &'static str {
     };
     assert!(loose.is_ok(), "what keeps the contract is carried");
     let message = wire::message(&event.entity, &carried(&event), event.body.to_vec());
-    let terms = Terms { default_destination: None, body_limit: usize::MAX, destinations: None };
+    let terms = Terms { body_limit: usize::MAX, ..Terms::default() };
     let read = contract::read(message, Partition(0), &terms).expect("a worker accepts it");
     assert_eq!((read.entity.as_str(), read.key.as_str(), &read.body), (&*event.entity, &*event.key, &event.body));
     assert_eq!(read.sequence.map(|number| number.0), event.sequence);

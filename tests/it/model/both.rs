@@ -65,7 +65,8 @@ impl Both {
         let database = Database::new(&url, "model").expect("a URL");
         let mut connection = PgConnection::connect(&world.database_url).await.expect("the database answers");
         store::migrate(&mut connection).await.expect("the migrations");
-        let fixed = cluster::Fixed { partitions: PARTITIONS, exchange: "model", topology: 1 };
+        let fixed =
+            cluster::Fixed { partitions: PARTITIONS, exchange: "model", topology: 1, entity_from: "routing-key" };
         cluster::join(&mut connection, fixed).await.expect("a new cluster");
         // Nothing has to outlive a crash here: no commit waits for the disk.
         for table in TABLES.iter().chain(&["partition"]) {
