@@ -131,7 +131,7 @@ impl<'a> Keeper<'a> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
-                let connection = tokio::time::timeout(within, self.connect(within)).await.map_err(late)??;
+                let connection = tokio::time::timeout(within, connect(&self.us.database, within)).await.map_err(late)??;
                 if !self.us.database.leases().is(connection.1) {
                     self.membership.renew_at_once();
                 }
@@ -141,12 +141,6 @@ impl<'a> Keeper<'a> {
         tokio::time::timeout(within, self.steps(&mut connection)).await.map_err(late)??;
         self.connection = Some(connection);
         Ok(())
-    }
-
-    async fn connect(&self, within: Duration) -> Result<(PgConnection, Server), sqlx::Error> {
-        let mut connection = self.us.database.limited_to(within).connect().await?;
-        let server = server::of(&mut connection).await?;
-        Ok((connection, server))
     }
 
     async fn steps(&mut self, (connection, server): &mut (PgConnection, Server)) -> Result<(), sqlx::Error> {
@@ -310,4 +304,11 @@ impl<'a> Keeper<'a> {
             tracing::warn!(%error, "the worker could not sign off; the others see it when its lease has ended");
         }
     }
+}
+
+/// A connection whose statements have this much time, and where it leads.
+async fn connect(database: &Database, within: Duration) -> Result<(PgConnection, Server), sqlx::Error> {
+    let mut connection = database.limited_to(within).connect().await?;
+    let server = server::of(&mut connection).await?;
+    Ok((connection, server))
 }
