@@ -119,8 +119,10 @@ fn a_worker_whose_connections_lead_to_two_primaries_leaves_the_one_that_does_not
             sqlx::raw_sql(sql).execute(&mut old).await.expect("an administrator may");
         }
         address.move_to(servers.port_of(Second), Before::Kept);
-        let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity where query like '%into member%' \
-                   and application_name like 'onceward worker%' or query like '%joined_at%' and pid <> pg_backend_pid()";
+        // What it has asked last.
+        let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
+                   where application_name like 'onceward worker%' \
+                   and query ~ '(into member|from member|update member|select owner, epoch)'";
         let count: i64 = sqlx::query_scalar(cut).fetch_one(&mut old).await.expect("an administrator may");
         assert_eq!(count, 1, "the session that renews the leases");
         let connected = async || (sessions(servers.port_of(Second)).await > 0).then_some(());
