@@ -95,7 +95,7 @@ impl GateSync {
                 // Unheard, changes are found by looking.
                 if let Ok(mut listener) = gates::listen(&pool).await {
                     delays.reset();
-                    while listener.recv().await.is_ok() {
+                    while listener.heard().await.is_ok() {
                         told.notify_one();
                     }
                 }

@@ -20,6 +20,7 @@ use crate::health::Health;
 use crate::lease::{Lease, Standing};
 use crate::reconnect::Delays;
 use crate::store::members::{self, Member};
+use crate::store::server::{self, Server};
 use crate::store::{self, Database};
 use crate::telemetry::transaction;
 
@@ -50,7 +51,7 @@ impl Ownership {
                 // Unheard, changes are found by looking.
                 if let Ok(mut listener) = members::listen(&pool).await {
                     delays.reset();
-                    while listener.recv().await.is_ok() {
+                    while listener.heard().await.is_ok() {
                         told.notify_one();
                     }
                 }
@@ -65,6 +66,8 @@ impl Ownership {
                     () = stop.cancelled(), if !keeper.membership.is_leaving() => keeper.begin_to_leave(),
                     () = told.notified() => {}
                     () = keeper.standing.fenced() => {}
+                    // Connecting anew shows where the address leads now.
+                    () = self.database.leases().doubted() => keeper.connection = None,
                     Some(lease) = keeper.closing.next() => keeper.note_unused(&lease),
                     () = tokio::time::sleep(pause) => {}
                 }
@@ -84,7 +87,7 @@ impl Ownership {
 /// The state of a worker's place.
 struct Keeper<'a> {
     us: &'a Ownership,
-    connection: Option<PgConnection>,
+    connection: Option<(PgConnection, Server)>,
     standing: Standing,
     membership: Membership<Uuid>,
     /// Leases that were closed, until nothing is at work under them.
@@ -127,21 +130,31 @@ impl<'a> Keeper<'a> {
         let late = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => tokio::time::timeout(within, self.us.database.connect()).await.map_err(late)??,
+            None => {
+                let connection = tokio::time::timeout(within, connect(&self.us.database, within)).await.map_err(late)??;
+                if !self.us.database.leases().is(connection.1) {
+                    self.membership.renew_at_once();
+                }
+                connection
+            }
         };
         tokio::time::timeout(within, self.steps(&mut connection)).await.map_err(late)??;
         self.connection = Some(connection);
         Ok(())
     }
 
-    async fn steps(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn steps(&mut self, (connection, server): &mut (PgConnection, Server)) -> Result<(), sqlx::Error> {
         // What the writer has found to be another's.
         let fenced: Vec<_> =
             self.owned().iter().filter(|lease| lease.is_lost()).map(|l| (l.partition, l.epoch)).collect();
         self.lose(&fenced);
         self.membership.begin(clock::now());
         while let Some(ask) = self.membership.next_ask() {
+            let renewed = matches!(ask, Ask::Extend(_));
             self.step(connection, ask).await?;
+            if renewed {
+                self.us.database.leases().renewed_on(*server);
+            }
         }
         Ok(())
     }
@@ -281,7 +294,7 @@ impl<'a> Keeper<'a> {
     async fn leave(&mut self) {
         let within = self.us.lease / RENEW_PART;
         let left = match self.connection.as_mut() {
-            Some(connection) => {
+            Some((connection, _)) => {
                 let leaving = transaction("leave", members::leave(connection, &self.us.member));
                 tokio::time::timeout(within, leaving).await
             }
@@ -291,4 +304,11 @@ impl<'a> Keeper<'a> {
             tracing::warn!(%error, "the worker could not sign off; the others see it when its lease has ended");
         }
     }
+}
+
+/// A connection whose statements have this much time, and where it leads.
+async fn connect(database: &Database, within: Duration) -> Result<(PgConnection, Server), sqlx::Error> {
+    let mut connection = database.limited_to(within).connect().await?;
+    let server = server::of(&mut connection).await?;
+    Ok((connection, server))
 }

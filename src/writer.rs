@@ -183,8 +183,8 @@ impl Session {
             }
             let began = clock::now();
             let recording = self.writer.recording.clone();
-            let tried = tokio::time::timeout(COMMIT_WITHIN, told_if_slow(&recording, self.try_once(&batch))).await;
-            match tried.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
+            let tried = told_if_slow(&recording, self.try_for_a_while(&batch)).await;
+            match tried {
                 Ok(Attempted::Done(found)) => {
                     self.delays.reset();
                     if let Some(lasted) = self.writer.recording.end() {
@@ -236,13 +236,26 @@ impl Session {
         matches!(tokio::time::timeout(COMMIT_WITHIN, probing).await, Ok(Ok(true)))
     }
 
+    /// One transaction, unless it takes too long, or its server turns out to be one that another has taken over from.
+    async fn try_for_a_while(&mut self, batch: &Batch) -> Result<Attempted, sqlx::Error> {
+        let leases = self.writer.database.leases().clone();
+        self.link.take_if(|link| !leases.is(link.server));
+        let moved = leases.moved_from(self.link.as_ref().map(|link| link.server));
+        let tried = tokio::time::timeout(COMMIT_WITHIN, self.try_once(batch));
+        tokio::select! {
+            biased;
+            tried = tried => tried.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))),
+            moved = moved => Err(moved),
+        }
+    }
+
     /// One transaction.
     async fn try_once(&mut self, batch: &Batch) -> Result<Attempted, sqlx::Error> {
         let link = match &mut self.link {
             Some(link) => link,
             none => {
                 self.floors.clear();
-                none.insert(Link::connect(&self.writer.database).await?)
+                none.insert(Link::connect(&self.writer.database.limited_to(COMMIT_WITHIN)).await?)
             }
         };
         if let Some(doubt) = &self.doubt {

@@ -78,7 +78,8 @@ fn parts(text: &str, one_host: bool) -> Result<(), String> {
     if one_host && hosts.contains(',') { Err(SEVERAL_HOSTS.into()) } else { Ok(()) }
 }
 
-const SEVERAL_HOSTS: &str = "it names several hosts: name one, the primary or a proxy that follows it, and ";
+const SEVERAL_HOSTS: &str = "it names several hosts: name one, which leads to the primary and follows it (a virtual address, \
+     a name that your cluster moves, or a proxy), and ";
 
 /// The parameters that the client of PostgreSQL knows.
 const PARAMETERS: [&str; 12] = [
@@ -112,11 +113,12 @@ fn database(url: &Url) -> Result<(), String> {
             ));
         }
         has_password |= name == "password";
-        if name.starts_with("host") {
-            has_host = true;
-            if value.contains(',') {
-                return Err(SEVERAL_HOSTS.into());
-            }
+        has_host |= name.starts_with("host");
+        if (name.starts_with("host") || name == "port") && value.contains(',') {
+            return Err(SEVERAL_HOSTS.into());
+        }
+        if name == "port" && value.parse::<u16>().is_err() {
+            return Err("behind port= is no port: ".into());
         }
     }
     if has_host { Ok(()) } else { Err(String::new()) }

@@ -227,10 +227,29 @@ pub fn explain(error: &io::Error) -> Option<String> {
             | AlertDescription::HandshakeFailure
             | AlertDescription::BadCertificate,
         ) => format!("it wants a certificate of ours, or another one: --client-certificate and --client-key ({error})"),
+        rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
+            let days = days(time.as_secs().saturating_sub(not_after.as_secs()));
+            format!("its certificate has expired, {days} ago: it has to be renewed there")
+        }
+        rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => {
+            let days = days(not_before.as_secs().saturating_sub(time.as_secs()));
+            format!("its certificate is not valid yet, for {days} more: look at the clock of this machine")
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            format!("the certificate of --client-certificate has expired: renew it ({error})")
+        }
         rustls::Error::AlertReceived(AlertDescription::UnknownCA) => {
             format!("it does not trust the authority of --client-certificate ({error})")
         }
         rustls::Error::InvalidMessage(_) => format!("it does not speak TLS on this port ({error})"),
         _ => format!("no connection by TLS: {error}"),
     })
+}
+
+/// So many seconds as days, or as hours if they are less than two.
+fn days(seconds: u64) -> String {
+    match seconds / 3_600 {
+        hours @ ..48 => format!("{hours} hours"),
+        hours => format!("{} days", hours / 24),
+    }
 }

@@ -133,6 +133,8 @@ pub struct Membership<M> {
     unused: Vec<Released>,
     sightings: Sightings<M>,
     kept_from_older: Duration,
+    /// The lease is renewed, however short the last renewal is ago.
+    renew_at_once: bool,
     leaving: bool,
     told_leaving: bool,
     rest: Duration,
@@ -157,6 +159,7 @@ impl<M: Copy + Eq + Hash> Membership<M> {
             unused: Vec::new(),
             sightings: Sightings::default(),
             kept_from_older: now,
+            renew_at_once: false,
             leaving: false,
             told_leaving: false,
             rest: Duration::ZERO,
@@ -170,7 +173,7 @@ impl<M: Copy + Eq + Hash> Membership<M> {
         self.asks.clear();
         self.rest = self.until_next_look();
         let since_renewed = self.renewed.map(|renewed| now.saturating_sub(renewed));
-        if since_renewed.is_none_or(|since| since >= self.lease / RENEW_PART) {
+        if self.renew_at_once || since_renewed.is_none_or(|since| since >= self.lease / RENEW_PART) {
             self.asks.push_back(Ask::Renew);
         }
         self.gives_back = true;
@@ -218,6 +221,11 @@ impl<M: Copy + Eq + Hash> Membership<M> {
         self.rest = self.until_next_look();
     }
 
+    /// The store may be another one than that of the last renewal: the lease has to be renewed there.
+    pub fn renew_at_once(&mut self) {
+        self.renew_at_once = true;
+    }
+
     /// Nothing begins any more: every lease is closed.
     pub fn begin_to_leave(&mut self) {
         self.leaving = true;
@@ -242,6 +250,7 @@ impl<M: Copy + Eq + Hash> Membership<M> {
     /// The lease was renewed, by what was asked for at `asked`.
     pub fn renewed(&mut self, asked: Duration, now: Duration, renewed: Renewed) {
         let Renewed { held, host_share } = renewed;
+        self.renew_at_once = false;
         let mut asks = Vec::new();
         // Before the leases count again: what is not ours any more, and what we may not have open any more.
         let lost: Vec<(Partition, i64)> = self.owned.extract_if(.., |owned| !held.contains(owned)).collect();

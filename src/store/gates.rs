@@ -6,10 +6,11 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::postgres::{PgListener, PgPool};
+use sqlx::postgres::PgPool;
 use sqlx::{Connection as _, FromRow, PgConnection};
 use uuid::Uuid;
 
+use super::listener::Listener;
 use super::sql::gates as sql;
 use super::sql::members::TELL;
 use crate::domain::event::{Entity, Host};
@@ -408,10 +409,8 @@ async fn tell(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 ///
 /// # Errors
 /// sqlx's.
-pub async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen(CHANNEL).await?;
-    Ok(listener)
+pub async fn listen(pool: &PgPool) -> Result<Listener, sqlx::Error> {
+    Listener::connect(pool, CHANNEL).await
 }
 
 fn millis(time: Duration) -> i64 {

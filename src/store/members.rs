@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgListener, PgPool};
+use sqlx::postgres::PgPool;
 use sqlx::{Connection as _, Executor as _, FromRow, PgConnection};
 use uuid::Uuid;
 
+use super::listener::Listener;
 use super::sql::members as sql;
 use crate::domain::event::Partition;
 use crate::domain::shares::{Owner, Peer};
@@ -282,10 +283,8 @@ pub async fn tell(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 ///
 /// # Errors
 /// sqlx's.
-pub async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen(CHANNEL).await?;
-    Ok(listener)
+pub async fn listen(pool: &PgPool) -> Result<Listener, sqlx::Error> {
+    Listener::connect(pool, CHANNEL).await
 }
 
 fn share(stored: i32) -> u16 {

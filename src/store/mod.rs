@@ -8,6 +8,7 @@ pub mod commits;
 pub mod floor;
 pub mod gates;
 pub mod line;
+pub mod listener;
 pub mod members;
 pub mod opening;
 pub mod operator;
@@ -15,6 +16,7 @@ pub mod outbox;
 pub mod position;
 pub mod progress;
 pub mod retention;
+pub mod server;
 pub mod session;
 pub mod sql;
 pub mod status;
@@ -26,14 +28,22 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Executor as _, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
+use self::server::LeaseServer;
 use crate::config::{SecretUrl, tls};
 
 /// Reads beside the writer and the leases: sweeps, dead letters.
 const POOL_SIZE: u32 = 4;
 /// How long a read waits for a connection.
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a server may take to let us in.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// How long a connection may take to come back to the pool: one whose server is gone without a word never would.
+const RELEASE_WITHIN: Duration = Duration::from_secs(2);
+/// After this time the server gives up a statement of the pool's. Whoever waits for it gives up a little later
+/// ([`transaction`](crate::telemetry::transaction)).
+const LONGEST_READ: Duration = Duration::from_secs(30);
 
 /// A connection that was cut leaves its transaction to the server, which has to give it up: it holds locks.
 const ABANDONED_AFTER: Duration = Duration::from_secs(10);
@@ -54,12 +64,20 @@ fn settings(lease: Duration) -> Vec<(&'static str, String)> {
 const DURABLE: &str = "select set_config('synchronous_commit', 'on', false) \
                        where current_setting('synchronous_commit') in ('off', 'local')";
 
+/// What is given up here has to end there, too, or a server that takes long would gather more and more of it. Whoever has
+/// set a limit keeps it. A commit that waits for a standby is not ended by this.
+const LIMIT: &str =
+    "select set_config('statement_timeout', $1, false) where current_setting('statement_timeout') = '0'";
+
 /// Where the database is.
 #[derive(Clone, Debug)]
 pub struct Database {
     options: PgConnectOptions,
     /// Made by a statement of its own: poolers refuse most settings in the start of a session.
     settings: Vec<(&'static str, String)>,
+    /// How long a statement may take, if that is limited.
+    longest: Option<Duration>,
+    leases: Arc<LeaseServer>,
 }
 
 impl Database {
@@ -69,13 +87,26 @@ impl Database {
     /// sqlx's, for a URL that it can't read.
     pub fn new(url: &SecretUrl, name: &str) -> Result<Self, sqlx::Error> {
         let options = PgConnectOptions::from_str(url.reveal())?.application_name(name).disable_statement_logging();
-        Ok(Self { options: options.extra_float_digits(None), settings: settings(ABANDONED_AFTER * 2) })
+        let settings = settings(ABANDONED_AFTER * 2);
+        Ok(Self { options: options.extra_float_digits(None), settings, longest: None, leases: Arc::default() })
     }
 
     /// For a worker with leases of this length.
     #[must_use]
     pub fn give_up_within(self, lease: Duration) -> Self {
         Self { settings: settings(lease), ..self }
+    }
+
+    /// Its sessions give a statement so much time.
+    #[must_use]
+    pub fn limited_to(&self, longest: Duration) -> Self {
+        Self { longest: Some(longest), ..self.clone() }
+    }
+
+    /// Where the leases of the worker are whose database this is.
+    #[must_use]
+    pub fn leases(&self) -> &Arc<LeaseServer> {
+        &self.leases
     }
 
     /// For statements that touch a few rows of large tables, again and again.
@@ -95,33 +126,60 @@ impl Database {
     /// # Errors
     /// sqlx's, if the server can't be reached.
     pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        let mut connection = self.options.connect().await?;
-        set(&mut connection, &self.settings).await?;
-        Ok(connection)
+        let connecting = async {
+            let mut connection = self.options.connect().await?;
+            self.set(&mut connection).await?;
+            Ok(connection)
+        };
+        let late = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+        tokio::time::timeout(CONNECT_WITHIN, connecting).await.map_err(late)?
     }
 
-    /// A small pool that connects when it is first used.
+    /// A small pool that connects when it is first used. What leads to another server than the leases' is left, and so is
+    /// what does not answer.
     #[must_use]
     pub fn pool(&self) -> PgPool {
-        let settings = Arc::new(self.settings.clone());
+        let database = Arc::new(self.limited_to(LONGEST_READ));
+        let leases = self.leases.clone();
         let options = PgPoolOptions::new().max_connections(POOL_SIZE).acquire_timeout(ACQUIRE_WITHIN);
         let options = options.after_connect(move |connection, _| {
-            let settings = settings.clone();
-            Box::pin(async move { set(connection, &settings).await })
+            let database = database.clone();
+            Box::pin(async move { database.set(connection).await })
+        });
+        // In place of the pool's own look whether there is an answer.
+        let options = options.test_before_acquire(false).before_acquire(move |connection, _| {
+            let leases = leases.clone();
+            Box::pin(async move {
+                let is_theirs = leases.is(server::of(connection).await?);
+                if !is_theirs {
+                    leases.doubt();
+                }
+                Ok(is_theirs)
+            })
+        });
+        let options = options.after_release(|connection, _| {
+            Box::pin(async move { Ok(tokio::time::timeout(RELEASE_WITHIN, connection.ping()).await.is_ok()) })
         });
         options.connect_lazy_with(self.options.clone())
     }
-}
 
-async fn set(connection: &mut PgConnection, settings: &[(&'static str, String)]) -> Result<(), sqlx::Error> {
-    let (names, values): (Vec<&str>, Vec<&str>) = settings.iter().map(|(name, value)| (*name, value.as_str())).unzip();
-    sqlx::query("select set_config(name, value, false) from unnest($1::text[], $2::text[]) as setting (name, value)")
+    async fn set(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let settings = self.settings.iter().map(|(name, value)| (*name, value.as_str()));
+        let (names, values): (Vec<&str>, Vec<&str>) = settings.unzip();
+        sqlx::query(
+            "select set_config(name, value, false) from unnest($1::text[], $2::text[]) as setting (name, value)",
+        )
         .persistent(false)
         .bind(names)
         .bind(values)
         .execute(&mut *connection)
         .await?;
-    connection.execute(DURABLE).await.map(drop)
+        if let Some(longest) = self.longest {
+            let limit = sqlx::query(LIMIT).persistent(false).bind(longest.as_millis().to_string());
+            limit.execute(&mut *connection).await?;
+        }
+        connection.execute(DURABLE).await.map(drop)
+    }
 }
 
 /// The migrations that this program knows. One that it doesn't know is from a newer program, and no hindrance: a worker
@@ -161,7 +219,7 @@ pub fn cause(error: &sqlx::Error) -> String {
     // PostgreSQL, Appendix A.
     let code = told.code().unwrap_or_default();
     let what = match &*code {
-        "25006" => "is read-only",
+        "25006" => "is read-only: a standby, or set so; --database-url has to lead to the primary",
         "25P03" => "ends transactions that pause (idle_in_transaction_session_timeout)",
         "53100" => "has no room left on its disk",
         "53200" => "is short of memory",
@@ -233,6 +291,11 @@ pub fn explain(error: &sqlx::Error) -> String {
     // PostgreSQL, Appendix A.
     match refusal.code().as_deref() {
         Some("26000" | "42P05") => format!("{} ({})", NO_SESSIONS, refusal.message()),
+        Some("28000") if refusal.message().contains("client certificate") => format!(
+            "the database wants a certificate of ours, whose name is that of the user of --database-url: \
+             --client-certificate and --client-key ({})",
+            refusal.message()
+        ),
         Some("28P01" | "28000") => format!(
             "the database refuses the user of --database-url ({}): check its name and password; characters such as \
              @, :, /, # and % have to be percent-encoded in a URL",

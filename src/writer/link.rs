@@ -6,6 +6,7 @@ use sqlx::{Executor as _, PgConnection};
 
 use crate::clock;
 use crate::store::Database;
+use crate::store::server::{self, Server};
 
 /// How long an empty transaction is kept open for the next batch.
 pub(super) const REST: Duration = Duration::from_millis(100);
@@ -19,6 +20,8 @@ pub(super) struct Link {
     pub(super) connection: PgConnection,
     /// Since when there has always been a transaction, by the monotonic clock.
     open_since: Option<Duration>,
+    /// Where it leads: the server that has the leases, as far as is known.
+    pub(super) server: Server,
 }
 
 impl Link {
@@ -29,7 +32,9 @@ impl Link {
         let setting = "select set_config(name, 'lz4', false) from pg_settings \
                        where name = 'default_toast_compression' and 'lz4' = any(enumvals)";
         connection.execute(setting).await?;
-        Ok(Self { connection, open_since: None })
+        let server = server::of(&mut connection).await?;
+        database.leases().agree_on(server).await?;
+        Ok(Self { connection, open_since: None, server })
     }
 
     /// Whether a transaction is open.

@@ -23,6 +23,7 @@ mod doubt;
 mod drain;
 mod examples;
 mod exhausted;
+mod failover;
 mod gates;
 mod guard;
 mod helm;

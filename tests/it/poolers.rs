@@ -17,6 +17,23 @@ fn a_worker_works_behind_a_pooler_that_keeps_sessions() {
 }
 
 #[test]
+fn a_worker_goes_on_when_its_pooler_is_started_again() {
+    test(Load::Shared, async |world| {
+        let mut pooler = Pooler::start(world, "session").await;
+        let (receiver, url) = (Receiver::healthy().await, pooler.url(""));
+        let worker = Worker::start(world, &["--database-url", &url]).await;
+        let producer = Producer::connect(world).await;
+        let message = |n| Message::new(&format!("user-{}", n % 7), &format!("event-{n}"), &receiver.url());
+        producer.publish_all(&(0..50).map(message).collect::<Vec<_>>()).await;
+        receiver.wait_for_delivered(SOON, 50).await;
+        pooler.restart().await;
+        producer.publish_all(&(50..100).map(message).collect::<Vec<_>>()).await;
+        receiver.wait_for_delivered(SOON, 100).await;
+        worker.stop().await;
+    });
+}
+
+#[test]
 fn a_pooler_that_shares_sessions_out_stops_the_start_with_one_line_that_says_what_to_change() {
     test(Load::Shared, async |world| {
         for mode in ["transaction", "statement"] {

@@ -143,6 +143,9 @@ fn a_url_of_the_database_works_or_is_refused_at_once_and_never_shows_its_passwor
         }
         let refused = [
             ("postgres://u:hidden@one:1,two:2/db", "it names several hosts: name one"),
+            ("postgres://u:hidden@one/db?port=1,2", "it names several hosts: name one"),
+            ("postgres://u:hidden@one,two/db?target_session_attrs=read-write", "it names several hosts: name one"),
+            ("postgres://u:hidden@one/db?port=hidden", "behind port= is no port"),
             ("postgres://u:12#hidden@host/db", "a # is written %23"),
             ("postgres://u:12/hidden@host/db", "/ is written %2F"),
             ("postgres://u@host/db?pasword=hidden", "\"pasword\" is not known"),

@@ -81,7 +81,7 @@ async fn every_session_is_encrypted(world: &World, worker: u32) {
 fn an_authority_of_ones_own_is_trusted_by_ca_file_and_users_are_known_by_certificates() {
     test_on_servers_with_tls(Load::Shared, async |world, servers| {
         let secured = Secured::of(world, servers);
-        let ca = ["--ca-file", &secured.ca];
+        let ca = ["--ca-file", &secured.ca.replace("ca.pem", "several.pem")];
         delivers(world, "by-password", &ca, &secured.amqp, &secured.database).await;
         world.know_by_certificate(CLIENT).await;
         let mut admin = PgConnection::connect(&world.database_url).await.expect("the database answers");
@@ -165,5 +165,34 @@ fn a_database_without_tls_is_told_from_one_that_has_it() {
         assert!(text.contains("holds no Onceward yet"), "{text}");
         let (code, text) = run_to_end(world, &["status", "--ca-file", "/nowhere/ca.pem"]).await;
         assert!(code == 2 && text.contains("/nowhere/ca.pem"), "{text}");
+    });
+}
+
+#[test]
+fn certificates_that_have_expired_are_told_and_those_that_were_renewed_are_taken() {
+    test_on_servers_with_tls(Load::Shared, async |world, servers| {
+        let secured = Secured::of(world, servers);
+        let (_, directory) = servers.with_tls();
+        let installed = directory.with_file_name("postgres").join("server.pem");
+        let renew = async |name: &str| {
+            let pem = std::fs::read(directory.join(name)).expect("a certificate");
+            std::fs::write(&installed, pem).expect("a file of the server's");
+            let mut admin = PgConnection::connect(&world.database_url).await.expect("the database answers");
+            admin.execute("select pg_reload_conf()").await.expect("an administrator may");
+        };
+        let full = with_query(&secured.database, "sslmode=verify-full");
+        let user = |url: &str| url.replace("postgres@", &format!("{CLIENT}@"));
+        let shown = ["--client-certificate", &secured.certificate.replace("client", "client-expired")];
+        let by_certificate = [&shown[..], &["--client-key", &secured.key]].concat();
+        let (ca, url) = (["--ca-file", &*secured.ca], user(&full));
+        let worker = Worker::spawn(world, &[&["--database-url", &*url], &ca[..], &by_certificate].concat());
+        worker.wait_for_line(SOON, "the certificate of --client-certificate has expired").await;
+        worker.kill().await;
+        renew("server-expired.pem").await;
+        let worker = Worker::spawn(world, &[&["--database-url", &*full], &ca[..]].concat());
+        worker.wait_for_line(SOON, "its certificate has expired").await;
+        renew("server.pem").await;
+        worker.wait_for_line(SOON, "ready: consuming").await;
+        worker.stop().await;
     });
 }

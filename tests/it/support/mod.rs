@@ -1,5 +1,6 @@
 //! The harness: a world of servers for each test, receivers that remember everything, and the program itself.
 
+mod address;
 mod admin;
 mod alone;
 mod chance;
@@ -26,6 +27,7 @@ mod suspend;
 mod worker;
 mod world;
 
+pub use address::{Address, Before};
 pub use admin::Admin;
 pub use alone::Load;
 pub use chance::{chance, pick, shuffle};
@@ -45,8 +47,8 @@ pub use raw::{FRAME_MAX, Raw, RawMessage};
 pub use receiver::{Attempt, Log, Receiver};
 pub use reply::{Gate, Reply, Request};
 pub use run::{
-    asking, test, test_on_a_cluster, test_on_private_servers, test_on_servers_with_tls, test_with_a_database_clock,
-    within,
+    asking, test, test_behind_an_address, test_on_a_cluster, test_on_private_servers, test_on_servers_with_tls,
+    test_with_a_database_clock, within,
 };
 pub use s3::S3;
 pub use servers::{Servers, Stop, Which};

@@ -6,14 +6,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio::net::TcpStream;
 
 use super::{SOON, World, asking};
 
 const MISSING: &str = "nginx, tinyproxy, squid and dnsmasq are there; `deploy/servers install peers` installs them";
 
-/// A directory with `ca.pem`, and with `server.pem`, `client.pem` and their keys, `server.key` and `client.key`.
+/// A directory with `ca.pem`, and `several.pem`, which has another authority before it; with `server.pem`, `client.pem` and their keys, `server.key` and `client.key`; `…-expired.pem` are for the same keys.
 pub struct Certificates(PathBuf);
 
 impl Certificates {
@@ -31,6 +31,8 @@ impl Certificates {
         let ca_key = key();
         let ca = params.self_signed(&ca_key).expect("a certificate");
         std::fs::write(directory.join("ca.pem"), ca.pem()).expect("a file");
+        let another = rcgen::generate_simple_self_signed(["another".to_owned()]).expect("a certificate");
+        std::fs::write(directory.join("several.pem"), another.cert.pem() + &ca.pem()).expect("a file");
         let issuer = Issuer::new(params, ca_key);
         for (name, host) in [("server", "127.0.0.1"), ("client", "onceward.test")] {
             let key = key();
@@ -38,6 +40,10 @@ impl Certificates {
             params.distinguished_name.push(DnType::CommonName, host);
             let certificate = params.signed_by(&key, &issuer).expect("a certificate");
             std::fs::write(directory.join(format!("{name}.pem")), certificate.pem()).expect("a file");
+            params.not_after = date_time_ymd(2021, 1, 1);
+            params.not_before = date_time_ymd(2020, 1, 1);
+            let expired = params.signed_by(&key, &issuer).expect("a certificate");
+            std::fs::write(directory.join(format!("{name}-expired.pem")), expired.pem()).expect("a file");
             std::fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).expect("a file");
         }
         Self(directory)

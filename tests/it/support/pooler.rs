@@ -14,6 +14,8 @@ const MISSING: &str = "pgbouncer is there; `deploy/servers install pgbouncer` in
 
 /// Debian installs it where not every user's PATH leads.
 const DEBIANS: &str = "/usr/sbin/pgbouncer";
+const CONFIGURATION: &str = "pgbouncer.ini";
+const SOCKET: &str = ".s.PGSQL.6432";
 
 /// The pooler; gone when dropped.
 pub struct Pooler {
@@ -32,20 +34,29 @@ impl Pooler {
         std::fs::create_dir_all(&directory).expect("a directory for pgbouncer");
         std::fs::set_permissions(&directory, Permissions::from_mode(0o777)).expect("a directory of ours");
         let url = Url::parse(&world.database_url).expect("a URL");
-        let configuration = directory.join("pgbouncer.ini");
-        std::fs::write(&configuration, text(&url, mode, &directory)).expect("the configuration is written");
-        let mut command = Command::new(if Path::new(DEBIANS).exists() { DEBIANS } else { "pgbouncer" });
-        if rustix::process::getuid().is_root() {
-            command.args(["-u", "postgres"]);
-        }
-        let log = File::create(directory.join("log")).expect("a log file");
-        command.arg(configuration).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let process = command.spawn().expect(MISSING);
+        std::fs::write(directory.join(CONFIGURATION), text(&url, mode, &directory))
+            .expect("the configuration is written");
         let database = url.path().trim_start_matches('/').to_owned();
-        let pooler = Self { process, directory, database };
-        let listens = async || pooler.directory.join(".s.PGSQL.6432").exists().then_some(());
-        asking(SOON, "pgbouncer's socket", listens).await;
+        let pooler = Self { process: spawn(&directory), directory, database };
+        pooler.listens().await;
         pooler
+    }
+
+    /// It is killed, and started again.
+    pub async fn restart(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        // What a killed one leaves.
+        for left in [SOCKET, &format!("{SOCKET}.lock")] {
+            let _ = std::fs::remove_file(self.directory.join(left));
+        }
+        self.process = spawn(&self.directory);
+        self.listens().await;
+    }
+
+    async fn listens(&self) {
+        let listens = async || self.directory.join(SOCKET).exists().then_some(());
+        asking(SOON, "pgbouncer's socket", listens).await;
     }
 
     /// The database's URL through it.
@@ -75,4 +86,14 @@ fn text(url: &Url, mode: &str, directory: &Path) -> String {
          unix_socket_dir = {}\nauth_type = any\npool_mode = {mode}\n",
         directory.display()
     )
+}
+
+fn spawn(directory: &Path) -> Child {
+    let mut command = Command::new(if Path::new(DEBIANS).exists() { DEBIANS } else { "pgbouncer" });
+    if rustix::process::getuid().is_root() {
+        command.args(["-u", "postgres"]);
+    }
+    let log = File::options().create(true).append(true).open(directory.join("log")).expect("a log file");
+    command.arg(directory.join(CONFIGURATION)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command.spawn().expect(MISSING)
 }

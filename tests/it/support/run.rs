@@ -11,7 +11,7 @@ use tokio::runtime::Builder;
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
-use super::{Load, Servers, World};
+use super::{Address, Load, Servers, World};
 
 /// A test in a world of its own, on the servers that `deploy/test` started.
 pub fn test(load: Load, body: impl AsyncFnOnce(&World)) {
@@ -39,6 +39,17 @@ pub fn test_with_a_database_clock(load: Load, body: impl AsyncFnOnce(&World, &Se
 pub fn test_on_servers_with_tls(load: Load, body: impl AsyncFnOnce(&World, &Servers)) {
     let _turn = load.turn();
     run(on_these(Servers::start_with_tls(), body));
+}
+
+/// The same, with the database behind an address that can be moved.
+pub fn test_behind_an_address(load: Load, body: impl AsyncFnOnce(&World, &Servers, &Address)) {
+    let _turn = load.turn();
+    run(async {
+        let mut servers = Servers::start().await;
+        let address = Address::of(&servers.database).await;
+        servers.database = address.url();
+        on_these(async { servers }, async |world, servers| body(world, servers, &address).await).await;
+    });
 }
 
 /// The same, with a RabbitMQ of three nodes.

@@ -39,6 +39,8 @@ pub enum Which {
     Broker,
     SecondNode,
     Database,
+    /// The first one's standby, or the other way round.
+    SecondDatabase,
 }
 
 impl Which {
@@ -48,6 +50,7 @@ impl Which {
             Self::Broker => "rabbitmq",
             Self::SecondNode => "rabbitmq-2",
             Self::Database => "postgres",
+            Self::SecondDatabase => "postgres-2",
         }
     }
 }
@@ -130,6 +133,24 @@ impl Servers {
     /// Starts a private server that was stopped, on the same port and data.
     pub async fn start_again(&self, which: Which) {
         script(&[&format!("start-{}", which.name())], self.private_dir()).await;
+    }
+
+    /// Makes a database anew as the standby of the other one. From then on the other one's commits wait for it.
+    pub async fn start_standby(&self, which: Which) {
+        script(&[&format!("start-standby-{}", which.name())], self.private_dir()).await;
+    }
+
+    /// Lets a standby be the primary.
+    pub async fn promote(&self, which: Which) {
+        script(&[&format!("promote-{}", which.name())], self.private_dir()).await;
+    }
+
+    /// Where one of the two databases is.
+    pub fn port_of(&self, which: Which) -> u16 {
+        let ports = std::fs::read_to_string(self.private_dir().join("ports")).expect("the script writes them there");
+        let name = format!("{}_PORT=", which.name().replace('-', "_"));
+        let port = ports.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok());
+        port.expect("a server with a port of its own")
     }
 
     /// Lets the database's clock be so many seconds ahead. It has to have one that can be set.
