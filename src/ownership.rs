@@ -128,15 +128,15 @@ impl<'a> Keeper<'a> {
     async fn take_turn(&mut self) -> Result<(), sqlx::Error> {
         let within = self.us.lease / RENEW_PART;
         let late = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let connection = tokio::time::timeout(within, connect(&self.us.database, within)).await.map_err(late)??;
-                if !self.us.database.leases().is(connection.1) {
-                    self.membership.renew_at_once();
-                }
-                connection
+        let mut connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            let connecting = connect(&self.us.database, within);
+            let connection = tokio::time::timeout(within, connecting).await.map_err(late)??;
+            if !self.us.database.leases().is(connection.1) {
+                self.membership.renew_at_once();
             }
+            connection
         };
         tokio::time::timeout(within, self.steps(&mut connection)).await.map_err(late)??;
         self.connection = Some(connection);

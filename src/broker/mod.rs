@@ -5,6 +5,7 @@ pub mod dead_letters;
 pub mod delay;
 pub mod gatekeeper;
 pub mod letter;
+mod names;
 pub mod probe;
 pub mod publisher;
 pub mod topology;

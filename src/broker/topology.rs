@@ -1,21 +1,15 @@
 //! Exchanges, queues and bindings: their names, their arguments, and what to do when the broker's differ.
 
-use std::time::Duration;
-
 use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
 use super::delay;
+pub use super::names::{Names, VERSION};
 use super::probe::BrokerInfo;
 use crate::config::ExchangeType;
 use crate::domain::event::Partition;
 
-/// The version of what is declared here, recorded in the database at the first start. The broker refuses a queue's
-/// declaration with other arguments, so that a change to them needs a next version and a way to get there.
-///
-/// Version 2 says of each queue how often a message may come back to it. What an earlier program has declared stays as it is.
-pub const VERSION: i32 = 2;
 /// The first version whose due queues and dead-letter queue have a limit of their own.
 const LIMITED: i32 = 2;
 
@@ -25,84 +19,6 @@ const DELIVERY_LIMIT: i64 = 1_000;
 /// The same where nothing may be dropped: dead letters, which people and shovels put back as often as they like, and what
 /// operators have decided. RabbitMQ 4 drops at 20 returns where a queue says nothing; 3.10 knows no "never".
 const NEVER: i64 = i32::MAX as i64;
-
-/// The names of one Onceward's exchanges and queues, all derived from the events exchange.
-#[derive(Clone, Debug)]
-pub struct Names {
-    events: String,
-    version: i32,
-    exchange_type: ExchangeType,
-    /// What the exchange hashes instead of the routing key.
-    hash_header: Option<String>,
-}
-
-impl Names {
-    /// For the exchange that producers publish to.
-    #[must_use]
-    pub fn new(events: &str) -> Self {
-        Self { events: events.into(), version: VERSION, exchange_type: ExchangeType::default(), hash_header: None }
-    }
-
-    /// As they were declared first, by a program that knew this version.
-    #[must_use]
-    pub fn declared_as(self, version: i32) -> Self {
-        Self { version, ..self }
-    }
-
-    /// With another type of that exchange.
-    #[must_use]
-    pub fn of_type(self, exchange_type: ExchangeType) -> Self {
-        Self { exchange_type, ..self }
-    }
-
-    /// With an exchange that hashes this header instead of the routing key.
-    #[must_use]
-    pub fn hashing(self, header: Option<&str>) -> Self {
-        Self { hash_header: header.map(str::to_owned), ..self }
-    }
-
-    /// The exchange that producers publish to.
-    #[must_use]
-    pub fn events(&self) -> &str {
-        &self.events
-    }
-
-    /// The queue of a partition.
-    #[must_use]
-    pub fn partition(&self, partition: Partition) -> String {
-        format!("{}.partition.{partition}", self.events)
-    }
-
-    /// The queue of a partition's wake-ups.
-    #[must_use]
-    pub fn due(&self, partition: Partition) -> String {
-        format!("{}.due.{partition}", self.events)
-    }
-
-    /// The exchange at the foot of the delay ladder.
-    #[must_use]
-    pub fn due_exchange(&self) -> String {
-        format!("{}.due", self.events)
-    }
-
-    /// The exchange and the queue of a level of the delay ladder.
-    #[must_use]
-    pub fn delay(&self, level: u32) -> String {
-        format!("{}.delay.{level}", self.events)
-    }
-
-    /// Where the token of a delay enters the ladder.
-    #[must_use]
-    pub fn delay_entry(&self, delay: Duration) -> String {
-        self.delay(delay::entry(delay))
-    }
-
-    /// The dead-letter exchange and its queue.
-    #[must_use]
-    pub fn dead_letter(&self) -> String {
-        format!("{}.dead-letter", self.events)
-    }
-}
 
 /// What is wrong if [`ExchangeType::ModulusHash`] is asked of an earlier broker. There a plugin may have a type of this name,
 /// which deals anew whenever it likes.

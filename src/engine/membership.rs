@@ -133,8 +133,8 @@ pub struct Membership<M> {
     unused: Vec<Released>,
     sightings: Sightings<M>,
     kept_from_older: Duration,
-    /// The lease is renewed, however short the last renewal is ago.
-    renew_at_once: bool,
+    /// When the lease is to be renewed again.
+    renewal_due: Duration,
     leaving: bool,
     told_leaving: bool,
     rest: Duration,
@@ -159,7 +159,7 @@ impl<M: Copy + Eq + Hash> Membership<M> {
             unused: Vec::new(),
             sightings: Sightings::default(),
             kept_from_older: now,
-            renew_at_once: false,
+            renewal_due: Duration::ZERO,
             leaving: false,
             told_leaving: false,
             rest: Duration::ZERO,
@@ -172,8 +172,7 @@ impl<M: Copy + Eq + Hash> Membership<M> {
     pub fn begin(&mut self, now: Duration) {
         self.asks.clear();
         self.rest = self.until_next_look();
-        let since_renewed = self.renewed.map(|renewed| now.saturating_sub(renewed));
-        if self.renew_at_once || since_renewed.is_none_or(|since| since >= self.lease / RENEW_PART) {
+        if now >= self.renewal_due {
             self.asks.push_back(Ask::Renew);
         }
         self.gives_back = true;
@@ -197,6 +196,7 @@ impl<M: Copy + Eq + Hash> Membership<M> {
         self.told_leaving |= ask == Some(Ask::BeginToLeave);
         if let Some((asked, until, share)) = self.renewing.take_if(|_| matches!(ask, Some(Ask::Extend(_)))) {
             (self.renewed, self.counts_until) = (Some(asked), until);
+            self.renewal_due = asked + self.lease / RENEW_PART;
             self.host_share = share.unwrap_or(self.host_share);
         }
         ask
@@ -223,7 +223,7 @@ impl<M: Copy + Eq + Hash> Membership<M> {
 
     /// The store may be another one than that of the last renewal: the lease has to be renewed there.
     pub fn renew_at_once(&mut self) {
-        self.renew_at_once = true;
+        self.renewal_due = Duration::ZERO;
     }
 
     /// Nothing begins any more: every lease is closed.
@@ -250,7 +250,6 @@ impl<M: Copy + Eq + Hash> Membership<M> {
     /// The lease was renewed, by what was asked for at `asked`.
     pub fn renewed(&mut self, asked: Duration, now: Duration, renewed: Renewed) {
         let Renewed { held, host_share } = renewed;
-        self.renew_at_once = false;
         let mut asks = Vec::new();
         // Before the leases count again: what is not ours any more, and what we may not have open any more.
         let lost: Vec<(Partition, i64)> = self.owned.extract_if(.., |owned| !held.contains(owned)).collect();
@@ -295,6 +294,7 @@ impl<M: Copy + Eq + Hash> Membership<M> {
         // Not among them: the others have found us gone; the next renewal joins again.
         let Some(me) = view.me else {
             self.renewed = None;
+            self.renewal_due = Duration::ZERO;
             self.rest = Duration::ZERO;
             return;
         };

@@ -1,3 +1,5 @@
+//! `CloudEvents`, from message to request.
+
 use serde_json::json;
 
 use super::*;
