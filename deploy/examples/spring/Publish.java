@@ -1,8 +1,12 @@
+import com.rabbitmq.client.Channel;
+import com.rabbitmq.client.ShutdownSignalException;
 import java.net.URI;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import org.springframework.amqp.core.MessagePostProcessor;
 import org.springframework.amqp.rabbit.connection.CachingConnectionFactory;
 import org.springframework.amqp.rabbit.connection.CachingConnectionFactory.ConfirmType;
+import org.springframework.amqp.rabbit.connection.ChannelListener;
 import org.springframework.amqp.rabbit.connection.CorrelationData;
 import org.springframework.amqp.rabbit.core.RabbitTemplate;
 
@@ -17,11 +21,22 @@ import org.springframework.amqp.rabbit.core.RabbitTemplate;
  */
 class Publish {
     private final RabbitTemplate template;
+    private final CompletableFuture<String> closed = new CompletableFuture<>();
 
     /** Spring Boot does the same by three properties, see deploy/docs/recipes.md. */
     Publish(CachingConnectionFactory connections) {
         connections.setPublisherConfirmType(ConfirmType.CORRELATED);
         connections.setPublisherReturns(true);
+        // Why the broker closed the channel; the confirm may know no more than that it is closed.
+        connections.addChannelListener(new ChannelListener() {
+            @Override
+            public void onCreate(Channel channel, boolean transactional) {}
+
+            @Override
+            public void onShutDown(ShutdownSignalException signal) {
+                closed.complete(signal.getMessage());
+            }
+        });
         template = new RabbitTemplate(connections);
         template.setMandatory(true); // what no queue takes is returned
     }
@@ -34,7 +49,8 @@ class Publish {
         template.convertAndSend(exchange, entity, body, properties, correlation);
         CorrelationData.Confirm confirm = correlation.getFuture().get(30, TimeUnit.SECONDS);
         if (!confirm.ack()) {
-            throw new IllegalStateException("the broker did not confirm it: " + confirm.reason());
+            String reason = closed.completeOnTimeout(confirm.reason(), 1, TimeUnit.SECONDS).get();
+            throw new IllegalStateException("the broker did not confirm it: " + reason);
         }
         // A returned message is confirmed all the same; the return comes before the confirm.
         if (correlation.getReturned() != null) {
