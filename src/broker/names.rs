@@ -9,8 +9,9 @@ use crate::domain::event::Partition;
 /// The version of what is declared, recorded in the database at the first start. The broker refuses a queue's
 /// declaration with other arguments, so that a change to them needs a next version and a way to get there.
 ///
-/// Version 2 says of each queue how often a message may come back to it. What an earlier program has declared stays as it is.
-pub const VERSION: i32 = 2;
+/// Version 2 says of each queue how often a message may come back to it. Version 3 has an exchange of its own for the dealing to
+/// partitions, behind the one that producers publish to. What an earlier program has declared stays as it is.
+pub const VERSION: i32 = 3;
 
 /// The names of one Onceward's exchanges and queues, all derived from the events exchange.
 #[derive(Clone, Debug)]
@@ -51,6 +52,12 @@ impl Names {
     #[must_use]
     pub fn events(&self) -> &str {
         &self.events
+    }
+
+    /// The exchange that deals the events to the partitions.
+    #[must_use]
+    pub fn dealer(&self) -> String {
+        format!("{}.partition", self.events)
     }
 
     /// The queue of a partition.

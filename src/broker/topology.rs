@@ -12,6 +12,8 @@ use crate::domain::event::Partition;
 
 /// The first version whose due queues and dead-letter queue have a limit of their own.
 const LIMITED: i32 = 2;
+/// The first version with an exchange for the dealing alone.
+const WITH_DEALER: i32 = 3;
 
 /// Returns of a message to its queue before the broker itself dead-letters it. Every lost connection returns what was
 /// not acknowledged, so the limit is far above the 20 of RabbitMQ 4; it is there for a message that kills its worker.
@@ -19,6 +21,9 @@ const DELIVERY_LIMIT: i64 = 1_000;
 /// The same where nothing may be dropped: dead letters, which people and shovels put back as often as they like, and what
 /// operators have decided. RabbitMQ 4 drops at 20 returns where a queue says nothing; 3.10 knows no "never".
 const NEVER: i64 = i32::MAX as i64;
+
+const DURABLE: ExchangeDeclareOptions =
+    ExchangeDeclareOptions { passive: false, durable: true, auto_delete: false, internal: false, nowait: false };
 
 /// What is wrong if [`ExchangeType::ModulusHash`] is asked of an earlier broker. There a plugin may have a type of this name,
 /// which deals anew whenever it likes.
@@ -127,14 +132,22 @@ pub async fn mend(connection: &Connection, names: &Names, partitions: u16) {
 }
 
 async fn mend_events(connection: &Connection, names: &Names, partitions: u16) {
-    let name = names.events();
-    if !is_exchange_missing(connection, name).await {
+    let dealer = names.dealer();
+    if is_exchange_missing(connection, names.events()).await {
+        let name = names.events();
+        tracing::warn!(
+            name,
+            "the exchange of the events was gone from the broker, and is declared again; nobody could publish"
+        );
+    } else if names.version >= WITH_DEALER && is_exchange_missing(connection, &dealer).await {
+        tracing::warn!(
+            name = dealer,
+            "the exchange that deals the events was gone from the broker, and is declared again; events were returned to their \
+             producers, or lost where `mandatory` was not set"
+        );
+    } else {
         return;
     }
-    tracing::warn!(
-        name,
-        "the exchange of the events was gone from the broker, and is declared again; nobody could publish"
-    );
     if let Err(error) = declare_by(connection, names, async |declarer| declarer.events(partitions).await).await {
         tracing::warn!(%error, "nobody can publish events");
     }
@@ -227,46 +240,50 @@ struct Declarer<'a> {
 impl Declarer<'_> {
     async fn dead_letters(&mut self) -> Result<(), TopologyError> {
         let name = self.names.dead_letter();
-        self.exchange(&name, ExchangeKind::Topic, FieldTable::default()).await?;
+        self.exchange(&name, ExchangeKind::Topic).await?;
         self.queue(&name, self.limited(table([]))).await?;
         self.bind(&name, &name, "#").await
     }
 
-    /// The exchange comes last, and its bindings right behind it: what is published while only some of them are there goes to
-    /// another queue than what follows.
+    /// The exchange that producers publish to has one binding, which comes last: to the exchange that deals, with all that it deals
+    /// to. So no event is dealt among some of the partitions, whoever publishes however early.
     async fn events(&mut self, partitions: u16) -> Result<(), TopologyError> {
         let partitions = (0..i32::from(partitions)).map(Partition);
         for partition in partitions.clone() {
             self.partition(partition).await?;
         }
+        let events = self.names.events();
+        if self.names.version < WITH_DEALER {
+            self.hashing(events, false).await?;
+            return self.bind_all(partitions, events).await;
+        }
+        let dealer = self.names.dealer();
+        self.hashing(&dealer, true).await?;
+        self.bind_all(partitions, &dealer).await?;
+        self.hashing(events, false).await?;
+        self.bind_exchange(&dealer, events, "1").await
+    }
+
+    /// An exchange that deals by a hash of the entity. Nobody publishes to an internal one.
+    async fn hashing(&mut self, name: &str, internal: bool) -> Result<(), TopologyError> {
         let kind = ExchangeKind::Custom(self.names.exchange_type.name().into());
         let mut arguments = FieldTable::default();
         if let Some(header) = &self.names.hash_header {
             arguments.insert("hash-header".into(), AMQPValue::LongString(header.as_str().into()));
         }
-        self.exchange(self.names.events(), kind, arguments).await?;
-        self.bind_all(partitions).await
+        let options = ExchangeDeclareOptions { internal, ..DURABLE };
+        self.exchange_as(name, kind, options, arguments).await
     }
 
     /// One binding of weight 1 for each partition, in order: x-consistent-hash numbers its buckets by the order of binding.
-    /// x-modulus-hash looks at the number of bindings alone. All are on their way before the first could be answered; then each
-    /// is asked for again, which changes nothing, and is answered.
-    async fn bind_all(&mut self, partitions: impl Iterator<Item = Partition> + Clone) -> Result<(), TopologyError> {
-        if self.may_configure && self.bind_unanswered(partitions.clone()).await.is_err() {
-            // The broker has closed it: what follows finds out why.
-            self.channel = open(self.connection).await?;
-        }
+    /// x-modulus-hash looks at the number of bindings alone.
+    async fn bind_all(
+        &mut self,
+        partitions: impl Iterator<Item = Partition>,
+        exchange: &str,
+    ) -> Result<(), TopologyError> {
         for partition in partitions {
-            self.bind(&self.names.partition(partition), self.names.events(), "1").await?;
-        }
-        Ok(())
-    }
-
-    async fn bind_unanswered(&self, partitions: impl Iterator<Item = Partition>) -> lapin::Result<()> {
-        for partition in partitions {
-            let (queue, events) = (self.names.partition(partition), self.names.events());
-            let options = QueueBindOptions { nowait: true };
-            self.channel.queue_bind(queue.into(), events.into(), "1".into(), options, FieldTable::default()).await?;
+            self.bind(&self.names.partition(partition), exchange, "1").await?;
         }
         Ok(())
     }
@@ -274,11 +291,11 @@ impl Declarer<'_> {
     /// From the foot up, so that each level finds the one that it leads to.
     async fn ladder(&mut self) -> Result<(), TopologyError> {
         let due = self.names.due_exchange();
-        self.exchange(&due, ExchangeKind::Topic, FieldTable::default()).await?;
+        self.exchange(&due, ExchangeKind::Topic).await?;
         for level in 0..delay::LEVELS {
             let this = self.names.delay(level);
             let next = if level == 0 { due.clone() } else { self.names.delay(level - 1) };
-            self.exchange(&this, ExchangeKind::Topic, FieldTable::default()).await?;
+            self.exchange(&this, ExchangeKind::Topic).await?;
             let ttl = i64::try_from(delay::ttl(level).as_millis()).unwrap_or(i64::MAX);
             let arguments = [
                 ("x-message-ttl", AMQPValue::LongLongInt(ttl)),
@@ -318,10 +335,19 @@ impl Declarer<'_> {
         arguments
     }
 
-    async fn exchange(&mut self, name: &str, kind: ExchangeKind, arguments: FieldTable) -> Result<(), TopologyError> {
+    async fn exchange(&mut self, name: &str, kind: ExchangeKind) -> Result<(), TopologyError> {
+        self.exchange_as(name, kind, DURABLE, FieldTable::default()).await
+    }
+
+    async fn exchange_as(
+        &mut self,
+        name: &str,
+        kind: ExchangeKind,
+        options: ExchangeDeclareOptions,
+        arguments: FieldTable,
+    ) -> Result<(), TopologyError> {
         let what = format!("exchange `{name}`");
         if self.may_configure {
-            let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
             let declared = self.channel.exchange_declare(name.into(), kind.clone(), options, arguments).await;
             if !self.is_to_be_found(&declared).await? {
                 return declared.map_err(|error| self.explain(what, error));

@@ -124,6 +124,26 @@ fn administrators_of_the_servers_see_whose_connections_they_are() {
     });
 }
 
+#[test]
+fn an_earlier_installation_keeps_the_one_exchange_that_it_has() {
+    test(Load::Shared, async |world| {
+        Worker::start(world, &MODULUS[..2]).await.stop().await;
+        let mut database = PgConnection::connect(&world.database_url).await.expect("the database answers");
+        database.execute("update cluster set topology = 2").await.expect("our table");
+        for exchange in ["events", "events.partition"] {
+            world.delete_exchange(exchange).await;
+        }
+        let worker = Worker::start(world, &MODULUS[..2]).await;
+        let receiver = Receiver::healthy().await;
+        Producer::connect(world).await.publish_all(&part(0, 100, &receiver.url())).await;
+        receiver.wait_for_delivered(SOON, 100).await;
+        worker.stop().await;
+        let bindings = world.ask(&format!("api/exchanges/{}/events/bindings/source", world.name)).await;
+        let queues = bindings.as_array().expect("a list").iter().filter(|bound| bound["destination_type"] == "queue");
+        assert_eq!(queues.count(), 16, "{bindings}");
+    });
+}
+
 /// Events of a few entities, of which each has its number in the key.
 fn part(from: usize, to: usize, url: &str) -> Vec<Message> {
     (from..to).map(|n| Message::new(&format!("entity-{}", n % 10), &format!("event-{n}"), url)).collect()
@@ -170,6 +190,7 @@ fn an_installation_moves_to_the_other_type_of_exchange_with_events_that_wait() {
         // Everything is recorded: no message is in a partition's queue. What waits, waits in the database.
         worker.stop().await;
         world.delete_exchange("events").await;
+        world.delete_exchange("events.partition").await;
         let worker = Worker::start(world, &[to, &retries].concat()).await;
         Producer::connect(world).await.publish_all(&part(100, 200, &receiver.url())).await;
         receiver.wait_for_delivered(Duration::from_mins(2), 200).await;

@@ -86,14 +86,23 @@ fn the_exchange_of_the_events_is_declared_again_with_its_partitions_and_said() {
     test(Load::Shared, async |world| {
         let receiver = Receiver::healthy().await;
         let worker = Worker::start(world, &[]).await;
-        world.delete_exchange("events").await;
-        worker.wait_for_line(SOON * 2, "the exchange of the events was gone").await;
-        let producer = Producer::connect(world).await;
-        let message = Message::new("user", "after", &receiver.url());
-        asking(SOON, "the exchange", async || producer.try_publish(&message).await.then_some(())).await;
-        receiver.wait_for_key(SOON, "after").await;
-        publish_healthy(&producer, &receiver, 0).await;
-        receiver.wait_for(SOON, "the healthy ones", |log| log.delivered.len() > HEALTHY).await;
+        let told = [
+            ("events", "the exchange of the events was gone"),
+            ("events.partition", "the exchange that deals the events was gone"),
+        ];
+        for (round, (exchange, told)) in (1..).zip(told) {
+            world.delete_exchange(exchange).await;
+            worker.wait_for_line(SOON * 2, told).await;
+            let after = format!("after-{exchange}");
+            let message = Message::new("user", &after, &receiver.url());
+            asking(SOON, "the exchange", async || {
+                Producer::connect(world).await.try_publish(&message).await.then_some(())
+            })
+            .await;
+            receiver.wait_for_key(SOON, &after).await;
+            publish_healthy(&Producer::connect(world).await, &receiver, (round - 1) * HEALTHY).await;
+            receiver.wait_for(SOON, "the healthy ones", |log| log.delivered.len() > round * HEALTHY).await;
+        }
         worker.stop().await;
     });
 }

@@ -1,7 +1,12 @@
 //! In order: no attempt for an event before the one in front of it is final.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use lapin::options::ExchangeDeclareOptions;
+use lapin::types::FieldTable;
+use lapin::{Connection, ConnectionProperties, ExchangeKind};
+use tokio::sync::watch;
 
 use crate::support::{
     Check, Database, Load, Message, Producer, Receiver, Reply, SOON, Worker, chance, pick, publish_from, shuffle, test,
@@ -69,6 +74,57 @@ fn the_events_of_one_producer_arrive_in_the_order_in_which_it_published_them() {
         worker.stop().await;
         let came: Vec<_> = receiver.attempts().into_iter().map(|attempt| attempt.key).collect();
         assert_eq!(came, keys);
+    });
+}
+
+/// Publishes one event after the other until it is told to stop; what nothing is bound for yet is returned, and is another
+/// event's turn. The keys that the broker has confirmed.
+async fn publish_meanwhile(producer: Producer, line: usize, url: String, stop: watch::Receiver<bool>) -> Vec<String> {
+    let mut keys = Vec::new();
+    for number in 0.. {
+        if *stop.borrow() {
+            break;
+        }
+        let key = format!("event-{line}-{number}");
+        let message = Message::new(&format!("entity-{line}-{}", number % 5), &key, &url);
+        if producer.try_publish(&message).await {
+            keys.push(key);
+        }
+    }
+    keys
+}
+
+/// The exchange is there already: some clients declare what they publish to.
+#[test]
+fn what_comes_before_the_first_worker_is_ready_is_dealt_as_what_follows() {
+    test(Load::Shared, async |world| {
+        let connection = Connection::connect(&world.amqp_url, ConnectionProperties::default()).await;
+        let channel = connection.expect("the broker answers").create_channel().await.expect("a channel");
+        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let kind = ExchangeKind::Custom("x-consistent-hash".into());
+        let declared = channel.exchange_declare("events".into(), kind, durable, FieldTable::default()).await;
+        declared.expect("no worker was here before");
+
+        let (receiver, stop) = (Receiver::healthy().await, watch::Sender::new(false));
+        let mut producing = Vec::new();
+        for line in 0..6 {
+            let producer = Producer::connect(world).await;
+            producing.push(tokio::spawn(publish_meanwhile(producer, line, receiver.url(), stop.subscribe())));
+        }
+        let worker = Worker::start(world, &["--partitions=32"]).await;
+        receiver.wait_for(SOON, "the first events", |log| log.delivered.len() >= 300).await;
+        stop.send_replace(true);
+        let mut published = BTreeSet::new();
+        for producing in producing {
+            published.extend(producing.await.expect("a producer"));
+        }
+        receiver.wait_for_delivered(SOON, published.len()).await;
+        worker.stop().await;
+        let came: BTreeSet<_> = receiver.attempts().into_iter().map(|attempt| attempt.key).collect();
+        assert_eq!(came, published);
+        let partitions = Database::connect(world).await.partitions_of_entities().await;
+        assert_eq!(partitions.len(), 30, "every entity has one partition: {partitions:?}");
+        assert!(partitions.into_values().collect::<BTreeSet<_>>().len() > 8, "of many");
     });
 }
 
