@@ -204,8 +204,9 @@ async fn set_up(args: &WorkerArgs, database: &Database) -> Result<i32, WorkerErr
     }
     store::migrate(&mut connection).await?;
     let (partitions, exchange) = (args.partitions, args.broker.exchange.as_str());
-    let fixed =
-        Fixed { partitions, exchange, topology: topology::VERSION, entity_from: &args.origin.entity_from.to_string() };
+    let (entity_from, sequence_from) = (args.origin.entity_from.to_string(), args.origin.sequence_from.to_string());
+    let (entity_from, sequence_from) = (entity_from.as_str(), sequence_from.as_str());
+    let fixed = Fixed { partitions, exchange, topology: topology::VERSION, entity_from, sequence_from };
     Ok(transaction("join", cluster::join(&mut connection, fixed)).await?)
 }
 

@@ -60,6 +60,14 @@ impl Names {
         format!("{}.partition", self.events)
     }
 
+    /// What else that exchange is given as its alternate one, of which the broker compares the name. There is no such exchange,
+    /// and nothing for it, as all queues are bound.
+    #[must_use]
+    pub(super) fn mark(&self, partitions: u16) -> String {
+        let by = self.hash_header.as_ref().map_or("routing-key".into(), |header| format!("header:{header}"));
+        format!("{}.partition.{partitions}.{by}", self.events)
+    }
+
     /// The queue of a partition.
     #[must_use]
     pub fn partition(&self, partition: Partition) -> String {

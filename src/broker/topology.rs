@@ -54,6 +54,17 @@ pub enum TopologyError {
         /// The broker's own words.
         reply: String,
     },
+    /// The exchange was set up by workers with other settings, of another database.
+    #[error(
+        "the exchange `{exchange}` was set up with another --partitions or --entity-from ({reply}): start with those, on their \
+         database, or choose another --exchange"
+    )]
+    OtherDealing {
+        /// Its name.
+        exchange: String,
+        /// The broker's own words.
+        reply: String,
+    },
     /// A queue or exchange exists with other arguments.
     #[error(
         "{what} exists, but is not as the worker needs it ({reply}): delete it when it is empty, or choose another \
@@ -248,31 +259,44 @@ impl Declarer<'_> {
     /// The exchange that producers publish to has one binding, which comes last: to the exchange that deals, with all that it deals
     /// to. So no event is dealt among some of the partitions, whoever publishes however early.
     async fn events(&mut self, partitions: u16) -> Result<(), TopologyError> {
-        let partitions = (0..i32::from(partitions)).map(Partition);
-        for partition in partitions.clone() {
+        let all = (0..i32::from(partitions)).map(Partition);
+        for partition in all.clone() {
             self.partition(partition).await?;
         }
         let events = self.names.events();
         if self.names.version < WITH_DEALER {
-            self.hashing(events, false).await?;
-            return self.bind_all(partitions, events).await;
+            self.hashing(events).await?;
+            return self.bind_all(all, events).await;
         }
-        let dealer = self.names.dealer();
-        self.hashing(&dealer, true).await?;
-        self.bind_all(partitions, &dealer).await?;
-        self.hashing(events, false).await?;
+        let dealer = self.dealer(partitions).await?;
+        self.bind_all(all, &dealer).await?;
+        self.hashing(events).await?;
         self.bind_exchange(&dealer, events, "1").await
     }
 
-    /// An exchange that deals by a hash of the entity. Nobody publishes to an internal one.
-    async fn hashing(&mut self, name: &str, internal: bool) -> Result<(), TopologyError> {
-        let kind = ExchangeKind::Custom(self.names.exchange_type.name().into());
+    /// Nobody can publish to it. That it deals to so many partitions, and by what, would not be compared with what is there: it
+    /// has a mark, which is.
+    async fn dealer(&mut self, partitions: u16) -> Result<String, TopologyError> {
+        let (name, (kind, mut arguments)) = (self.names.dealer(), self.hash());
+        let mark = AMQPValue::LongString(self.names.mark(partitions).into());
+        arguments.insert("alternate-exchange".into(), mark);
+        self.exchange_as(&name, kind, ExchangeDeclareOptions { internal: true, ..DURABLE }, arguments).await?;
+        Ok(name)
+    }
+
+    /// The exchange that producers publish to, as they may declare it, too.
+    async fn hashing(&mut self, name: &str) -> Result<(), TopologyError> {
+        let (kind, arguments) = self.hash();
+        self.exchange_as(name, kind, DURABLE, arguments).await
+    }
+
+    /// The type of an exchange that deals by a hash of the entity, and its arguments.
+    fn hash(&self) -> (ExchangeKind, FieldTable) {
         let mut arguments = FieldTable::default();
         if let Some(header) = &self.names.hash_header {
             arguments.insert("hash-header".into(), AMQPValue::LongString(header.as_str().into()));
         }
-        let options = ExchangeDeclareOptions { internal, ..DURABLE };
-        self.exchange_as(name, kind, options, arguments).await
+        (ExchangeKind::Custom(self.names.exchange_type.name().into()), arguments)
     }
 
     /// One binding of weight 1 for each partition, in order: x-consistent-hash numbers its buckets by the order of binding.
@@ -431,6 +455,9 @@ impl Declarer<'_> {
             }
             406 if reply.contains("inequivalent arg 'type'") && what.starts_with("exchange") => {
                 TopologyError::OtherType { exchange: self.names.events().into(), reply }
+            }
+            406 if reply.contains("inequivalent arg 'alternate-exchange'") && what.contains(&self.names.dealer()) => {
+                TopologyError::OtherDealing { exchange: self.names.events().into(), reply }
             }
             406 => TopologyError::Differs { what, reply },
             403 => TopologyError::Refused { what, reply, prefix: self.names.events().into() },

@@ -113,7 +113,11 @@ pub fn may_be_set(header: &HeaderName) -> bool {
 /// The first rule that the message breaks.
 pub fn read(message: Message, partition: Partition, terms: &Terms) -> Result<Event, Poison> {
     let entity = terms.entity_from.read(&message.routing_key, &message.headers)?;
-    let key = read_key(message.message_id.or_else(|| cloudevents::key(&message.headers)))?;
+    let key = match message.message_id {
+        Some(id) if id.is_empty() => return Err(Poison::MissingKey),
+        Some(id) => read_key(id).map_err(Poison::BadKey)?,
+        None => read_key(cloudevents::key(&message.headers).ok_or(Poison::MissingKey)?).map_err(Poison::BadEventKey)?,
+    };
     if message.body.len() > terms.body_limit {
         return Err(Poison::BodyTooLarge { size: message.body.len(), limit: terms.body_limit });
     }
@@ -130,7 +134,7 @@ pub fn read(message: Message, partition: Partition, terms: &Terms) -> Result<Eve
         None => terms.default_destination.clone().ok_or(Poison::MissingDestination)?,
     };
     let property = |name: &str, value: Option<String>| {
-        value.map(|text| HeaderValue::from_str(&text).map_err(|_| Poison::BadHeader(name.into()))).transpose()
+        value.map(|text| HeaderValue::from_str(&text).map_err(|_| Poison::BadProperty(name.into()))).transpose()
     };
     let content_type = property("content_type", message.content_type)?;
     let content_encoding = property("content_encoding", message.content_encoding)?;
@@ -236,14 +240,12 @@ pub fn read_destination(text: &str) -> Result<Url, Poison> {
 /// RFC 1035 §2.3.4: 255 octets on the wire, which is 253 in text.
 const MAX_HOST_BYTES: usize = 253;
 
-fn read_key(message_id: Option<String>) -> Result<IdempotencyKey, Poison> {
-    let id = message_id.ok_or(Poison::MissingKey)?;
-    if id.is_empty() {
-        Err(Poison::MissingKey)
-    } else if id.len() > MAX_KEY_BYTES {
-        Err(Poison::BadKey(format!("it has {} bytes", id.len())))
+/// The key that a text is, or why it is none.
+fn read_key(id: String) -> Result<IdempotencyKey, String> {
+    if id.len() > MAX_KEY_BYTES {
+        Err(format!("it has {} bytes", id.len()))
     } else if !id.bytes().all(|b| b.is_ascii_graphic()) {
-        Err(Poison::BadKey("it holds a space, a control character or a letter beyond ASCII".into()))
+        Err("it holds a space, a control character or a letter beyond ASCII".into())
     } else {
         Ok(id.into())
     }
@@ -322,16 +324,25 @@ fn text(name: &str, field: Field) -> Result<String, Poison> {
 
 /// The largest integer has no number after it that the store could wait for.
 fn sequence(name: &str, field: &Field) -> Result<Sequence, Poison> {
-    match field {
-        Field::Integer(number) if (0..i64::MAX).contains(number) => Ok(Sequence(*number)),
-        Field::Integer(number) => Err(Poison::BadSequence(*number)),
+    let out_of_range = |given: &dyn ToString| Poison::BadSequence { name: name.into(), given: given.to_string() };
+    let has_default_name = name.eq_ignore_ascii_case(SequenceFrom::DEFAULT);
+    let number = match field {
+        Field::Integer(number) => Some(*number),
         // CloudEvents writes numbers as text.
-        Field::Text(digits) if name != SequenceFrom::DEFAULT => {
-            let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
-            let number = number.filter(|number| (0..i64::MAX).contains(number)).map(Sequence);
-            number.ok_or_else(|| Poison::NoNumber(name.into()))
+        Field::Text(digits) if !has_default_name => {
+            if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(Poison::NoNumber(name.into()));
+            }
+            digits.parse().ok()
         }
-        other => Err(wrong_type(name, "an integer", other.kind())),
+        other if has_default_name => return Err(wrong_type(name, "an integer", other.kind())),
+        other => return Err(wrong_type(name, "an integer, or its digits as text", other.kind())),
+    };
+    match (number, field) {
+        (Some(number), _) if (0..i64::MAX).contains(&number) => Ok(Sequence(number)),
+        (Some(number), _) => Err(out_of_range(&number)),
+        (None, Field::Text(digits)) if digits.len() <= 40 => Err(out_of_range(digits)),
+        (None, _) => Err(out_of_range(&"too large")),
     }
 }
 

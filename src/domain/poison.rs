@@ -22,14 +22,31 @@ pub enum Poison {
     /// A key that is too long or not printable.
     #[error("the message_id is not a usable idempotency key ({0}): use 1 to {MAX_KEY_BYTES} bytes of visible ASCII")]
     BadKey(String),
+    /// The key of a `CloudEvent` without a `message_id`, that is too long or not printable.
+    #[error(
+        "the message has no message_id, and source and id of its CloudEvent are no usable idempotency key ({0}): set message_id \
+         to 1 to {MAX_KEY_BYTES} bytes of visible ASCII"
+    )]
+    BadEventKey(String),
     /// No routing key.
     #[error("the routing key is empty: publish with the entity (whose order is kept) as the routing key")]
     MissingEntity,
     /// No header that the entity is taken from, or an empty one.
     #[error(
-        "the message has no header `{0}`, which the entity is taken from (--entity-from): set it to the entity, as text"
+        "the header `{0}`, which the entity is taken from (--entity-from), is missing or empty: set it to the entity, as text"
     )]
     MissingEntityHeader(String),
+    /// A header that only looks like the one that the entity is taken from.
+    #[error(
+        "the entity is taken from the header `{wanted}` (--entity-from), and the message has `{found}`: the broker compares \
+         these names byte for byte"
+    )]
+    EntityHeaderSpelling {
+        /// The one that is meant.
+        wanted: String,
+        /// The one that is there.
+        found: String,
+    },
     /// An entity that can't be one: where it stands, and what is wrong.
     #[error("the {0}")]
     BadEntity(String),
@@ -62,11 +79,16 @@ pub enum Poison {
     },
     /// A sequence that is negative, or has no number after it.
     #[error(
-        "the header `sequence` is {0}: it counts from 1 (or from 0, for a worker with --first-sequence any) to 2^63 - 2"
+        "the header `{name}` is {given}: it counts from 1 (or from 0, for a worker with --first-sequence any) to 2^63 - 2"
     )]
-    BadSequence(i64),
+    BadSequence {
+        /// The header.
+        name: String,
+        /// What it says.
+        given: String,
+    },
     /// A header with a number as text, which is none.
-    #[error("the header `{0}` is no number: give an integer, or its digits as text")]
+    #[error("the header `{0}` is not a number: give an integer, or its digits as text")]
     NoNumber(String),
     /// A `CloudEvent` that breaks its own rules.
     #[error("the CloudEvent can't be delivered: {0}")]
@@ -77,6 +99,9 @@ pub enum Poison {
     /// A header that is no valid HTTP header.
     #[error("the header `{0}` is not a valid HTTP header")]
     BadHeader(String),
+    /// A property that is no valid value of the HTTP header that it becomes.
+    #[error("the property `{0}` is not a valid value of an HTTP header")]
+    BadProperty(String),
     /// A header of the contract that is there twice, in two spellings.
     #[error("the header `{0}` is there twice, in different spellings: names have no case; set it once")]
     RepeatedHeader(String),
@@ -180,18 +205,18 @@ impl Poison {
         match self {
             Self::Unreadable(_) => "unreadable",
             Self::MissingKey => "missing_message_id",
-            Self::BadKey(_) => "bad_message_id",
-            Self::MissingEntity | Self::MissingEntityHeader(_) => "missing_entity",
+            Self::BadKey(_) | Self::BadEventKey(_) => "bad_message_id",
+            Self::MissingEntity | Self::MissingEntityHeader(_) | Self::EntityHeaderSpelling { .. } => "missing_entity",
             Self::BadEntity(_) => "bad_entity",
             Self::MissingDestination => "missing_destination",
             Self::BadDestination(_) => "bad_destination",
             Self::UnknownDestination(_) => "unknown_destination",
             Self::Forbidden(_) => "forbidden_destination",
             Self::WrongType { .. } => "wrong_header_type",
-            Self::BadSequence(_) | Self::NoNumber(_) => "bad_sequence",
+            Self::BadSequence { .. } | Self::NoNumber(_) => "bad_sequence",
             Self::BadCloudEvent(_) => "bad_cloud_event",
             Self::ForbiddenHeader(_) => "forbidden_header",
-            Self::BadHeader(_) => "bad_header",
+            Self::BadHeader(_) | Self::BadProperty(_) => "bad_header",
             Self::RepeatedHeader(_) => "repeated_header",
             Self::Unstorable(_) => "unstorable",
             Self::TooManyHeaders(_) => "too_many_headers",
@@ -230,7 +255,7 @@ mod tests {
             Poison::UnknownDestination(String::new()),
             Poison::Forbidden(forbidden),
             Poison::WrongType { name: String::new(), expected: "", found: "" },
-            Poison::BadSequence(0),
+            Poison::BadSequence { name: String::new(), given: String::new() },
             Poison::BadCloudEvent(String::new()),
             Poison::ForbiddenHeader(String::new()),
             Poison::BadHeader(String::new()),

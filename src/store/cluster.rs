@@ -42,6 +42,17 @@ pub enum ClusterError {
         /// What the settings say.
         asked: String,
     },
+    /// The workers that run find the numbers in another place.
+    #[error(
+        "the workers that run have --sequence-from {recorded}, but it is {asked}: start with --sequence-from {recorded}. It decides \
+         the order of events; to change it, stop all workers first"
+    )]
+    SequenceFrom {
+        /// What the database holds.
+        recorded: String,
+        /// What the settings say.
+        asked: String,
+    },
     /// A newer program has changed the schema so that this one would do harm.
     #[error(
         "this database was brought up to date by a newer onceward: its schema may be used by programs that know \
@@ -82,6 +93,8 @@ pub struct Fixed<'a> {
     pub topology: i32,
     /// Where messages say whose order they belong to.
     pub entity_from: &'a str,
+    /// Where they say which number they have there: fixed while a worker runs.
+    pub sequence_from: &'a str,
 }
 
 /// The migration that first knows of entities elsewhere than in the routing key.
@@ -100,13 +113,27 @@ pub async fn join(connection: &mut PgConnection, fixed: Fixed<'_>) -> Result<i32
         .bind(fixed.entity_from)
         // An earlier program would take the routing key for the entity.
         .bind(if fixed.entity_from == "routing-key" { 0 } else { ENTITY_FROM })
+        .bind(fixed.sequence_from)
         .execute(&mut *connection)
         .await?;
     let recorded: Recorded = sqlx::query_as(sql::READ_SETTINGS).fetch_one(&mut *connection).await?;
     compare(&recorded, &fixed)?;
+    if recorded.sequence_from != fixed.sequence_from {
+        change_sequence_from(connection, &recorded.sequence_from, fixed.sequence_from).await?;
+    }
     sqlx::query(sql::FORGET_COMMITS).execute(&mut *connection).await?;
     sqlx::query(sql::CREATE_PARTITIONS).bind(i32::from(fixed.partitions)).execute(connection).await?;
     Ok(recorded.topology)
+}
+
+/// A worker that died counts until its lease is over.
+async fn change_sequence_from(connection: &mut PgConnection, recorded: &str, asked: &str) -> Result<(), ClusterError> {
+    let changed = sqlx::query(sql::CHANGE_SEQUENCE_FROM).bind(asked).execute(connection).await?;
+    if changed.rows_affected() == 0 {
+        return Err(ClusterError::SequenceFrom { recorded: recorded.into(), asked: asked.into() });
+    }
+    tracing::info!("--sequence-from was {recorded}, and is {asked} from now on");
+    Ok(())
 }
 
 #[derive(sqlx::FromRow)]
@@ -116,6 +143,7 @@ struct Recorded {
     topology: i32,
     least_schema: i64,
     entity_from: String,
+    sequence_from: String,
 }
 
 /// What is newer comes first: it is why other settings may differ.

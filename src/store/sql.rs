@@ -122,6 +122,7 @@ statements! {
         COUNT = "count"
     }
     cluster {
+        CHANGE_SEQUENCE_FROM = "change_sequence_from"
         CREATE_PARTITIONS = "create_partitions"
         FORGET_COMMITS = "forget_commits"
         READ_SETTINGS = "read_settings"

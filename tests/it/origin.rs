@@ -3,6 +3,8 @@
 
 use lapin::types::AMQPValue;
 use serde_json::Value;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Executor as _};
 
 use crate::support::{
     DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, SettingsFile, Worker, publish_from, run_to_end, test,
@@ -90,6 +92,42 @@ fn where_the_entity_stands_is_fixed_with_the_exchange() {
         let both = ["worker", BY_ACCOUNT, "--exchange-type=x-modulus-hash"];
         let (_, text) = run_to_end(world, &both).await;
         assert!(text.contains("leave out --entity-from"), "{text}");
+    });
+}
+
+/// The exchange of workers of another database says by what it deals, and to how many.
+#[test]
+fn an_exchange_that_deals_otherwise_is_not_taken_over_with_a_new_database() {
+    test(Load::Shared, async |world| {
+        Worker::start(world, &[BY_ACCOUNT]).await.stop().await;
+        let mut database = PgConnection::connect(&world.database_url).await.expect("the database answers");
+        for (flags, current) in [
+            (&["worker"][..], "events.partition.4.header:account"),
+            (&["worker", "--entity-from=header:Account"], "events.partition.4.header:account"),
+            (&["worker", BY_ACCOUNT, "--partitions=8"], "events.partition.4.header:account"),
+        ] {
+            database.execute("delete from cluster").await.expect("as in a new one");
+            let (code, text) = run_to_end(world, flags).await;
+            assert!(code != 0 && text.contains("set up with another --partitions or --entity-from"), "{text}");
+            assert!(text.contains(current), "{text}");
+        }
+        database.execute("delete from cluster").await.expect("as in a new one");
+        Worker::start(world, &[BY_ACCOUNT]).await.stop().await;
+    });
+}
+
+#[test]
+fn workers_that_run_have_their_numbers_from_the_same_place() {
+    test(Load::Shared, async |world| {
+        let worker = Worker::start(world, &[]).await;
+        let other = ["worker", "--sequence-from=header:version"];
+        let (code, text) = run_to_end(world, &other).await;
+        assert!(code == 2 && text.contains("start with --sequence-from header:sequence"), "{text}");
+        worker.stop().await;
+        let worker = Worker::start(world, &other[1..]).await;
+        worker.wait_for_line(SOON, "--sequence-from was header:sequence, and is header:version from now on").await;
+        Worker::start(world, &other[1..]).await.stop().await;
+        worker.stop().await;
     });
 }
 

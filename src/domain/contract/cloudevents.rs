@@ -22,6 +22,8 @@ const CE: &str = "ce-";
 const SPECVERSION: &str = "specversion";
 /// The content type of the JSON format.
 pub const STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=utf-8");
+/// What every event has. Whoever sets one of them means a `CloudEvent`.
+const REQUIRED: [&str; 4] = [SPECVERSION, "id", "source", "type"];
 /// The version that is known.
 const VERSION: &str = "1.0";
 /// Characters that a header's value has percent-encoded (HTTP binding, §3.1.3.2), besides all beyond ASCII.
@@ -45,7 +47,6 @@ pub fn key(headers: &[(String, Field)]) -> Option<String> {
             _ => None,
         })
     };
-    of(SPECVERSION)?;
     let encoded = |text| utf8_percent_encode(text, ENCODED_IN_KEYS);
     Some(format!("{}|{}", encoded(of("source")?), encoded(of("id")?)))
 }
@@ -125,11 +126,16 @@ impl Attributes {
 
     /// It has all that it must have.
     fn check(&self) -> Result<(), Poison> {
-        if self.get(SPECVERSION).is_none_or(|version| version != VERSION) {
-            return Err(bad(format!("its specversion is not {VERSION}")));
+        if let Some(missing) = REQUIRED.into_iter().find(|attribute| self.get(attribute).is_none()) {
+            return Err(bad(format!("it has no attribute `{missing}`, or an empty one")));
         }
-        let missing = ["id", "source", "type"].into_iter().find(|attribute| self.get(attribute).is_none());
-        missing.map_or(Ok(()), |attribute| Err(bad(format!("it has no attribute `{attribute}`"))))
+        match self.get(SPECVERSION) {
+            Some(version) if version != VERSION => {
+                let shown = String::from_utf8_lossy(version.as_bytes());
+                Err(bad(format!("its specversion is `{shown}`, and not {VERSION}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes the attributes of a `CloudEvent` as HTTP headers. The order that it is delivered in is told by the extensions
@@ -155,7 +161,7 @@ impl Attributes {
 }
 
 fn is_event(headers: &[(String, Field)]) -> bool {
-    headers.iter().any(|(name, _)| attribute(name) == Some(SPECVERSION))
+    headers.iter().filter_map(|(name, _)| attribute(name)).any(|attribute| REQUIRED.contains(&attribute))
 }
 
 fn bad(why: impl Into<String>) -> Poison {
@@ -170,10 +176,14 @@ fn timestamp(seconds: u64) -> String {
 }
 
 /// The JSON format of an event whose attributes stand in headers, which are taken out; `content_type` is that of its body.
-/// None if it is no `CloudEvent`.
+/// None if it is no `CloudEvent`, or is one in one piece already: the content type decides (HTTP binding, §3), and the attributes
+/// may stand in headers besides.
 #[must_use]
 pub fn structured(headers: &mut HeaderMap, content_type: Option<&HeaderValue>, body: &Bytes) -> Option<Bytes> {
     headers.get("ce-specversion")?;
+    if content_type.is_some_and(is_in_one_piece) {
+        return None;
+    }
     let named = |name: &HeaderName| name.as_str().starts_with(CE);
     let names: Vec<HeaderName> = headers.keys().filter(|name| named(name)).cloned().collect();
     let mut event = Map::new();
@@ -194,6 +204,12 @@ pub fn structured(headers: &mut HeaderMap, content_type: Option<&HeaderValue>, b
         json.push(b'}');
     }
     Some(json.into())
+}
+
+/// Also of a batch, which is several.
+fn is_in_one_piece(content_type: &HeaderValue) -> bool {
+    let start = b"application/cloudevents";
+    content_type.as_bytes().get(..start.len()).is_some_and(|media| media.eq_ignore_ascii_case(start))
 }
 
 /// The member with the event's data: JSON as it is, byte for byte; text as text; anything else in base64 (JSON format, §3.1).

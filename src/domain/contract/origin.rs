@@ -4,14 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::cloudevents::attribute;
 use super::{Field, wrong_type};
 use crate::domain::event::Entity;
 use crate::domain::poison::Poison;
 
 /// The longest entity, in bytes: as long as a routing key may be (AMQP's short strings).
 pub const MAX_ENTITY_BYTES: usize = 255;
-/// Headers that mean something else.
-const TAKEN: [&str; 4] = ["destination", "sequence", "traceparent", "tracestate"];
+/// Headers that mean something else; the last two are lists of further routing keys to the broker.
+const TAKEN: [&str; 5] = ["destination", "traceparent", "tracestate", "cc", "bcc"];
 
 /// Where the entity stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +47,10 @@ impl EntityFrom {
             };
         };
         match headers.iter().find(|(name, _)| **name == **wanted) {
-            None => Err(Poison::MissingEntityHeader(wanted.to_string())),
+            None => Err(match headers.iter().find(|(name, _)| is_same(name, wanted)) {
+                Some((found, _)) => Poison::EntityHeaderSpelling { wanted: wanted.to_string(), found: found.clone() },
+                None => Poison::MissingEntityHeader(wanted.to_string()),
+            }),
             Some((_, Field::Text(text))) if text.is_empty() => Err(Poison::MissingEntityHeader(wanted.to_string())),
             Some((_, Field::Text(text))) => usable(text, &format!("header `{wanted}`")),
             Some((_, other)) => {
@@ -54,6 +58,14 @@ impl EntityFrom {
                 Err(wrong_type(wanted, expected, other.kind()))
             }
         }
+    }
+}
+
+/// Names have no case, as those of HTTP headers; and `CloudEvents` has two ways to write the name of an attribute.
+fn is_same(one: &str, other: &str) -> bool {
+    match (attribute(one), attribute(other)) {
+        (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
+        _ => one.eq_ignore_ascii_case(other),
     }
 }
 
@@ -76,8 +88,8 @@ impl FromStr for EntityFrom {
             return Ok(Self::RoutingKey);
         }
         let name = header(text).map_err(|wrong| wrong.replace("write ", "write routing-key or "))?;
-        if TAKEN.contains(&name.to_ascii_lowercase().as_str()) {
-            return Err(format!("the header `{name}` means something else: choose another one"));
+        if name.eq_ignore_ascii_case(SequenceFrom::DEFAULT) {
+            return Err(means_something_else(name));
         }
         Ok(Self::Header(name.into()))
     }
@@ -106,10 +118,10 @@ impl SequenceFrom {
         &self.0
     }
 
-    /// Whether this is the header. Names have no case, as those of HTTP headers.
+    /// Whether this is the header.
     #[must_use]
     pub fn is(&self, name: &str) -> bool {
-        self.0.eq_ignore_ascii_case(name)
+        is_same(&self.0, name)
     }
 }
 
@@ -142,12 +154,19 @@ fn header(text: &str) -> Result<&str, String> {
     if name.chars().any(|letter| letter.is_control() || letter.is_whitespace()) {
         return Err("the name of the header holds a space or a control character: write header:NAME".into());
     }
+    if TAKEN.contains(&name.to_ascii_lowercase().as_str()) {
+        return Err(means_something_else(name));
+    }
     if name.to_ascii_lowercase().starts_with("onceward-") || name.to_ascii_lowercase().starts_with("x-") {
         return Err(format!(
             "headers such as `{name}` are set by brokers and by Onceward: write header:NAME with another"
         ));
     }
     Ok(name)
+}
+
+fn means_something_else(name: &str) -> String {
+    format!("the header `{name}` means something else: write header:NAME with another")
 }
 
 #[cfg(test)]
@@ -165,7 +184,9 @@ mod tests {
         assert_eq!(from.read("orders.created", &headers), Ok("a-7".into()));
         assert_eq!(EntityFrom::RoutingKey.read("orders.created", &headers), Ok("orders.created".into()));
         let missing = Err(Poison::MissingEntityHeader("account".into()));
-        assert_eq!(from.read("orders.created", &headers[..1]), missing);
+        let spelled = Poison::EntityHeaderSpelling { wanted: "account".into(), found: "Account".into() };
+        assert_eq!(from.read("orders.created", &headers[..1]), Err(spelled));
+        assert_eq!(from.read("orders.created", &[]), missing);
         assert_eq!(from.read("orders.created", &[text("account", "")]), missing);
         assert_eq!(EntityFrom::RoutingKey.read("", &headers), Err(Poison::MissingEntity));
         let number = from.read("k", &[("account".into(), Field::Integer(7))]).unwrap_err();
@@ -187,10 +208,23 @@ mod tests {
             "header:cloudEvents:sequence".parse::<SequenceFrom>().unwrap().to_string(),
             "header:cloudEvents:sequence"
         );
-        assert!(SequenceFrom::default().is("Sequence"));
-        for wrong in
-            ["", "account", "header:", "header:a b", "header:x-death", "header:onceward-x", "header:Destination"]
-        {
+        assert!(SequenceFrom::default().is("Sequence") && !SequenceFrom::default().is("cloudEvents:sequence"));
+        let attribute: SequenceFrom = "header:cloudEvents:sequence".parse().unwrap();
+        assert!(attribute.is("cloudEvents_sequence") && !attribute.is("cloudEvents_sequencetype"));
+        for wrong in ["header:destination", "header:TraceParent", "header:CC", "header:onceward-x"] {
+            assert!(wrong.parse::<SequenceFrom>().unwrap_err().contains("write header:NAME"), "{wrong}");
+        }
+        for wrong in [
+            "",
+            "account",
+            "header:",
+            "header:a b",
+            "header:x-death",
+            "header:onceward-x",
+            "header:Destination",
+            "header:Sequence",
+            "header:bcc",
+        ] {
             let error = wrong.parse::<EntityFrom>().unwrap_err();
             assert!(error.contains("header"), "{wrong}: {error}");
         }

@@ -65,8 +65,13 @@ impl Both {
         let database = Database::new(&url, "model").expect("a URL");
         let mut connection = PgConnection::connect(&world.database_url).await.expect("the database answers");
         store::migrate(&mut connection).await.expect("the migrations");
-        let fixed =
-            cluster::Fixed { partitions: PARTITIONS, exchange: "model", topology: 1, entity_from: "routing-key" };
+        let fixed = cluster::Fixed {
+            partitions: PARTITIONS,
+            exchange: "model",
+            topology: 1,
+            entity_from: "routing-key",
+            sequence_from: "header:sequence",
+        };
         cluster::join(&mut connection, fixed).await.expect("a new cluster");
         // Nothing has to outlive a crash here: no commit waits for the disk.
         for table in TABLES.iter().chain(&["partition"]) {
