@@ -285,3 +285,25 @@ impl Answers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_gets_as_long_to_take_messages_back_as_its_answers_show_that_it_needs() {
+        let answered_in = Duration::from_millis;
+        for (graceful, slowest, gets) in [
+            (true, answered_in(0), LOOK_AGAIN),
+            (false, answered_in(0), TAKE_BACK),
+            (true, answered_in(1), LOOK_AGAIN),
+            (true, answered_in(40), Duration::from_millis(800)),
+            (false, answered_in(10), TAKE_BACK),
+            (false, answered_in(40), Duration::from_millis(800)),
+            (true, Duration::from_secs(1), TAKE_BACK_AT_MOST),
+            (false, Duration::MAX, TAKE_BACK_AT_MOST),
+        ] {
+            assert_eq!(take_back(graceful, slowest), gets, "graceful: {graceful}, slowest answer: {slowest:?}");
+        }
+    }
+}

@@ -324,6 +324,22 @@ fn the_image_is_of_this_version_and_named_in_one_place() {
 }
 
 #[test]
+fn the_operators_start_the_same_versions_as_compose_and_the_chart() {
+    let path = root().join("docker-compose.yml");
+    let compose = parse(&path, &read(&path)).remove(0);
+    let version = |image: &str| image.rsplit(':').next().expect("a tag").to_owned();
+    for (service, kind, image) in
+        [("rabbitmq", "RabbitmqCluster", "/spec/image"), ("postgres", "Cluster", "/spec/imageName")]
+    {
+        let resource = only(kind, &format!("overlays/operators/{service}.yaml"));
+        let image = text(&resource, image);
+        assert_eq!(version(image), version(text(&compose, &format!("/services/{service}/image"))), "{service}");
+        let template = read(&root().join(format!("deploy/helm/templates/{service}.yaml")));
+        assert!(template.lines().any(|line| line.ends_with(&format!(": {image}"))), "the chart has another {service}");
+    }
+}
+
+#[test]
 fn the_pages_name_files_that_there_are() {
     for page in ["deploy/docs/kubernetes.md", "deploy/docs/sizing.md"] {
         let text = read(&root().join(page));
