@@ -47,7 +47,7 @@ pub enum OnExhausted {
     Hold,
 }
 
-/// How the exchange of the events deals entities to partitions.
+/// How the exchange of the events routes entities to partitions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ExchangeType {
     /// Of the plugin `rabbitmq_consistent_hash_exchange`

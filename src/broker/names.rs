@@ -9,7 +9,7 @@ use crate::domain::event::Partition;
 /// The version of what is declared, recorded in the database at the first start. The broker refuses a queue's
 /// declaration with other arguments, so that a change to them needs a next version and a way to get there.
 ///
-/// Version 2 says of each queue how often a message may come back to it. Version 3 has an exchange of its own for the dealing to
+/// Version 2 says of each queue how often a message may come back to it. Version 3 has an exchange of its own for the
 /// partitions, behind the one that producers publish to. What an earlier program has declared stays as it is.
 pub const VERSION: i32 = 3;
 
@@ -54,9 +54,9 @@ impl Names {
         &self.events
     }
 
-    /// The exchange that deals the events to the partitions.
+    /// The exchange that routes the events to the partitions' queues.
     #[must_use]
-    pub fn dealer(&self) -> String {
+    pub fn partition_exchange(&self) -> String {
         format!("{}.partition", self.events)
     }
 

@@ -12,8 +12,8 @@ use crate::domain::event::Partition;
 
 /// The first version whose due queues and dead-letter queue have a limit of their own.
 const LIMITED: i32 = 2;
-/// The first version with an exchange for the dealing alone.
-const WITH_DEALER: i32 = 3;
+/// The first version with an exchange between that of the events and the queues.
+const WITH_PARTITION_EXCHANGE: i32 = 3;
 
 /// Returns of a message to its queue before the broker itself dead-letters it. Every lost connection returns what was
 /// not acknowledged, so the limit is far above the 20 of RabbitMQ 4; it is there for a message that kills its worker.
@@ -26,7 +26,7 @@ const DURABLE: ExchangeDeclareOptions =
     ExchangeDeclareOptions { passive: false, durable: true, auto_delete: false, internal: false, nowait: false };
 
 /// What is wrong if [`ExchangeType::ModulusHash`] is asked of an earlier broker. There a plugin may have a type of this name,
-/// which deals anew whenever it likes.
+/// which routes anew whenever it likes.
 pub const NO_MODULUS_HASH: &str =
     "--exchange-type x-modulus-hash needs RabbitMQ 4.3 or later: leave it out, for x-consistent-hash";
 
@@ -45,12 +45,12 @@ pub enum TopologyError {
     NoModulusHash,
     /// The exchange was declared with another type.
     #[error(
-        "the exchange `{exchange}` is of another type ({reply}): give --exchange-type the type that it has; \
-         deploy/docs/servers.md says how to change it"
+        "the {what} is of another type ({reply}): give --exchange-type the type that it has; deploy/docs/servers.md says how to \
+         change it"
     )]
     OtherType {
-        /// Its name.
-        exchange: String,
+        /// Which one.
+        what: String,
         /// The broker's own words.
         reply: String,
     },
@@ -59,7 +59,7 @@ pub enum TopologyError {
         "the exchange `{exchange}` was set up with another --partitions or --entity-from ({reply}): start with those, on their \
          database, or choose another --exchange"
     )]
-    OtherDealing {
+    OtherRouting {
         /// Its name.
         exchange: String,
         /// The broker's own words.
@@ -143,17 +143,17 @@ pub async fn mend(connection: &Connection, names: &Names, partitions: u16) {
 }
 
 async fn mend_events(connection: &Connection, names: &Names, partitions: u16) {
-    let dealer = names.dealer();
+    let partition_exchange = names.partition_exchange();
     if is_exchange_missing(connection, names.events()).await {
         let name = names.events();
         tracing::warn!(
             name,
             "the exchange of the events was gone from the broker, and is declared again; nobody could publish"
         );
-    } else if names.version >= WITH_DEALER && is_exchange_missing(connection, &dealer).await {
+    } else if names.version >= WITH_PARTITION_EXCHANGE && is_exchange_missing(connection, &partition_exchange).await {
         tracing::warn!(
-            name = dealer,
-            "the exchange that deals the events was gone from the broker, and is declared again; events were returned to their \
+            name = partition_exchange,
+            "the exchange of the partitions was gone from the broker, and is declared again; events were returned to their \
              producers, or lost where `mandatory` was not set"
         );
     } else {
@@ -256,28 +256,28 @@ impl Declarer<'_> {
         self.bind(&name, &name, "#").await
     }
 
-    /// The exchange that producers publish to has one binding, which comes last: to the exchange that deals, with all that it deals
-    /// to. So no event is dealt among some of the partitions, whoever publishes however early.
+    /// The exchange that producers publish to has one binding, which comes last: to the exchange of the partitions, when that
+    /// has all of its queues. So no event is routed among some of them, whoever publishes however early.
     async fn events(&mut self, partitions: u16) -> Result<(), TopologyError> {
         let all = (0..i32::from(partitions)).map(Partition);
         for partition in all.clone() {
             self.partition(partition).await?;
         }
         let events = self.names.events();
-        if self.names.version < WITH_DEALER {
+        if self.names.version < WITH_PARTITION_EXCHANGE {
             self.hashing(events).await?;
             return self.bind_all(all, events).await;
         }
-        let dealer = self.dealer(partitions).await?;
-        self.bind_all(all, &dealer).await?;
+        let of_partitions = self.partition_exchange(partitions).await?;
+        self.bind_all(all, &of_partitions).await?;
         self.hashing(events).await?;
-        self.bind_exchange(&dealer, events, "1").await
+        self.bind_exchange(&of_partitions, events, "1").await
     }
 
-    /// Nobody can publish to it. That it deals to so many partitions, and by what, would not be compared with what is there: it
+    /// Nobody can publish to it. How many partitions it has, and what it hashes, would not be compared with what is there: it
     /// has a mark, which is.
-    async fn dealer(&mut self, partitions: u16) -> Result<String, TopologyError> {
-        let (name, (kind, mut arguments)) = (self.names.dealer(), self.hash());
+    async fn partition_exchange(&mut self, partitions: u16) -> Result<String, TopologyError> {
+        let (name, (kind, mut arguments)) = (self.names.partition_exchange(), self.hash());
         let mark = AMQPValue::LongString(self.names.mark(partitions).into());
         arguments.insert("alternate-exchange".into(), mark);
         self.exchange_as(&name, kind, ExchangeDeclareOptions { internal: true, ..DURABLE }, arguments).await?;
@@ -290,7 +290,7 @@ impl Declarer<'_> {
         self.exchange_as(name, kind, DURABLE, arguments).await
     }
 
-    /// The type of an exchange that deals by a hash of the entity, and its arguments.
+    /// The type of an exchange that routes by a hash of the entity, and its arguments.
     fn hash(&self) -> (ExchangeKind, FieldTable) {
         let mut arguments = FieldTable::default();
         if let Some(header) = &self.names.hash_header {
@@ -454,10 +454,12 @@ impl Declarer<'_> {
                 }
             }
             406 if reply.contains("inequivalent arg 'type'") && what.starts_with("exchange") => {
-                TopologyError::OtherType { exchange: self.names.events().into(), reply }
+                TopologyError::OtherType { what, reply }
             }
-            406 if reply.contains("inequivalent arg 'alternate-exchange'") && what.contains(&self.names.dealer()) => {
-                TopologyError::OtherDealing { exchange: self.names.events().into(), reply }
+            406 if reply.contains("inequivalent arg 'alternate-exchange'")
+                && what.contains(&self.names.partition_exchange()) =>
+            {
+                TopologyError::OtherRouting { exchange: self.names.events().into(), reply }
             }
             406 => TopologyError::Differs { what, reply },
             403 => TopologyError::Refused { what, reply, prefix: self.names.events().into() },

@@ -152,7 +152,7 @@ fn part(from: usize, to: usize, url: &str) -> Vec<Message> {
 const MODULUS: [&str; 4] = ["--partitions", "16", "--exchange-type", "x-modulus-hash"];
 
 #[test]
-fn an_exchange_that_deals_the_same_for_ever_is_taken_where_the_broker_has_it_and_refused_where_not() {
+fn an_exchange_that_routes_the_same_for_ever_is_taken_where_the_broker_has_it_and_refused_where_not() {
     test(Load::Shared, async |world| {
         if world.broker_release().await < (4, 3) {
             let (code, text) = run_to_end(world, &[&["worker"], &MODULUS[..]].concat()).await;

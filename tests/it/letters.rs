@@ -88,7 +88,7 @@ fn the_exchange_of_the_events_is_declared_again_with_its_partitions_and_said() {
         let worker = Worker::start(world, &[]).await;
         let told = [
             ("events", "the exchange of the events was gone"),
-            ("events.partition", "the exchange that deals the events was gone"),
+            ("events.partition", "the exchange of the partitions was gone"),
         ];
         for (round, (exchange, told)) in (1..).zip(told) {
             world.delete_exchange(exchange).await;

@@ -96,7 +96,7 @@ async fn publish_meanwhile(producer: Producer, line: usize, url: String, stop: w
 
 /// The exchange is there already: some clients declare what they publish to.
 #[test]
-fn what_comes_before_the_first_worker_is_ready_is_dealt_as_what_follows() {
+fn what_comes_before_the_first_worker_is_ready_is_routed_as_what_follows() {
     test(Load::Shared, async |world| {
         let connection = Connection::connect(&world.amqp_url, ConnectionProperties::default()).await;
         let channel = connection.expect("the broker answers").create_channel().await.expect("a channel");

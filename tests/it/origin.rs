@@ -95,9 +95,9 @@ fn where_the_entity_stands_is_fixed_with_the_exchange() {
     });
 }
 
-/// The exchange of workers of another database says by what it deals, and to how many.
+/// The exchange of workers of another database says what it hashes, and how many partitions it has.
 #[test]
-fn an_exchange_that_deals_otherwise_is_not_taken_over_with_a_new_database() {
+fn an_exchange_that_routes_otherwise_is_not_taken_over_with_a_new_database() {
     test(Load::Shared, async |world| {
         Worker::start(world, &[BY_ACCOUNT]).await.stop().await;
         let mut database = PgConnection::connect(&world.database_url).await.expect("the database answers");

@@ -54,7 +54,7 @@ impl EntityFrom {
             Some((_, Field::Text(text))) if text.is_empty() => Err(Poison::MissingEntityHeader(wanted.to_string())),
             Some((_, Field::Text(text))) => usable(text, &format!("header `{wanted}`")),
             Some((_, other)) => {
-                let expected = "text, as the broker deals the number 7 and the text \"7\" to different queues";
+                let expected = "text, as the broker routes the number 7 and the text \"7\" to different queues";
                 Err(wrong_type(wanted, expected, other.kind()))
             }
         }
