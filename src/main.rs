@@ -1,13 +1,13 @@
 //! The program: commands, and their exit codes.
 
 use std::fmt::Display;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use onceward::app::{self, Given};
 use onceward::cli::{self, Command, Taken, Wrong};
-use onceward::commands;
+use onceward::commands::{self, output};
 use onceward::telemetry::{self, Teller};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,7 +24,10 @@ fn main() -> ExitCode {
     let (cli, taken) = match cli::read(&arguments) {
         Ok(read) => read,
         // Help and version go to standard output, whole.
-        Err(Wrong::Flags(shown)) if !shown.use_stderr() => shown.exit(),
+        Err(Wrong::Flags(shown)) if !shown.use_stderr() => {
+            let written = shown.print().and_then(|()| io::stdout().flush());
+            return code(written.map_err(output::OutputError::from));
+        }
         Err(wrong) => return fail(wrong, USAGE),
     };
     if rustls::crypto::ring::default_provider().install_default().is_err() {
@@ -87,11 +90,7 @@ async fn run(command: Command, taken: Taken) -> ExitCode {
         }
         Command::Report(args) => code(commands::report::run(&args)),
         Command::Health(args) => code(commands::health::run(&args).await),
-        Command::Completions { shell } => {
-            // Who reads no further has what he wants.
-            let _ = std::io::stdout().write_all(&cli::completions(shell));
-            ExitCode::SUCCESS
-        }
+        Command::Completions { shell } => code(output::bytes(&cli::completions(shell))),
     }
 }
 

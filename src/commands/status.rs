@@ -7,6 +7,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use sqlx::Connection as _;
 
+use super::output::{self, OutputError};
 use crate::config::DatabaseArgs;
 use crate::store::Database;
 use crate::store::status::{self, CrowdedRow, EntityRow, MemberRow, Status, WithheldRow};
@@ -37,6 +38,9 @@ pub enum StatusError {
     /// Writing JSON failed.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
+    /// The answer could not be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 /// Prints the status.
@@ -53,9 +57,9 @@ pub async fn run(args: &StatusArgs) -> Result<(), StatusError> {
     })?;
     connection.close().await?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        output::line(serde_json::to_string_pretty(&status)?)?;
     } else {
-        print!("{}", render(&status));
+        output::text(&render(&status))?;
     }
     Ok(())
 }

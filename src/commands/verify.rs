@@ -30,6 +30,7 @@ pub use self::args::VerifyArgs;
 pub(crate) use self::show::{NO_SAMPLE, report as show_report};
 use self::watch::Watch;
 use self::workers::Workers;
+use super::output::{self, OutputError};
 use crate::broker::probe;
 use crate::commands::signals::Signals;
 use crate::proof::history::History;
@@ -37,6 +38,7 @@ use crate::proof::load::Load;
 use crate::proof::report::{self, Environment, Report, Verdict};
 use crate::proof::{check, figures};
 use crate::store::{Database, status};
+use crate::telemetry;
 
 /// How long the workers may take to own every partition.
 const OWNED_WITHIN: Duration = Duration::from_mins(1);
@@ -57,6 +59,9 @@ pub enum VerifyError {
     /// It could not be carried out.
     #[error("{0}")]
     Failed(String),
+    /// What was found could not be printed.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// The report could not be written.
     #[error("the report could not be written to {to}: {error}")]
     Report {
@@ -100,16 +105,16 @@ pub async fn run(args: &VerifyArgs) -> Result<(), VerifyError> {
     let mut report = sum_up(args, watch.load(), &history, environment, run, started_at);
     report.figures.processes = costs;
     conclude(&mut report, &outcome);
-    print!("{}", show::report(&report));
+    let printed = output::text(&show::report(&report));
     if let Some(destination) = destination {
         let to = destination.to_string();
         let written = destination.write(&report).await;
         written.map_err(|error| VerifyError::Report { to: to.clone(), error })?;
-        eprintln!("the report is in {to}");
+        telemetry::tell(format_args!("the report is in {to}"));
     }
     outcome?;
     match report.verdict {
-        Verdict::Passed => Ok(()),
+        Verdict::Passed => Ok(printed?),
         _ => Err(VerifyError::Broken(broken(&report))),
     }
 }
