@@ -3,6 +3,7 @@
 pub mod destinations;
 mod file;
 mod gate;
+mod given;
 mod guard;
 pub mod nodes;
 mod origin;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 pub use self::gate::GateArgs;
+pub use self::given::{read_file, read_text};
 pub use self::guard::GuardArgs;
 pub use self::origin::OriginArgs;
 pub use self::secret_url::SecretUrl;

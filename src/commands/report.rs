@@ -8,8 +8,12 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::output::{self, OutputError};
 use super::verify::{NO_SAMPLE, show_report};
+use crate::config::read_text;
 use crate::proof::figures::Times;
 use crate::proof::report::{Report, VERSION, schema};
+
+/// The longest report, in bytes: one is a few thousand long.
+const LONGEST: u64 = 16 * 1024 * 1024;
 
 /// The arguments of `onceward report`.
 #[derive(Clone, Debug, Args)]
@@ -69,7 +73,7 @@ pub fn run(args: &ReportArgs) -> Result<(), ReportError> {
 fn read(file: &Path) -> Result<Report, ReportError> {
     let name = file.display().to_string();
     let failed = |error: String| ReportError::File { file: name.clone(), error };
-    let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+    let text = read_text(file, LONGEST).map_err(failed)?;
     let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
     let found = value["version"].as_u64().and_then(|version| u32::try_from(version).ok());
     match found {

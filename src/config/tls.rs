@@ -10,7 +10,8 @@ use rustls::{AlertDescription, CertificateError};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::destinations::pem;
+use super::destinations::{LONGEST_FILE, pem};
+use super::given::read_file;
 use super::secret_url::SecretUrl;
 
 /// How the files are called in a URL: authority, certificate, key.
@@ -191,9 +192,11 @@ fn files(url: &SecretUrl, [authority, certificate, key]: Spelling) -> PemFiles {
 /// # Errors
 /// Which file is of no use, and why.
 pub fn read(files: &PemFiles) -> Result<Pem, String> {
-    let bytes = |path: &Path| match std::fs::read(path) {
-        _ if path.as_os_str().is_empty() => Err("a certificate and its key have to be given together".to_owned()),
-        read => read.map_err(|error| format!("{}: {error}", path.display())),
+    let bytes = |path: &Path| {
+        if path.as_os_str().is_empty() {
+            return Err("a certificate and its key have to be given together".to_owned());
+        }
+        read_file(path, LONGEST_FILE).map_err(|wrong| format!("{}: {wrong}", path.display()))
     };
     let authorities = files.authorities.as_deref().map(|path| {
         let pem = bytes(path)?;

@@ -14,9 +14,10 @@ use clap::{Arg, ArgMatches, Args as _, Command, Parser};
 use toml::de::{DeTable, DeValue};
 
 use super::WorkerArgs;
+use super::destinations::LONGEST_FILE;
 use super::destinations::complaint::{self, Complaint, Complaints, Lines, Refused};
-use super::destinations::source::read_file;
 use super::destinations::value::shown;
+use super::given::read_text;
 
 /// The flag, and the variable.
 const FLAG: &str = "config";
@@ -115,7 +116,7 @@ fn offer_to(command: Command, names: &[String]) -> Command {
     if !knows {
         return command;
     }
-    let help = "A file with a worker's settings, in TOML: host-connections = 50; flags and variables go before it";
+    let help = "A file with a worker's settings, in TOML: host-connections = 50; flags and variables take precedence";
     let value = clap::value_parser!(PathBuf);
     command.arg(Arg::new(FLAG).long(FLAG).env(VARIABLE).value_name("FILE").help(help).value_parser(value))
 }
@@ -220,15 +221,14 @@ fn take(path: &Path, command: &Command, said: &ArgMatches) -> Result<Taken, Stri
 fn read(path: &Path) -> Result<BTreeMap<String, Entry>, Refused> {
     let file = path.display().to_string();
     let whole = |what: String| Refused::whole(&file, &what);
-    let bytes = read_file(path).map_err(whole)?;
-    let text = String::from_utf8(bytes).map_err(|_| whole("it is no text in UTF-8: save it as UTF-8".into()))?;
+    let text = read_text(path, LONGEST_FILE).map_err(whole)?;
     if text.trim().is_empty() {
         return Err(whole("it is empty: write settings, such as host-connections = 50, or leave --config out".into()));
     }
     let (table, wrong) = DeTable::parse_recoverable(&text);
     let wrong = wrong.iter().map(|wrong| Complaint {
         at: wrong.span().map_or(0, |span| span.start),
-        what: format!("{}: this is no TOML (https://toml.io)", wrong.message()),
+        what: format!("{}: this is not TOML (https://toml.io)", wrong.message()),
     });
     let mut complaints: Complaints = wrong.collect();
     let (lines, names) = (Lines::new(&text), names());
@@ -265,15 +265,15 @@ fn known(key: &str, names: &[String]) -> Result<(), String> {
     }
     if matches!(key, "log" | "log-format") || key.starts_with("otel") {
         return Err(format!(
-            "{key_shown} is no setting here: logs and traces are set by variables alone (ONCEWARD_LOG, …)"
+            "{key_shown} is not a setting here: logs and traces are set by variables alone (ONCEWARD_LOG, …)"
         ));
     }
     let alike = names.iter().map(|name| (strsim::jaro(key, name), name)).filter(|(alike, _)| *alike > ALIKE);
     let nearest = alike.max_by(|one, other| one.0.total_cmp(&other.0));
     Err(match nearest {
-        Some((_, name)) => format!("{key_shown} is no setting of a worker: did you mean {name}?"),
+        Some((_, name)) => format!("{key_shown} is not a setting of a worker: did you mean {name}?"),
         None => {
-            format!("{key_shown} is no setting of a worker: `onceward worker --help` lists them, without the dashes")
+            format!("{key_shown} is not a setting of a worker: `onceward worker --help` lists them, without the dashes")
         }
     })
 }

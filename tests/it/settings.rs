@@ -119,6 +119,36 @@ fn each_command_that_knows_a_setting_of_a_worker_takes_its_file() {
     assert!(Cli::command().get_arguments().all(|arg| arg.get_id() != "config"), "it is no flag of the program itself");
 }
 
+/// A pipe that nobody writes to.
+fn pipe(name: &str) -> String {
+    let path = format!("{}/settings-{name}.pipe", env!("CARGO_TARGET_TMPDIR"));
+    let _ = std::fs::remove_file(&path);
+    assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
+    path
+}
+
+#[test]
+fn a_pipe_or_a_device_is_refused_at_once_wherever_a_setting_names_a_file() {
+    let pipe = pipe("blocks");
+    let (broker, database) = ("--amqp-url=amqps://127.0.0.1:1", "--database-url=postgres://nobody@127.0.0.1:1/nothing");
+    let is_refused = |arguments: &[&str], told: &str| {
+        let (code, text) = run(&[&["worker"], arguments].concat(), &[]);
+        assert!(code == 2 && text.contains(told), "{arguments:?}: {text}");
+    };
+    let is_pipe = format!("{pipe}: this is a pipe, not a file: name a file");
+    is_refused(&[database, &format!("--amqp-url=amqps://127.0.0.1:1?cacertfile={pipe}")], &is_pipe);
+    is_refused(&[database, &format!("--amqp-url-file={pipe}")], &is_pipe);
+    is_refused(&[broker, &format!("--database-url-file={pipe}")], &is_pipe);
+    for flag in ["--ca-file", "--signing-secrets-file", "--config", "--destinations"] {
+        is_refused(&[broker, database, &format!("{flag}={pipe}")], &is_pipe);
+    }
+    let (certificate, key) = (format!("--client-certificate={pipe}"), format!("--client-key={pipe}"));
+    is_refused(&[broker, database, &certificate, &key], &is_pipe);
+    is_refused(&[broker, database, "--ca-file=/dev/zero"], "/dev/zero: this is a device, not a file: name a file");
+    let (code, text) = run(&["report", &pipe], &[]);
+    assert!(code == 1 && text.contains(&is_pipe), "{text}");
+}
+
 /// The servers of a world, and settings for tests.
 fn settings(world: &World, more: &str) -> String {
     format!(

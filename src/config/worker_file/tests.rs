@@ -130,17 +130,17 @@ fn what_is_wrong_in_a_file_is_told_in_one_line_with_its_place_and_what_to_write(
         ("a = 1\na = 2", "FILE:2:1: duplicate key"),
         ("partitions = 8\npartitions = 9", "FILE:2:1: duplicate key"),
         ("partitions = ", "FILE:1:1"),
-        ("partitons = 8", "FILE:1:1: \"partitons\" is no setting of a worker: did you mean partitions?"),
+        ("partitons = 8", "FILE:1:1: \"partitons\" is not a setting of a worker: did you mean partitions?"),
         (
             "\nhost_connections = 8",
-            "FILE:2:1: \"host_connections\" is no setting of a worker: did you mean host-connections?",
+            "FILE:2:1: \"host_connections\" is not a setting of a worker: did you mean host-connections?",
         ),
-        ("zzz = 8", "FILE:1:1: \"zzz\" is no setting of a worker: `onceward worker --help` lists them"),
-        ("all = true", "FILE:1:1: \"all\" is no setting of a worker"),
+        ("zzz = 8", "FILE:1:1: \"zzz\" is not a setting of a worker: `onceward worker --help` lists them"),
+        ("all = true", "FILE:1:1: \"all\" is not a setting of a worker"),
         ("config = 'x'", "FILE:1:1: \"config\": a file of settings names no other one"),
-        ("log = 'debug'", "FILE:1:1: \"log\" is no setting here: logs and traces are set by variables alone"),
+        ("log = 'debug'", "FILE:1:1: \"log\" is not a setting here: logs and traces are set by variables alone"),
         ("[defaults]\ntimeout = '1s'", "FILE:1:2: \"defaults\" belongs in a file of destinations"),
-        ("[gate]\nfailures = 1", "FILE:1:2: \"gate\" is no setting of a worker"),
+        ("[gate]\nfailures = 1", "FILE:1:2: \"gate\" is not a setting of a worker"),
         ("partitions.a = 1", "FILE:1:1: this is a table: settings stand one a line"),
         ("partitions = [8]", "FILE:1:14: this is a list, and partitions is one value"),
         ("allow-net = [['10.0.0.0/8']]", "FILE:1:13: this is a list in a list"),
@@ -180,9 +180,9 @@ fn a_file_that_can_t_be_read_is_told_in_one_line() {
     let bytes = directory.join("bytes");
     std::fs::write(&bytes, [0xff, 0xfe]).unwrap();
     let table = [
-        (directory, "this is no file but a directory, a pipe or a device: name a file"),
+        (directory, "this is a directory, not a file: name a file"),
         (&*large, "it is larger than 1048576 bytes"),
-        (&*bytes, "it is no text in UTF-8: save it as UTF-8"),
+        (&*bytes, "it is not text in UTF-8: save it as UTF-8"),
         (Path::new("/nowhere/o.toml"), "No such file or directory"),
     ];
     for (path, told) in table {
