@@ -1,4 +1,4 @@
-//! `--config FILE`: a worker's settings in a file, by the names of their flags. What a flag or a variable says goes before.
+//! `--config FILE`: a worker's settings in a file, by the names of their flags. What a flag or a variable says takes precedence.
 //!
 //! Each value is given to clap as the flag that it is named after, so that it is read, refused and explained as that flag.
 
@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use clap::builder::Resettable::Reset;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args as _, Command, Parser};
@@ -37,12 +38,13 @@ struct Entry {
     column: usize,
 }
 
-/// What was taken from a file: what no flag and no variable said.
+/// What was taken from a file: what no flag and no variable said, and what they override.
 #[derive(Clone, Debug, Default)]
 pub struct Taken {
     /// The file, if there is one.
     file: Option<PathBuf>,
     entries: BTreeMap<String, Entry>,
+    overridden: BTreeMap<String, Entry>,
 }
 
 impl Taken {
@@ -55,6 +57,11 @@ impl Taken {
     /// What each setting says that comes from the file, in the order of their names.
     pub fn settings(&self) -> impl Iterator<Item = (&str, &OsStr)> {
         self.entries.iter().map(|(key, entry)| (key.as_str(), entry.text.as_os_str()))
+    }
+
+    /// What each setting of the file says that has no effect, because a flag or a variable says it.
+    pub fn overridden(&self) -> impl Iterator<Item = (&str, &OsStr)> {
+        self.overridden.iter().map(|(key, entry)| (key.as_str(), entry.text.as_os_str()))
     }
 
     /// A message about a setting, with the place where the file sets it, if it does.
@@ -188,7 +195,7 @@ fn one_line(error: &clap::Error) -> String {
 
 /// Reads the file: what the command knows, and neither a flag nor a variable says.
 fn take(path: &Path, command: &Command, said: &ArgMatches) -> Result<Taken, String> {
-    let mut entries = read(path).map_err(|refused| {
+    let entries = read(path).map_err(|refused| {
         let (lines, more) = refused.complaints();
         match lines.len() - 1 + more {
             0 => lines[0].clone(),
@@ -200,11 +207,17 @@ fn take(path: &Path, command: &Command, said: &ArgMatches) -> Result<Taken, Stri
         let source = of(key).and_then(|arg| said.value_source(arg.get_id().as_str()));
         matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
     };
-    entries.retain(|key, _| {
+    let known = entries.into_iter().filter(|(key, _)| of(key).is_some());
+    let (overridden, mut entries): (BTreeMap<_, _>, BTreeMap<_, _>) = known.partition(|(key, _)| {
         // A URL and the file that holds one are the same setting.
         let other = key.strip_suffix("-file").map_or_else(|| format!("{key}-file"), str::to_owned);
-        of(key).is_some() && !is_said(key) && !is_said(&other)
+        is_said(key) || is_said(&other)
     });
+    for (key, Entry { text, line, column }) in &overridden {
+        if let Some(arg) = of(key) {
+            judge(arg, key, text).map_err(|wrong| format!("{}:{line}:{column}: {wrong}", path.display()))?;
+        }
+    }
     for (key, entry) in &mut entries {
         // As in a file of destinations, paths are meant from where the file is.
         if of(key).is_some_and(|arg| arg.get_value_parser().type_id() == TypeId::of::<PathBuf>())
@@ -214,7 +227,17 @@ fn take(path: &Path, command: &Command, said: &ArgMatches) -> Result<Taken, Stri
             entry.text = directory.join(&entry.text).into_os_string();
         }
     }
-    Ok(Taken { file: Some(path.to_owned()), entries })
+    Ok(Taken { file: Some(path.to_owned()), entries, overridden })
+}
+
+/// Whether a flag would take a value that has no effect: once the flag or the variable goes, it has.
+fn judge(arg: &Arg, key: &str, text: &OsStr) -> Result<(), String> {
+    let mut argument = OsString::from(format!("--{key}="));
+    argument.push(text);
+    let alone =
+        arg.clone().required(false).required_unless_present(Reset).requires(Reset).conflicts_with(Reset).env(Reset);
+    let read = Command::new("worker").arg(alone).try_get_matches_from([OsString::from("worker"), argument]);
+    read.map(drop).map_err(|error| complaint::one_line(&one_line(&error)))
 }
 
 /// Every setting of the file.

@@ -194,6 +194,34 @@ fn a_worker_takes_over_what_it_can_of_a_file_that_changes_and_says_what_needs_a_
 }
 
 #[test]
+fn a_worker_says_what_of_its_file_has_no_effect_what_is_fixed_and_that_its_secrets_are_others() {
+    test(Load::Shared, async |world| {
+        let of_file =
+            |failures| format!("gate-failures = {failures}\nbackoff-initial = '1s'\nsigning-secrets-file = 's'");
+        let file = SettingsFile::new(world, &settings(world, &of_file(3)));
+        let secrets = file.directory().join("s");
+        std::fs::write(&secrets, "whsec_b25lLW9uZS1vbmUtb25lLW9uZS1vbmUtb25lLW9uZS0=").expect("the file is written");
+        let arguments = ["worker", "--config", file.path(), "--gate-failures=7"];
+        let environment =
+            [("ONCEWARD_LOG_FORMAT", "text".to_owned()), ("ONCEWARD_BACKOFF_INITIAL", "500ms".to_owned())];
+        let worker = Worker::run_in(world, &arguments, &environment);
+        let told = format!("settings: backoff-initial, gate-failures in {}: overridden by flags or var", file.path());
+        worker.wait_for_line(SOON, &told).await;
+        worker.wait_for_line(SOON, "ready: consuming").await;
+
+        std::fs::write(&secrets, "whsec_dHdvLXR3by10d28tdHdvLXR3by10d28tdHdvLXR3by0=").expect("the file is written");
+        worker.signal("HUP");
+        worker.wait_for_line(SOON, "signing-secrets-file holds other secrets now; they hold from now on").await;
+        file.write(&settings(world, &of_file(4)).replace("partitions = 4", "partitions = 8"));
+        worker.signal("HUP");
+        worker.wait_for_line(SOON, "partitions: now 8, before 4; it is fixed at the first start: set it back").await;
+        worker.wait_for_line(SOON, "gate-failures: now 4, before 3; it has no effect: a flag or a variable over").await;
+        assert!(!worker.log().contains("whsec_d") && !worker.log().contains("says what it said"), "{}", worker.log());
+        worker.stop().await;
+    });
+}
+
+#[test]
 fn no_command_that_runs_for_long_dies_of_sighup() {
     test(Load::Shared, async |world| {
         let nobody = "postgres://nobody@127.0.0.1:1/nothing";

@@ -172,6 +172,24 @@ fn what_is_wrong_in_a_file_is_told_in_one_line_with_its_place_and_what_to_write(
 }
 
 #[test]
+fn what_a_flag_overrides_is_judged_as_well_and_told_apart() {
+    let servers = ["worker", "--amqp-url=amqp://broker", "--database-url=postgres://db/o", "--max-attempts=3"];
+    let table = [
+        ("amqp-url = 5", "FILE:1:12: invalid value for '--amqp-url"),
+        ("max-attempts = 0", "FILE:1:16: invalid value '0' for '--max-attempts <MAX_ATTEMPTS>'"),
+    ];
+    for (number, (text, told)) in table.into_iter().enumerate() {
+        let refused = parse_with(&file(&format!("overridden-{number}"), text), &servers).unwrap_err();
+        assert!(refused.starts_with(told) && !refused.contains('\n'), "{text:?}\n{refused}");
+    }
+    let text = format!("{SERVERS}max-attempts = 9\ngone = 'pause'");
+    let (_, taken) = parse_with(&file("overridden", &text), &servers).unwrap();
+    let overridden: Vec<_> = taken.overridden().map(|(key, _)| key).collect();
+    let settings: Vec<_> = taken.settings().map(|(key, _)| key).collect();
+    assert_eq!((&overridden[..], &settings[..]), (&["amqp-url", "database-url", "max-attempts"][..], &["gone"][..]));
+}
+
+#[test]
 fn a_file_that_can_t_be_read_is_told_in_one_line() {
     let path = file("unreadable", "x");
     let directory = path.parent().unwrap();
