@@ -8,6 +8,7 @@ mod cost;
 mod dead_letters;
 mod harm;
 mod hostile;
+mod last_words;
 pub mod link;
 mod poison;
 mod produce;
@@ -53,6 +54,9 @@ pub enum VerifyError {
     /// Some promise was broken.
     #[error("promises were broken: {0}")]
     Broken(String),
+    /// A worker of its own ended before anything was published.
+    #[error("a worker of this run ended by itself, before the load began: {0}")]
+    NoWorker(String),
     /// It was stopped before its end.
     #[error("interrupted")]
     Interrupted,
@@ -105,7 +109,9 @@ pub async fn run(args: &VerifyArgs) -> Result<(), VerifyError> {
     let mut report = sum_up(args, watch.load(), &history, environment, run, started_at);
     report.figures.processes = costs;
     conclude(&mut report, &outcome);
-    let printed = output::text(&show::report(&report));
+    // Of a run that has not begun there is nothing to show.
+    let has_begun = !matches!(outcome, Err(VerifyError::NoWorker(_)));
+    let printed = if has_begun { output::text(&show::report(&report)) } else { Ok(()) };
     if let Some(destination) = destination {
         let to = destination.to_string();
         let written = destination.write(&report).await;
@@ -129,7 +135,11 @@ async fn carry_out(
     let failed = |error: String| VerifyError::Failed(error);
     let receivers = receive::start(args, watch, stop).await.map_err(failed)?;
     workers.start().await.map_err(failed)?;
-    until_owned(args).await.map_err(failed)?;
+    tokio::select! {
+        biased;
+        why = workers.ended() => return Err(VerifyError::NoWorker(why)),
+        owned = until_owned(args) => owned.map_err(failed)?,
+    }
     let dead_letters = dead_letters::open(args, watch, stop).await.map_err(failed)?;
     let bar = show::bar(watch);
     let (hostile, turns) = mpsc::unbounded_channel();
