@@ -11,7 +11,8 @@ use crate::support::{Load, Message, Producer, Receiver, SOON, Worker, run_to_end
 #[test]
 fn bad_settings_stop_the_start_with_one_line() {
     test(Load::Shared, async |world| {
-        let cases: [(&[&str], &str); 9] = [
+        let long = "n".repeat(101);
+        let cases: [(&[&str], &str); 12] = [
             (&["--lease", "2s", "--attempt-timeout", "2s"], "--lease"),
             (&["--backoff-max", "100ms"], "--backoff-max"),
             (&["--backoff-initial", "10ms"], "--backoff-initial"),
@@ -21,6 +22,9 @@ fn bad_settings_stop_the_start_with_one_line() {
             (&["--default-destination", "ftp://host/"], "--default-destination"),
             (&["--partitions", "0"], "--partitions"),
             (&["--attempt-timeout", "five"], "--attempt-timeout"),
+            (&["--name", ""], "--name <NAME>': write a name, or leave it out for HOSTNAME:PID"),
+            (&["--name", &long], "--name <NAME>': write 1 to 100 characters, none of them a control character"),
+            (&["--name", "a\u{1b}[2J"], "--name"),
         ];
         for (arguments, setting) in cases {
             let (code, text) = run_to_end(world, &[&["worker"], arguments].concat()).await;

@@ -78,7 +78,7 @@ fn every_kind_of_value_is_taken_as_its_flag_takes_it() {
     let text = format!(
         "{SERVERS}host-connections = 0x1_0\nmax-attempts = '7'\nbackoff-factor = 1.5\nlease = '20s'\n\
          allow-net = ['10.0.0.0/8', '192.168.7.9']\nfinal-statuses = [400, '410-412']\nfirst-sequence = 1\n\
-         admin-listen = 'off'\ndefault-destination = 'https://example.com/in'\nname = ''"
+         admin-listen = 'off'\ndefault-destination = 'https://example.com/in'\nname = 'one'"
     );
     let args = worker("kinds", &text, &[]).unwrap();
     assert_eq!((args.host_connections, args.max_attempts, args.lease), (16, 7, Duration::from_secs(20)));
