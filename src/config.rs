@@ -219,6 +219,7 @@ impl WorkerArgs {
         if self.retention < Duration::from_mins(1) {
             return Err(format!("--retention is {}: use 1min or more", show(self.retention)));
         }
+        servers::fit_together(&self.broker, &self.database)?;
         self.origin.validate(self.exchange_type)?;
         self.gate.validate()?;
         let default = match &self.default_destination {

@@ -292,7 +292,7 @@ pub fn explain(error: &sqlx::Error) -> String {
     match refusal.code().as_deref() {
         Some("26000" | "42P05") => format!("{} ({})", NO_SESSIONS, refusal.message()),
         Some("28000") if refusal.message().contains("client certificate") => format!(
-            "the database wants a certificate of ours, whose name is that of the user of --database-url: \
+            "the database wants a client certificate, whose name is that of the user of --database-url: \
              --client-certificate and --client-key ({})",
             refusal.message()
         ),

@@ -149,6 +149,33 @@ fn a_pipe_or_a_device_is_refused_at_once_wherever_a_setting_names_a_file() {
     assert!(code == 1 && text.contains(&is_pipe), "{text}");
 }
 
+#[test]
+fn flags_of_tls_that_neither_server_uses_are_refused_and_a_file_is_told_by_its_own_flag() {
+    let is_refused = |arguments: &[&str], told: &str| {
+        let (code, text) = run(&[&["worker"], arguments].concat(), &[]);
+        assert!(code == 2 && text.starts_with(told) && text.trim().lines().count() == 1, "{arguments:?}: {text}");
+    };
+    let plain = ["--amqp-url=amqp://127.0.0.1:1", "--database-url=postgres://nobody@127.0.0.1:1/x?sslmode=disable"];
+    let refused = |flags: &[&str], told| is_refused(&[&plain, flags].concat(), told);
+    refused(&["--ca-file=any"], "onceward: --ca-file is used by neither server: --amqp-url is amqp://");
+    refused(
+        &["--client-certificate=any", "--client-key=any"],
+        "onceward: --client-certificate is used by neither server",
+    );
+    let (broker, database) = ("--amqp-url=amqps://127.0.0.1:1", "--database-url=postgres://nobody@127.0.0.1:1/x");
+    let nowhere = "onceward: invalid value for '--ca-file <FILE>': nowhere: No such file";
+    is_refused(&[plain[0], database, "--ca-file=nowhere"], nowhere);
+    is_refused(&[broker, plain[1], "--ca-file=nowhere"], nowhere);
+    is_refused(
+        &[broker, plain[1], "--client-certificate=nowhere", "--client-key=any"],
+        "onceward: invalid value for '--client-certificate <FILE>': nowhere: No such file",
+    );
+    is_refused(
+        &["--amqp-url=amqps://127.0.0.1:1?cacertfile=nowhere", database],
+        "onceward: invalid value for '--amqp-url <URL>': nowhere: No such file",
+    );
+}
+
 /// The servers of a world, and settings for tests.
 fn settings(world: &World, more: &str) -> String {
     format!(

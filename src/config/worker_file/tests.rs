@@ -90,7 +90,7 @@ fn every_kind_of_value_is_taken_as_its_flag_takes_it() {
 
 #[test]
 fn a_flag_goes_before_the_file_also_where_one_names_a_value_and_the_other_the_file_that_holds_it() {
-    let text = format!("{SERVERS}partitions = 8\nca-file = 'missing.pem'");
+    let text = format!("{SERVERS}partitions = 8");
     let flags = ["--partitions=16", "--amqp-url-file=/nowhere/url"];
     let refused = worker("before", &text, &flags).unwrap_err();
     assert!(refused.starts_with("--amqp-url-file /nowhere/url: "), "{refused}");
