@@ -6,6 +6,7 @@ mod gate;
 mod given;
 mod guard;
 pub mod nodes;
+mod numbers;
 mod origin;
 pub mod otel;
 pub mod reload;

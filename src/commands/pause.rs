@@ -9,8 +9,8 @@ use super::output::{self, OutputError};
 use crate::clock;
 use crate::config::{DatabaseArgs, duration};
 use crate::domain::event::{Host, Target};
-use crate::store::Database;
 use crate::store::gates::{self, Scope};
+use crate::store::{self, Database};
 use crate::telemetry;
 
 /// The longest entity, in bytes: that of a routing key (AMQP 0-9-1, short strings).
@@ -158,9 +158,7 @@ fn name(scope: &Scope) -> String {
 }
 
 fn no_table(error: sqlx::Error) -> PauseError {
-    // PostgreSQL, Appendix A: undefined_table.
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    if code.is_some_and(|code| code == "42P01") { PauseError::Empty } else { error.into() }
+    if store::is_empty(&error) { PauseError::Empty } else { error.into() }
 }
 
 /// Reads a host, a URL, or the name of a destination.

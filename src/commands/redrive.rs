@@ -12,8 +12,8 @@ use crate::broker::topology::Names;
 use crate::config::{BrokerArgs, DatabaseArgs};
 use crate::domain::event::{EventId, Partition};
 use crate::domain::lifecycle::State;
-use crate::store::Database;
 use crate::store::status::{self, Found};
+use crate::store::{self, Database};
 use crate::telemetry;
 
 /// How long the broker may take to be reached.
@@ -44,6 +44,9 @@ pub enum RedriveError {
     /// The database failed.
     #[error("{}", crate::store::explain(.0))]
     Database(#[from] sqlx::Error),
+    /// No worker has run here.
+    #[error("this database holds no Onceward yet: `onceward worker` sets it up when it first starts")]
+    Empty,
     /// The broker can't be reached.
     #[error("the broker can't be reached at {0}")]
     NoBroker(String),
@@ -74,7 +77,8 @@ pub async fn run(args: &RedriveArgs) -> Result<(), RedriveError> {
     let names = Names::new(&args.broker.exchange);
     let (mut not_failed, mut told) = (0, Ok(()));
     for key in &args.keys {
-        match status::find(&mut connection, key).await? {
+        let found = status::find(&mut connection, key).await;
+        match found.map_err(|error| if store::is_empty(&error) { RedriveError::Empty } else { error.into() })? {
             Some(Found { id, partition, state: State::Failed, failed_us }) => {
                 let asked = ask(&publisher, &names, id, partition, args.skip, failed_us);
                 tokio::time::timeout(CONFIRM_WITHIN, asked).await.unwrap_or(Err(PublishError::TimedOut))?;

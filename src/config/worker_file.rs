@@ -19,6 +19,7 @@ use super::destinations::LONGEST_FILE;
 use super::destinations::complaint::{self, Complaint, Complaints, Lines, Refused};
 use super::destinations::value::shown;
 use super::given::read_text;
+use super::numbers;
 
 /// The flag, and the variable.
 const FLAG: &str = "config";
@@ -133,13 +134,13 @@ fn offer_to(command: Command, names: &[String]) -> Command {
 /// # Errors
 /// What is wrong, or help that was asked for.
 pub fn parse<T: Parser>(arguments: &[OsString]) -> Result<(T, Taken), Wrong> {
-    parse_as(offer(T::command()), arguments)
+    parse_as(&offer(T::command()), arguments)
 }
 
-fn parse_as<T: Parser>(command: Command, arguments: &[OsString]) -> Result<(T, Taken), Wrong> {
+fn parse_as<T: Parser>(command: &Command, arguments: &[OsString]) -> Result<(T, Taken), Wrong> {
     // What is missing may be in the file.
     let first = command.clone().ignore_errors(true).try_get_matches_from(arguments).map_err(Wrong::Flags)?;
-    let (depth, commands, matches) = innermost(&command, &first);
+    let (depth, commands, matches) = innermost(command, &first);
     let named = matches.try_get_one::<PathBuf>(FLAG).ok().flatten();
     let taken = match named {
         Some(path) => take(path, commands, matches).map_err(Wrong::File)?,
@@ -153,10 +154,13 @@ fn parse_as<T: Parser>(command: Command, arguments: &[OsString]) -> Result<(T, T
     });
     let at = all.len().min(depth + 1);
     all.splice(at..at, given);
-    let read = command.try_get_matches_from(all).and_then(|mut matches| T::from_arg_matches_mut(&mut matches));
+    let read = command.clone().try_get_matches_from(all).and_then(|mut matches| T::from_arg_matches_mut(&mut matches));
     match read {
         Ok(read) => Ok((read, taken)),
-        Err(error) => Err(of_file(&error, &taken).map_or(Wrong::Flags(error), Wrong::File)),
+        Err(error) => {
+            let error = numbers::plain(error, commands);
+            Err(of_file(&error, &taken).map_or(Wrong::Flags(error), Wrong::File))
+        }
     }
 }
 
@@ -236,8 +240,9 @@ fn judge(arg: &Arg, key: &str, text: &OsStr) -> Result<(), String> {
     argument.push(text);
     let alone =
         arg.clone().required(false).required_unless_present(Reset).requires(Reset).conflicts_with(Reset).env(Reset);
-    let read = Command::new("worker").arg(alone).try_get_matches_from([OsString::from("worker"), argument]);
-    read.map(drop).map_err(|error| complaint::one_line(&one_line(&error)))
+    let command = Command::new("worker").arg(alone);
+    let read = command.clone().try_get_matches_from([OsString::from("worker"), argument]);
+    read.map(drop).map_err(|error| complaint::one_line(&one_line(&numbers::plain(error, &command))))
 }
 
 /// Every setting of the file.
@@ -311,6 +316,9 @@ fn value_text(key: &str, value: &DeValue<'_>) -> Result<String, String> {
         None
     };
     match (value, separator) {
+        (DeValue::Array(items), Some(" ")) if items.is_empty() => {
+            Err(format!("this list is empty: leave {key} out, or write what it is to hold"))
+        }
         (DeValue::Array(items), Some(separator)) => {
             let texts = items.iter().map(|item| scalar(item.get_ref())).collect::<Result<Vec<_>, _>>()?;
             Ok(texts.join(separator))

@@ -35,6 +35,19 @@ fn bad_settings_stop_the_start_with_one_line() {
 }
 
 #[test]
+fn a_number_that_is_none_is_refused_with_what_to_write() {
+    test(Load::Shared, async |world| {
+        let (code, text) = run_to_end(world, &["publish", "--entity=a", "--body=1", "--sequence=abc"]).await;
+        assert!(
+            code == 2 && text.contains("invalid value 'abc' for '--sequence <N>': write a whole number ("),
+            "{text}"
+        );
+        let (code, text) = run_to_end(world, &["worker", "--host-connections=many"]).await;
+        assert!(code == 2 && text.contains("write a whole number from 1 to 2000 ("), "{text}");
+    });
+}
+
+#[test]
 fn the_rules_between_settings_are_told_in_one_line() {
     test(Load::Shared, async |world| {
         let (code, text) = run_to_end(world, &["worker", "--drain-time", "1s"]).await;

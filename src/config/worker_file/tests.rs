@@ -60,7 +60,7 @@ fn parse_with(path: &Path, arguments: &[&str]) -> Result<(Program, Taken), Strin
     let config = ["--config".into(), path.as_os_str().to_owned()];
     let all: Vec<OsString> = ["onceward"].iter().chain(arguments).map(OsString::from).chain(config).collect();
     let command = without_variables(offer(Program::command()));
-    parse_as(command, &all).map_err(|wrong| wrong.to_string().replace(&path.display().to_string(), "FILE"))
+    parse_as(&command, &all).map_err(|wrong| wrong.to_string().replace(&path.display().to_string(), "FILE"))
 }
 
 /// The settings of a worker with this file and these flags.
@@ -150,6 +150,11 @@ fn what_is_wrong_in_a_file_is_told_in_one_line_with_its_place_and_what_to_write(
         ("partitions = 99999999999999999999", "FILE:1:"),
         ("partitions = 'abc'", "FILE:1:14: invalid value 'abc' for '--partitions <PARTITIONS>'"),
         ("partitions = '--lease'", "FILE:1:14: invalid value '--lease' for '--partitions <PARTITIONS>'"),
+        (
+            "max-attempts = 3.5",
+            "FILE:1:16: invalid value '3.5' for '--max-attempts <MAX_ATTEMPTS>': write a whole number from 1 to 1000",
+        ),
+        ("signing-secrets = []", "FILE:1:19: this list is empty: leave signing-secrets out"),
         ("partitions = true", "FILE:1:14: invalid value 'true' for '--partitions <PARTITIONS>'"),
         ("\nlease = '7s'", "FILE:2:9: --lease is 7s: an attempt begins only if it ends within the lease"),
         ("gone = 'stop'", "FILE:1:8: invalid value 'stop' for '--gone <GONE>'"),
