@@ -20,6 +20,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(error, 1),
+    };
+    // First of all, for files are read before a command begins: the end of a terminal or of a session, or somebody who wants
+    // settings to be read again, ends nothing.
+    let _hangup = {
+        let _context = runtime.enter();
+        signal(SignalKind::hangup())
+    };
     let arguments: Vec<_> = std::env::args_os().collect();
     let (cli, taken) = match cli::read(&arguments) {
         Ok(read) => read,
@@ -33,14 +43,9 @@ fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return fail("TLS can't be set up", 1);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(error, 1),
-    };
-    let (telemetry, _hangup) = {
+    let telemetry = {
         let _context = runtime.enter();
-        // From here on, the end of a terminal or of a session ends nothing that is under way.
-        (telemetry::init(&teller(&cli.command)), signal(SignalKind::hangup()))
+        telemetry::init(&teller(&cli.command))
     };
     let telemetry = match telemetry {
         Ok(telemetry) => telemetry,
