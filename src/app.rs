@@ -402,7 +402,7 @@ fn intake(
     health: &Arc<Health>,
     reached: &CancellationToken,
 ) -> Intake {
-    let BrokerArgs { amqp_url, exchange } = &args.broker;
+    let BrokerArgs { amqp_url, exchange, .. } = &args.broker;
     Intake {
         nodes: nodes(args),
         names,

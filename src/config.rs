@@ -3,8 +3,10 @@
 pub mod destinations;
 mod file;
 mod gate;
+mod given;
 mod guard;
 pub mod nodes;
+mod numbers;
 mod origin;
 pub mod otel;
 pub mod reload;
@@ -26,6 +28,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 pub use self::gate::GateArgs;
+pub use self::given::{read_file, read_text};
 pub use self::guard::GuardArgs;
 pub use self::origin::OriginArgs;
 pub use self::secret_url::SecretUrl;
@@ -162,7 +165,7 @@ pub struct WorkerArgs {
     #[arg(long, env = "ONCEWARD_RETENTION", default_value = "7days", value_parser = duration, value_name = "TIME")]
     pub retention: Duration,
     /// The name that other workers, status and logs show [default: HOSTNAME:PID]
-    #[arg(long, env = "ONCEWARD_NAME", value_name = "NAME")]
+    #[arg(long, env = "ONCEWARD_NAME", value_name = "NAME", value_parser = worker_name)]
     pub name: Option<String>,
     /// Where metrics and health are served: ADDRESS:PORT, or off; port 0 is any free one [default: 127.0.0.1:9464, if free]
     #[arg(long, env = "ONCEWARD_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = admin_listen)]
@@ -217,6 +220,7 @@ impl WorkerArgs {
         if self.retention < Duration::from_mins(1) {
             return Err(format!("--retention is {}: use 1min or more", show(self.retention)));
         }
+        servers::fit_together(&self.broker, &self.database)?;
         self.origin.validate(self.exchange_type)?;
         self.gate.validate()?;
         let default = match &self.default_destination {
@@ -230,8 +234,7 @@ impl WorkerArgs {
     #[must_use]
     pub fn name(&self) -> String {
         let default = || format!("{}:{}", gethostname::gethostname().to_string_lossy(), std::process::id());
-        // A variable that is empty is one that is not set.
-        self.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(default)
+        self.name.clone().unwrap_or_else(default)
     }
 
     /// The settings of the verdict on an attempt.
@@ -354,6 +357,18 @@ fn factor(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(factor) if (1.0..=10.0).contains(&factor) => Ok(factor),
         _ => Err("write a number from 1 to 10".into()),
+    }
+}
+
+/// The most characters of a worker's name. Tables and logs show it in a line; a pod's name has 63 at most.
+const LONGEST_NAME: usize = 100;
+
+/// Reads a worker's name, which terminals and connections show as it is.
+fn worker_name(text: &str) -> Result<String, String> {
+    match text.chars().count() {
+        1..=LONGEST_NAME if !text.contains(char::is_control) => Ok(text.into()),
+        0 => Err("write a name, or leave it out for HOSTNAME:PID".into()),
+        _ => Err(format!("write 1 to {LONGEST_NAME} characters, none of them a control character")),
     }
 }
 

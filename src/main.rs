@@ -1,13 +1,13 @@
 //! The program: commands, and their exit codes.
 
 use std::fmt::Display;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use onceward::app::{self, Given};
 use onceward::cli::{self, Command, Taken, Wrong};
-use onceward::commands;
+use onceward::commands::{self, output};
 use onceward::telemetry::{self, Teller};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -20,24 +20,32 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(error, 1),
+    };
+    // First of all, for files are read before a command begins: the end of a terminal or of a session, or somebody who wants
+    // settings to be read again, ends nothing.
+    let _hangup = {
+        let _context = runtime.enter();
+        signal(SignalKind::hangup())
+    };
     let arguments: Vec<_> = std::env::args_os().collect();
     let (cli, taken) = match cli::read(&arguments) {
         Ok(read) => read,
         // Help and version go to standard output, whole.
-        Err(Wrong::Flags(shown)) if !shown.use_stderr() => shown.exit(),
+        Err(Wrong::Flags(shown)) if !shown.use_stderr() => {
+            let written = shown.print().and_then(|()| io::stdout().flush());
+            return code(written.map_err(output::OutputError::from));
+        }
         Err(wrong) => return fail(wrong, USAGE),
     };
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return fail("TLS can't be set up", 1);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(error, 1),
-    };
-    let (telemetry, _hangup) = {
+    let telemetry = {
         let _context = runtime.enter();
-        // From here on, the end of a terminal or of a session ends nothing that is under way.
-        (telemetry::init(&teller(&cli.command)), signal(SignalKind::hangup()))
+        telemetry::init(&teller(&cli.command))
     };
     let telemetry = match telemetry {
         Ok(telemetry) => telemetry,
@@ -87,11 +95,7 @@ async fn run(command: Command, taken: Taken) -> ExitCode {
         }
         Command::Report(args) => code(commands::report::run(&args)),
         Command::Health(args) => code(commands::health::run(&args).await),
-        Command::Completions { shell } => {
-            // Who reads no further has what he wants.
-            let _ = std::io::stdout().write_all(&cli::completions(shell));
-            ExitCode::SUCCESS
-        }
+        Command::Completions { shell } => code(output::bytes(&cli::completions(shell))),
     }
 }
 

@@ -39,4 +39,9 @@ pub fn tell(args: &WorkerArgs) {
         "onceward {} starts",
         env!("CARGO_PKG_VERSION")
     );
+    if let Some(flag) = args.broker.tls_without_use() {
+        tracing::warn!(
+            "the connection to the broker is not encrypted in spite of {flag}: with amqps:// in --amqp-url it is"
+        );
+    }
 }

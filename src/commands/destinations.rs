@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
+use super::output::{self, OutputError};
 use crate::config::WorkerArgs;
 use crate::config::destinations::{Limits, Refused, Setting, Sheet, WorkerFlags, read_sheet, settings};
 use crate::domain::event::Target;
@@ -74,6 +75,9 @@ pub enum DestinationsError {
     /// Writing JSON failed.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
+    /// The answer could not be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 /// Checks a file.
@@ -94,20 +98,20 @@ pub fn run(args: &DestinationsArgs) -> Result<(), DestinationsError> {
     let file = args.file.display().to_string();
     let checked = Checked { file, names, patterns, digest: &sheet.destinations.digest, held };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&checked)?);
+        output::line(serde_json::to_string_pretty(&checked)?)?;
     } else {
-        print!("{}", checked.render());
+        output::text(&checked.render())?;
     }
     Ok(())
 }
 
 /// Says what is wrong, each in a line that begins with the place, as editors take it.
-fn complain(args: &CheckArgs, refused: &Refused) -> Result<DestinationsError, serde_json::Error> {
+fn complain(args: &CheckArgs, refused: &Refused) -> Result<DestinationsError, DestinationsError> {
     let (lines, more) = refused.complaints();
     let file = args.file.display().to_string();
     if args.json {
         let complaints = serde_json::json!({ "file": file, "complaints": lines, "more": more });
-        println!("{}", serde_json::to_string_pretty(&complaints)?);
+        output::line(serde_json::to_string_pretty(&complaints)?)?;
     } else {
         for line in lines {
             telemetry::tell(format_args!("{line}"));

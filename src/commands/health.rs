@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::output::{self, OutputError};
 use crate::config::{AdminListen, admin_listen, duration};
 
 /// The settings of `onceward health`.
@@ -39,6 +40,9 @@ pub enum HealthError {
     /// It says itself that it is not ready.
     #[error("not ready: {0}")]
     NotReady(String),
+    /// The answer could not be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 /// Asks once, and prints the answer.
@@ -58,12 +62,7 @@ pub async fn run(args: &HealthArgs) -> Result<(), HealthError> {
     let is_well = answer.status().is_success();
     let text = answer.text().await.map_err(silent)?;
     let text = text.trim().replace('\n', "; ");
-    if is_well {
-        println!("{text}");
-        Ok(())
-    } else {
-        Err(HealthError::NotReady(text))
-    }
+    if is_well { Ok(output::line(text)?) } else { Err(HealthError::NotReady(text)) }
 }
 
 /// Where a port can be reached from here that is open at an address, or at all of them.

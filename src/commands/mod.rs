@@ -2,6 +2,7 @@
 
 pub mod destinations;
 pub mod health;
+pub mod output;
 pub mod pause;
 pub mod publish;
 pub mod redrive;

@@ -5,11 +5,13 @@ use std::time::Duration;
 use clap::Args;
 use sqlx::Connection as _;
 
+use super::output::{self, OutputError};
 use crate::clock;
 use crate::config::{DatabaseArgs, duration};
 use crate::domain::event::{Host, Target};
-use crate::store::Database;
 use crate::store::gates::{self, Scope};
+use crate::store::{self, Database};
+use crate::telemetry;
 
 /// The longest entity, in bytes: that of a routing key (AMQP 0-9-1, short strings).
 const LONGEST_ENTITY: usize = 255;
@@ -91,6 +93,9 @@ pub enum PauseError {
     /// Nothing was paused.
     #[error("{0} is not paused, and no gate of it is shut")]
     NotPaused(String),
+    /// The answer could not be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 /// Pauses.
@@ -109,17 +114,18 @@ pub async fn pause(args: &PauseArgs) -> Result<(), PauseError> {
     let until = args.until.map_or_else(String::new, |span| {
         format!(" for {}", humantime::format_duration(Duration::from_secs(span.as_secs().max(1))))
     });
-    println!("paused {}{until}: its events wait, in order, and spend no attempts", name(&scope));
+    let paused = format!("paused {}{until}: its events wait, in order, and spend no attempts", name(&scope));
+    let told = output::line(paused);
     if let Scope::Host(host) = &scope
         && !gates::is_known(&mut connection, host).await?
     {
         let is_name = !host.as_str().contains(':');
         let hint =
             if is_name { " Without a port, it is the name of a destination; a host is written HOST:PORT." } else { "" };
-        eprintln!("No event goes to {host} now.{hint}");
+        telemetry::tell(format_args!("No event goes to {host} now.{hint}"));
     }
     connection.close().await?;
-    Ok(())
+    Ok(told?)
 }
 
 /// Resumes.
@@ -136,8 +142,8 @@ pub async fn resume(args: &ResumeArgs) -> Result<(), PauseError> {
     };
     connection.close().await?;
     match resumed {
-        Some((why, by)) => println!("resumed {}, which {by} had paused: {why}", name(&scope)),
-        None if opened => println!("opened the gate of {}", name(&scope)),
+        Some((why, by)) => output::line(format_args!("resumed {}, which {by} had paused: {why}", name(&scope)))?,
+        None if opened => output::line(format_args!("opened the gate of {}", name(&scope)))?,
         None => return Err(PauseError::NotPaused(name(&scope))),
     }
     Ok(())
@@ -152,9 +158,7 @@ fn name(scope: &Scope) -> String {
 }
 
 fn no_table(error: sqlx::Error) -> PauseError {
-    // PostgreSQL, Appendix A: undefined_table.
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    if code.is_some_and(|code| code == "42P01") { PauseError::Empty } else { error.into() }
+    if store::is_empty(&error) { PauseError::Empty } else { error.into() }
 }
 
 /// Reads a host, a URL, or the name of a destination.

@@ -19,9 +19,11 @@ use lapin::options::{ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ExchangeKind};
 
+use super::output::{self, OutputError};
 use crate::broker::{Heartbeat, Nodes};
 use crate::commands::signals::Signals;
 use crate::config::{BrokerArgs, OriginArgs};
+use crate::telemetry;
 
 /// Headings of --help.
 const ONE: &str = "One event";
@@ -114,6 +116,9 @@ pub enum PublishError {
     /// Some events are not confirmed, or the input was not read to its end; they are listed before.
     #[error("{0}")]
     NotAll(String),
+    /// Everything is published, but that could not be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 /// Publishes, and says how many events the broker has confirmed and which not.
@@ -137,9 +142,9 @@ pub async fn run(args: &PublishArgs) -> Result<(), PublishError> {
 
 fn tell(report: &report::Report, took: Duration) -> Result<(), PublishError> {
     if report.is_complete() {
-        // A closed standard output is no reason to fail: everything is published.
-        let _ = writeln!(io::stdout(), "{}", report.success(took));
-        return Ok(());
+        let success = report.success(took);
+        // The key may be a new one that nobody else knows.
+        return Ok(output::line(&success).inspect_err(|_| telemetry::tell(&success))?);
     }
     let mut stderr = io::stderr().lock();
     for line in report.listing() {

@@ -4,6 +4,7 @@ use clap::Args;
 use sqlx::Connection as _;
 use tokio_util::sync::CancellationToken;
 
+use super::output::{self, OutputError};
 use crate::broker::Nodes;
 use crate::broker::delay::{self, Due};
 use crate::broker::publisher::{PublishError, Publisher};
@@ -11,8 +12,9 @@ use crate::broker::topology::Names;
 use crate::config::{BrokerArgs, DatabaseArgs};
 use crate::domain::event::{EventId, Partition};
 use crate::domain::lifecycle::State;
-use crate::store::Database;
 use crate::store::status::{self, Found};
+use crate::store::{self, Database};
+use crate::telemetry;
 
 /// How long the broker may take to be reached.
 const CONNECT_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
@@ -42,6 +44,9 @@ pub enum RedriveError {
     /// The database failed.
     #[error("{}", crate::store::explain(.0))]
     Database(#[from] sqlx::Error),
+    /// No worker has run here.
+    #[error("this database holds no Onceward yet: `onceward worker` sets it up when it first starts")]
+    Empty,
     /// The broker can't be reached.
     #[error("the broker can't be reached at {0}")]
     NoBroker(String),
@@ -51,6 +56,9 @@ pub enum RedriveError {
     /// Some keys name no FAILED event.
     #[error("{0} of the keys name no FAILED event")]
     NotFailed(usize),
+    /// What was done could not be written: it was done nevertheless.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 /// Asks the owners to carry the decision out.
@@ -67,20 +75,23 @@ pub async fn run(args: &RedriveArgs) -> Result<(), RedriveError> {
         return Err(RedriveError::NoBroker(args.broker.amqp_url.to_string()));
     }
     let names = Names::new(&args.broker.exchange);
-    let mut not_failed = 0;
+    let (mut not_failed, mut told) = (0, Ok(()));
     for key in &args.keys {
-        match status::find(&mut connection, key).await? {
+        let found = status::find(&mut connection, key).await;
+        match found.map_err(|error| if store::is_empty(&error) { RedriveError::Empty } else { error.into() })? {
             Some(Found { id, partition, state: State::Failed, failed_us }) => {
                 let asked = ask(&publisher, &names, id, partition, args.skip, failed_us);
                 tokio::time::timeout(CONFIRM_WITHIN, asked).await.unwrap_or(Err(PublishError::TimedOut))?;
-                println!("{key}: {}", if args.skip { "skipped" } else { "sent again" });
+                let done = output::line(format_args!("{key}: {}", if args.skip { "skipped" } else { "sent again" }));
+                // Whatever becomes of the lines, all keys are carried out.
+                told = told.and(done);
             }
             Some(Found { state, .. }) => {
-                eprintln!("{key}: is {state}, not FAILED");
+                telemetry::tell(format_args!("{key}: is {state}, not FAILED"));
                 not_failed += 1;
             }
             None => {
-                eprintln!("{key}: no such event");
+                telemetry::tell(format_args!("{key}: no such event"));
                 not_failed += 1;
             }
         }
@@ -88,6 +99,7 @@ pub async fn run(args: &RedriveArgs) -> Result<(), RedriveError> {
     stop.cancel();
     let _ = keeper.await;
     connection.close().await?;
+    told?;
     if not_failed == 0 { Ok(()) } else { Err(RedriveError::NotFailed(not_failed)) }
 }
 

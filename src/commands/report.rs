@@ -1,14 +1,19 @@
 //! `onceward report`: prints a report of `onceward verify` for people, or compares two.
 
 use std::ops::Add;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::output::{self, OutputError};
 use super::verify::{NO_SAMPLE, show_report};
+use crate::config::read_text;
 use crate::proof::figures::Times;
 use crate::proof::report::{Report, VERSION, schema};
+
+/// The longest report, in bytes: one is a few thousand long.
+const LONGEST: u64 = 16 * 1024 * 1024;
 
 /// The arguments of `onceward report`.
 #[derive(Clone, Debug, Args)]
@@ -43,6 +48,9 @@ pub enum ReportError {
         /// Its version.
         found: u32,
     },
+    /// The answer could not be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 /// Prints.
@@ -51,22 +59,21 @@ pub enum ReportError {
 /// Why a report can't be shown.
 pub fn run(args: &ReportArgs) -> Result<(), ReportError> {
     if args.schema {
-        println!("{:#}", schema());
-        return Ok(());
+        return Ok(output::line(format_args!("{:#}", schema()))?);
     }
     let Some(file) = &args.file else { return Ok(()) };
     let report = read(file)?;
     match &args.other {
-        None => print!("{}", show_report(&report)),
-        Some(other) => println!("{}", compare(&report, &read(other)?)),
+        None => output::text(&show_report(&report))?,
+        Some(other) => output::line(compare(&report, &read(other)?))?,
     }
     Ok(())
 }
 
-fn read(file: &PathBuf) -> Result<Report, ReportError> {
+fn read(file: &Path) -> Result<Report, ReportError> {
     let name = file.display().to_string();
     let failed = |error: String| ReportError::File { file: name.clone(), error };
-    let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+    let text = read_text(file, LONGEST).map_err(failed)?;
     let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
     let found = value["version"].as_u64().and_then(|version| u32::try_from(version).ok());
     match found {

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::plan::{DelayRange, Plan};
 use self::visit::Sink;
+use super::output::OutputError;
 use crate::commands::signals::Signals;
 use crate::config::percent;
 
@@ -73,6 +74,9 @@ pub enum SinkError {
     /// The server ended by itself.
     #[error("the receiver has failed: {0}")]
     Serve(io::Error),
+    /// Nobody reads what it shows any more.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 /// Receives until SIGINT or SIGTERM, or until nobody reads standard output any more; then prints totals.
@@ -101,7 +105,8 @@ pub async fn run(args: &SinkArgs) -> Result<(), SinkError> {
         () = until_drained(&mut signals, &stop) => Ok(()),
     };
     sink.show.line(&sink.totals());
-    ended
+    ended?;
+    Ok(sink.show.written()?)
 }
 
 /// Waits for a reason to stop, and then as long as a stop may take; a second signal ends the waiting.

@@ -7,9 +7,10 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use sqlx::Connection as _;
 
+use super::output::{self, OutputError};
 use crate::config::DatabaseArgs;
-use crate::store::Database;
 use crate::store::status::{self, CrowdedRow, EntityRow, MemberRow, Status, WithheldRow};
+use crate::store::{self, Database};
 
 /// The arguments of `onceward status`.
 #[derive(Clone, Debug, Args)]
@@ -37,6 +38,9 @@ pub enum StatusError {
     /// Writing JSON failed.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
+    /// The answer could not be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 /// Prints the status.
@@ -45,17 +49,14 @@ pub enum StatusError {
 /// Why there is none.
 pub async fn run(args: &StatusArgs) -> Result<(), StatusError> {
     let mut connection = Database::new(&args.database.database_url, "onceward status")?.connect().await?;
-    let status = status::read(&mut connection, args.top.into()).await.map_err(|error| {
-        // PostgreSQL, Appendix A: undefined_table.
-        let no_table =
-            error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "42P01");
-        if no_table { StatusError::Empty } else { error.into() }
-    })?;
+    let status = status::read(&mut connection, args.top.into())
+        .await
+        .map_err(|error| if store::is_empty(&error) { StatusError::Empty } else { error.into() })?;
     connection.close().await?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        output::line(serde_json::to_string_pretty(&status)?)?;
     } else {
-        print!("{}", render(&status));
+        output::text(&render(&status))?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod cost;
 mod dead_letters;
 mod harm;
 mod hostile;
+mod last_words;
 pub mod link;
 mod poison;
 mod produce;
@@ -30,6 +31,7 @@ pub use self::args::VerifyArgs;
 pub(crate) use self::show::{NO_SAMPLE, report as show_report};
 use self::watch::Watch;
 use self::workers::Workers;
+use super::output::{self, OutputError};
 use crate::broker::probe;
 use crate::commands::signals::Signals;
 use crate::proof::history::History;
@@ -37,6 +39,7 @@ use crate::proof::load::Load;
 use crate::proof::report::{self, Environment, Report, Verdict};
 use crate::proof::{check, figures};
 use crate::store::{Database, status};
+use crate::telemetry;
 
 /// How long the workers may take to own every partition.
 const OWNED_WITHIN: Duration = Duration::from_mins(1);
@@ -51,12 +54,18 @@ pub enum VerifyError {
     /// Some promise was broken.
     #[error("promises were broken: {0}")]
     Broken(String),
+    /// A worker of its own ended before anything was published.
+    #[error("a worker of this run ended by itself, before the load began: {0}")]
+    NoWorker(String),
     /// It was stopped before its end.
     #[error("interrupted")]
     Interrupted,
     /// It could not be carried out.
     #[error("{0}")]
     Failed(String),
+    /// What was found could not be printed.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// The report could not be written.
     #[error("the report could not be written to {to}: {error}")]
     Report {
@@ -100,16 +109,18 @@ pub async fn run(args: &VerifyArgs) -> Result<(), VerifyError> {
     let mut report = sum_up(args, watch.load(), &history, environment, run, started_at);
     report.figures.processes = costs;
     conclude(&mut report, &outcome);
-    print!("{}", show::report(&report));
+    // Of a run that has not begun there is nothing to show.
+    let has_begun = !matches!(outcome, Err(VerifyError::NoWorker(_)));
+    let printed = if has_begun { output::text(&show::report(&report)) } else { Ok(()) };
     if let Some(destination) = destination {
         let to = destination.to_string();
         let written = destination.write(&report).await;
         written.map_err(|error| VerifyError::Report { to: to.clone(), error })?;
-        eprintln!("the report is in {to}");
+        telemetry::tell(format_args!("the report is in {to}"));
     }
     outcome?;
     match report.verdict {
-        Verdict::Passed => Ok(()),
+        Verdict::Passed => Ok(printed?),
         _ => Err(VerifyError::Broken(broken(&report))),
     }
 }
@@ -124,7 +135,11 @@ async fn carry_out(
     let failed = |error: String| VerifyError::Failed(error);
     let receivers = receive::start(args, watch, stop).await.map_err(failed)?;
     workers.start().await.map_err(failed)?;
-    until_owned(args).await.map_err(failed)?;
+    tokio::select! {
+        biased;
+        why = workers.ended() => return Err(VerifyError::NoWorker(why)),
+        owned = until_owned(args) => owned.map_err(failed)?,
+    }
     let dead_letters = dead_letters::open(args, watch, stop).await.map_err(failed)?;
     let bar = show::bar(watch);
     let (hostile, turns) = mpsc::unbounded_channel();

@@ -9,7 +9,7 @@ mod pattern;
 pub(super) mod pem;
 mod request;
 mod settings;
-pub(super) mod source;
+mod source;
 pub(super) mod value;
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,6 +26,7 @@ use self::entry::Reading;
 pub use self::flags::WorkerFlags;
 pub use self::settings::{Setting, settings};
 use self::source::Sources;
+use crate::config::given::read_text;
 use crate::domain::destination::{Destination, Destinations};
 use crate::domain::event::Target;
 
@@ -163,13 +164,12 @@ pub fn read(path: &Path, defaults: &Destination, limits: Limits) -> Result<Desti
 pub fn read_sheet(path: &Path, defaults: &Destination, limits: Limits) -> Result<Sheet, Refused> {
     let name = path.display().to_string();
     let whole = |what: String| Refused::whole(&name, &what);
-    let bytes = source::read_file(path).map_err(whole)?;
-    let text = String::from_utf8(bytes).map_err(|_| whole("it is no text in UTF-8: save it as UTF-8".into()))?;
+    let text = read_text(path, LONGEST_FILE).map_err(whole)?;
     // The parser goes no deeper than 80 tables or arrays.
     let (table, wrong) = DeTable::parse_recoverable(&text);
     let wrong = wrong.iter().map(|wrong| Complaint {
         at: wrong.span().map_or(0, |span| span.start),
-        what: format!("{}: this is no TOML (https://toml.io)", wrong.message()),
+        what: format!("{}: this is not TOML (https://toml.io)", wrong.message()),
     });
     // With a heading that can't be read, all that follows would seem to be in the wrong place.
     let mut complaints: Complaints = wrong.collect();

@@ -3,14 +3,14 @@
 
 use std::ffi::OsStr;
 use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
+
+use super::given::read_text;
 
 /// No URL or list of secrets is longer; a device or a log that was named by mistake is not read to its end.
 const LONGEST: u64 = 64 * 1024;
@@ -95,7 +95,7 @@ impl Flags {
         let refused = |why: &dyn Display| {
             clap::Error::raw(ErrorKind::ValueValidation, format!("--{} {}: {why}", self.file, path.display()))
         };
-        let text = read_text(path).map_err(|error| refused(&error))?;
+        let text = read_text(path, LONGEST).map_err(|error| refused(&error))?;
         match text.trim() {
             "" => Err(refused(&"the file is empty")),
             // A URL's reader would join the lines.
@@ -106,13 +106,4 @@ impl Flags {
             }
         }
     }
-}
-
-fn read_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let bytes = File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
-    if bytes as u64 > LONGEST {
-        return Err(io::Error::other(format!("the file is larger than {LONGEST} bytes")));
-    }
-    Ok(text)
 }

@@ -26,6 +26,9 @@ pub const AT_ONCE: [&str; 15] = [
     "signing-secrets-file",
 ];
 
+/// What the first start fixes for exchange and database.
+const FIXED: [&str; 4] = ["entity-from", "exchange", "exchange-type", "partitions"];
+
 impl WorkerArgs {
     /// These settings, with what is taken over at once from others.
     #[must_use]
@@ -65,6 +68,12 @@ impl Change {
         AT_ONCE.contains(&self.setting.as_str())
     }
 
+    /// Whether no restart takes it over either.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        FIXED.contains(&self.setting.as_str())
+    }
+
     /// It is no news any more.
     pub fn note(&self, said: &mut Said) {
         match &self.to {
@@ -95,6 +104,12 @@ pub type Said = BTreeMap<String, OsString>;
 #[must_use]
 pub fn said(taken: &Taken) -> Said {
     taken.settings().map(|(key, text)| (key.to_owned(), text.to_owned())).collect()
+}
+
+/// What a file sets without effect, because a flag or a variable says it.
+#[must_use]
+pub fn overridden(taken: &Taken) -> Said {
+    taken.overridden().map(|(key, text)| (key.to_owned(), text.to_owned())).collect()
 }
 
 /// What a file sets otherwise than before, in the order of the names.

@@ -9,7 +9,7 @@ use url::Url;
 use super::file::{Flags, read_by};
 use super::nodes::{self, BrokerUrls};
 use super::secret::DATABASE_URL;
-use super::tls::Tls;
+use super::tls::{Tls, refuses_tls, uses_tls_of_broker};
 use super::{SecretUrl, exchange_name};
 
 const AMQP_FLAGS: Flags = Flags { itself: "amqp-url", file: "amqp-url-file" };
@@ -22,6 +22,8 @@ pub struct BrokerArgs {
     pub amqp_url: BrokerUrls,
     /// The exchange that events are published to.
     pub exchange: String,
+    /// A flag of TLS that is given though no node's URL uses TLS.
+    tls_without_use: Option<&'static str>,
 }
 
 /// Where the database is.
@@ -29,6 +31,8 @@ pub struct BrokerArgs {
 pub struct DatabaseArgs {
     /// The database.
     pub database_url: SecretUrl,
+    /// A flag of TLS that is given though the URL refuses TLS.
+    tls_without_use: Option<&'static str>,
 }
 
 /// How the broker is given.
@@ -67,6 +71,12 @@ read_by!(BrokerArgs, BrokerFlags);
 read_by!(DatabaseArgs, DatabaseFlags);
 
 impl BrokerArgs {
+    /// A flag of TLS that is given, though the connection to the broker is not encrypted.
+    #[must_use]
+    pub fn tls_without_use(&self) -> Option<&'static str> {
+        self.tls_without_use
+    }
+
     /// The virtual host that the URLs name, as the broker's tools write it.
     #[must_use]
     pub fn vhost(&self) -> String {
@@ -79,7 +89,8 @@ impl BrokerArgs {
         let BrokerFlags { amqp_url, amqp_url_file, exchange, tls } = flags;
         let amqp_url = AMQP_FLAGS.choose(matches, amqp_url, amqp_url_file, &nodes::Parser)?;
         let amqp_url = amqp_url.map(|url| tls.for_broker(url))?;
-        Ok(Self { amqp_url, exchange })
+        let tls_without_use = tls.given().filter(|_| !amqp_url.all().iter().any(uses_tls_of_broker));
+        Ok(Self { amqp_url, exchange, tls_without_use })
     }
 }
 
@@ -87,6 +98,22 @@ impl DatabaseArgs {
     fn read(flags: DatabaseFlags, matches: &ArgMatches) -> Result<Self, clap::Error> {
         let DatabaseFlags { database_url, database_url_file, tls } = flags;
         let database_url = DATABASE_FLAGS.choose(matches, database_url, database_url_file, &DATABASE_URL)?;
-        Ok(Self { database_url: tls.for_database(database_url)? })
+        let database_url = tls.for_database(database_url)?;
+        let tls_without_use = tls.given().filter(|_| refuses_tls(&database_url));
+        Ok(Self { database_url, tls_without_use })
+    }
+}
+
+/// Whether flags of TLS are used by one of the servers.
+///
+/// # Errors
+/// Which one is not, and what to write.
+pub(super) fn fit_together(broker: &BrokerArgs, database: &DatabaseArgs) -> Result<(), String> {
+    match broker.tls_without_use.and(database.tls_without_use) {
+        None => Ok(()),
+        Some(flag) => Err(format!(
+            "{flag} is used by neither server: --amqp-url is amqp://, and --database-url has sslmode=disable; write amqps:// or \
+             another sslmode, or leave {flag} out"
+        )),
     }
 }

@@ -314,7 +314,7 @@ fn a_file_that_holds_no_url_is_refused_in_one_line_and_its_text_not_shown() {
         (file_with("empty", b" \n"), "the file is empty"),
         (file_with("other", b"hidden\n"), "not a URL (relative URL without a base): write it like postgres://"),
         (file_with("two", b"postgres://u:hidden@db/o\npostgres://u:hidden@db/p"), "more than one line"),
-        (file_with("binary", b"postgres://\xff"), "valid UTF-8"),
+        (file_with("binary", b"postgres://\xff"), "text in UTF-8"),
         (file_with("large", " ".repeat(70_000).as_bytes()), "larger than 65536 bytes"),
         ("/nowhere/database_url".into(), "No such file or directory"),
         ("/".into(), "directory"),

@@ -10,7 +10,8 @@ use rustls::{AlertDescription, CertificateError};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::destinations::pem;
+use super::destinations::{LONGEST_FILE, pem};
+use super::given::read_file;
 use super::secret_url::SecretUrl;
 
 /// How the files are called in a URL: authority, certificate, key.
@@ -27,7 +28,7 @@ const AMQP_PARAMETERS: [&str; 5] = ["heartbeat", "channel_max", "frame_max", "co
 #[derive(Args)]
 struct Flags {
     /// Certificates of authorities to trust besides the system's, in PEM, for broker and database; with it, the database is
-    /// asked for TLS and its certificate is looked at (sslmode=verify-full)
+    /// asked for TLS and its certificate is verified (sslmode=verify-full)
     #[arg(long, env = "ONCEWARD_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
     /// The certificate to show to broker and database, in PEM
@@ -66,33 +67,57 @@ impl FromArgMatches for Tls {
 impl Tls {
     /// A broker's URL with what the flags say; without TLS it stays as it is.
     pub(super) fn for_broker(&self, url: SecretUrl) -> Result<SecretUrl, clap::Error> {
-        if !url.reveal().starts_with("amqps:") {
-            return Ok(url);
-        }
-        let url = self.added(url, AMQP);
-        read(&files(&url, AMQP)).map_err(|wrong| refused("--amqp-url", &wrong)).map(|_| url)
+        if uses_tls_of_broker(&url) { self.checked(url, AMQP, "--amqp-url") } else { Ok(url) }
     }
 
     /// The database's URL with what the flags say.
     pub(super) fn for_database(&self, url: SecretUrl) -> Result<SecretUrl, clap::Error> {
-        let mode = parameter(&url, "sslmode");
-        if mode.as_deref() == Some("disable") {
+        if refuses_tls(&url) {
             return Ok(url);
         }
+        let mode = parameter(&url, "sslmode");
         let url = match (&self.0.ca_file, mode.as_deref()) {
             (None, _) | (_, Some("verify-ca" | "verify-full")) => url,
             (Some(_), None) => with(&url, &[("sslmode", "verify-full")]),
             (Some(_), Some(_)) => {
                 let wrong = "with its sslmode any certificate will do, and --ca-file (ONCEWARD_CA_FILE) is of no use: write \
                              sslmode=verify-full, or sslmode=disable for a database without TLS";
-                return Err(refused("--database-url", wrong));
+                return Err(refused("--database-url <URL>", wrong));
             }
         };
-        let url = self.added(url, DATABASE);
-        read(&files(&url, DATABASE)).map_err(|wrong| refused("--database-url", &wrong)).map(|_| url)
+        self.checked(url, DATABASE, "--database-url")
     }
 
-    /// A URL that names such files itself goes before the flags.
+    /// The first of these flags that is given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let Flags { ca_file, client_certificate, .. } = &self.0;
+        let authority = ca_file.as_ref().map(|_| "--ca-file");
+        authority.or_else(|| client_certificate.as_ref().map(|_| "--client-certificate"))
+    }
+
+    /// A URL with what the flags add to it, once its files have been looked at.
+    fn checked(&self, url: SecretUrl, spelling: Spelling, flag: &str) -> Result<SecretUrl, clap::Error> {
+        let (before, url) = (files(&url, spelling), self.added(url, spelling));
+        let PemFiles { authorities, identity } = files(&url, spelling);
+        // What the URL does not name comes from a flag of its own.
+        let name =
+            |is_in_url: bool, own: &str| if is_in_url { format!("{flag} <URL>") } else { format!("{own} <FILE>") };
+        let judge = |files: PemFiles, name: &dyn Fn(&str) -> String| {
+            read(&files).map(drop).map_err(|wrong| refused(&name(&wrong), &wrong))
+        };
+        let is_key = |wrong: &str| {
+            let key = identity.as_ref().map(|(_, key)| format!("{}: ", key.display()));
+            key.is_some_and(|key| wrong.starts_with(&key))
+        };
+        judge(PemFiles { authorities, identity: None }, &|_| name(before.authorities.is_some(), "--ca-file"))?;
+        judge(PemFiles { authorities: None, identity: identity.clone() }, &|wrong| {
+            let own = if is_key(wrong) { "--client-key" } else { "--client-certificate" };
+            name(before.identity.is_some(), own)
+        })?;
+        Ok(url)
+    }
+
+    /// What a URL names itself takes precedence over the flags.
     fn added(&self, url: SecretUrl, [authority, certificate, key]: Spelling) -> SecretUrl {
         let Flags { ca_file, client_certificate, client_key } = &self.0;
         let mut pairs = Vec::new();
@@ -108,7 +133,17 @@ impl Tls {
 }
 
 fn refused(what: &str, wrong: &str) -> clap::Error {
-    clap::Error::raw(ErrorKind::ValueValidation, format!("invalid value for '{what} <URL>': {wrong}\n"))
+    clap::Error::raw(ErrorKind::ValueValidation, format!("invalid value for '{what}': {wrong}\n"))
+}
+
+/// Whether a broker's URL asks for TLS.
+pub(super) fn uses_tls_of_broker(url: &SecretUrl) -> bool {
+    url.reveal().starts_with("amqps:")
+}
+
+/// Whether the database's URL wants no TLS.
+pub(super) fn refuses_tls(url: &SecretUrl) -> bool {
+    parameter(url, "sslmode").as_deref() == Some("disable")
 }
 
 fn parameter(url: &SecretUrl, name: &str) -> Option<String> {
@@ -191,9 +226,11 @@ fn files(url: &SecretUrl, [authority, certificate, key]: Spelling) -> PemFiles {
 /// # Errors
 /// Which file is of no use, and why.
 pub fn read(files: &PemFiles) -> Result<Pem, String> {
-    let bytes = |path: &Path| match std::fs::read(path) {
-        _ if path.as_os_str().is_empty() => Err("a certificate and its key have to be given together".to_owned()),
-        read => read.map_err(|error| format!("{}: {error}", path.display())),
+    let bytes = |path: &Path| {
+        if path.as_os_str().is_empty() {
+            return Err("a certificate and its key have to be given together".to_owned());
+        }
+        read_file(path, LONGEST_FILE).map_err(|wrong| format!("{}: {wrong}", path.display()))
     };
     let authorities = files.authorities.as_deref().map(|path| {
         let pem = bytes(path)?;
@@ -226,7 +263,7 @@ pub fn explain(error: &io::Error) -> Option<String> {
             AlertDescription::CertificateRequired
             | AlertDescription::HandshakeFailure
             | AlertDescription::BadCertificate,
-        ) => format!("it wants a certificate of ours, or another one: --client-certificate and --client-key ({error})"),
+        ) => format!("it wants a client certificate, or another one: --client-certificate and --client-key ({error})"),
         rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
             let days = days(time.as_secs().saturating_sub(not_after.as_secs()));
             format!("its certificate has expired, {days} ago: it has to be renewed there")

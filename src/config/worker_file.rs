@@ -1,4 +1,4 @@
-//! `--config FILE`: a worker's settings in a file, by the names of their flags. What a flag or a variable says goes before.
+//! `--config FILE`: a worker's settings in a file, by the names of their flags. What a flag or a variable says takes precedence.
 //!
 //! Each value is given to clap as the flag that it is named after, so that it is read, refused and explained as that flag.
 
@@ -8,15 +8,18 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use clap::builder::Resettable::Reset;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args as _, Command, Parser};
 use toml::de::{DeTable, DeValue};
 
 use super::WorkerArgs;
+use super::destinations::LONGEST_FILE;
 use super::destinations::complaint::{self, Complaint, Complaints, Lines, Refused};
-use super::destinations::source::read_file;
 use super::destinations::value::shown;
+use super::given::read_text;
+use super::numbers;
 
 /// The flag, and the variable.
 const FLAG: &str = "config";
@@ -36,12 +39,13 @@ struct Entry {
     column: usize,
 }
 
-/// What was taken from a file: what no flag and no variable said.
+/// What was taken from a file: what no flag and no variable said, and what they override.
 #[derive(Clone, Debug, Default)]
 pub struct Taken {
     /// The file, if there is one.
     file: Option<PathBuf>,
     entries: BTreeMap<String, Entry>,
+    overridden: BTreeMap<String, Entry>,
 }
 
 impl Taken {
@@ -54,6 +58,11 @@ impl Taken {
     /// What each setting says that comes from the file, in the order of their names.
     pub fn settings(&self) -> impl Iterator<Item = (&str, &OsStr)> {
         self.entries.iter().map(|(key, entry)| (key.as_str(), entry.text.as_os_str()))
+    }
+
+    /// What each setting of the file says that has no effect, because a flag or a variable says it.
+    pub fn overridden(&self) -> impl Iterator<Item = (&str, &OsStr)> {
+        self.overridden.iter().map(|(key, entry)| (key.as_str(), entry.text.as_os_str()))
     }
 
     /// A message about a setting, with the place where the file sets it, if it does.
@@ -115,7 +124,7 @@ fn offer_to(command: Command, names: &[String]) -> Command {
     if !knows {
         return command;
     }
-    let help = "A file with a worker's settings, in TOML: host-connections = 50; flags and variables go before it";
+    let help = "A file with a worker's settings, in TOML: host-connections = 50; flags and variables take precedence";
     let value = clap::value_parser!(PathBuf);
     command.arg(Arg::new(FLAG).long(FLAG).env(VARIABLE).value_name("FILE").help(help).value_parser(value))
 }
@@ -125,13 +134,13 @@ fn offer_to(command: Command, names: &[String]) -> Command {
 /// # Errors
 /// What is wrong, or help that was asked for.
 pub fn parse<T: Parser>(arguments: &[OsString]) -> Result<(T, Taken), Wrong> {
-    parse_as(offer(T::command()), arguments)
+    parse_as(&offer(T::command()), arguments)
 }
 
-fn parse_as<T: Parser>(command: Command, arguments: &[OsString]) -> Result<(T, Taken), Wrong> {
+fn parse_as<T: Parser>(command: &Command, arguments: &[OsString]) -> Result<(T, Taken), Wrong> {
     // What is missing may be in the file.
     let first = command.clone().ignore_errors(true).try_get_matches_from(arguments).map_err(Wrong::Flags)?;
-    let (depth, commands, matches) = innermost(&command, &first);
+    let (depth, commands, matches) = innermost(command, &first);
     let named = matches.try_get_one::<PathBuf>(FLAG).ok().flatten();
     let taken = match named {
         Some(path) => take(path, commands, matches).map_err(Wrong::File)?,
@@ -145,10 +154,13 @@ fn parse_as<T: Parser>(command: Command, arguments: &[OsString]) -> Result<(T, T
     });
     let at = all.len().min(depth + 1);
     all.splice(at..at, given);
-    let read = command.try_get_matches_from(all).and_then(|mut matches| T::from_arg_matches_mut(&mut matches));
+    let read = command.clone().try_get_matches_from(all).and_then(|mut matches| T::from_arg_matches_mut(&mut matches));
     match read {
         Ok(read) => Ok((read, taken)),
-        Err(error) => Err(of_file(&error, &taken).map_or(Wrong::Flags(error), Wrong::File)),
+        Err(error) => {
+            let error = numbers::plain(error, commands);
+            Err(of_file(&error, &taken).map_or(Wrong::Flags(error), Wrong::File))
+        }
     }
 }
 
@@ -187,7 +199,7 @@ fn one_line(error: &clap::Error) -> String {
 
 /// Reads the file: what the command knows, and neither a flag nor a variable says.
 fn take(path: &Path, command: &Command, said: &ArgMatches) -> Result<Taken, String> {
-    let mut entries = read(path).map_err(|refused| {
+    let entries = read(path).map_err(|refused| {
         let (lines, more) = refused.complaints();
         match lines.len() - 1 + more {
             0 => lines[0].clone(),
@@ -199,11 +211,17 @@ fn take(path: &Path, command: &Command, said: &ArgMatches) -> Result<Taken, Stri
         let source = of(key).and_then(|arg| said.value_source(arg.get_id().as_str()));
         matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
     };
-    entries.retain(|key, _| {
+    let known = entries.into_iter().filter(|(key, _)| of(key).is_some());
+    let (overridden, mut entries): (BTreeMap<_, _>, BTreeMap<_, _>) = known.partition(|(key, _)| {
         // A URL and the file that holds one are the same setting.
         let other = key.strip_suffix("-file").map_or_else(|| format!("{key}-file"), str::to_owned);
-        of(key).is_some() && !is_said(key) && !is_said(&other)
+        is_said(key) || is_said(&other)
     });
+    for (key, Entry { text, line, column }) in &overridden {
+        if let Some(arg) = of(key) {
+            judge(arg, key, text).map_err(|wrong| format!("{}:{line}:{column}: {wrong}", path.display()))?;
+        }
+    }
     for (key, entry) in &mut entries {
         // As in a file of destinations, paths are meant from where the file is.
         if of(key).is_some_and(|arg| arg.get_value_parser().type_id() == TypeId::of::<PathBuf>())
@@ -213,22 +231,32 @@ fn take(path: &Path, command: &Command, said: &ArgMatches) -> Result<Taken, Stri
             entry.text = directory.join(&entry.text).into_os_string();
         }
     }
-    Ok(Taken { file: Some(path.to_owned()), entries })
+    Ok(Taken { file: Some(path.to_owned()), entries, overridden })
+}
+
+/// Whether a flag would take a value that has no effect: once the flag or the variable goes, it has.
+fn judge(arg: &Arg, key: &str, text: &OsStr) -> Result<(), String> {
+    let mut argument = OsString::from(format!("--{key}="));
+    argument.push(text);
+    let alone =
+        arg.clone().required(false).required_unless_present(Reset).requires(Reset).conflicts_with(Reset).env(Reset);
+    let command = Command::new("worker").arg(alone);
+    let read = command.clone().try_get_matches_from([OsString::from("worker"), argument]);
+    read.map(drop).map_err(|error| complaint::one_line(&one_line(&numbers::plain(error, &command))))
 }
 
 /// Every setting of the file.
 fn read(path: &Path) -> Result<BTreeMap<String, Entry>, Refused> {
     let file = path.display().to_string();
     let whole = |what: String| Refused::whole(&file, &what);
-    let bytes = read_file(path).map_err(whole)?;
-    let text = String::from_utf8(bytes).map_err(|_| whole("it is no text in UTF-8: save it as UTF-8".into()))?;
+    let text = read_text(path, LONGEST_FILE).map_err(whole)?;
     if text.trim().is_empty() {
         return Err(whole("it is empty: write settings, such as host-connections = 50, or leave --config out".into()));
     }
     let (table, wrong) = DeTable::parse_recoverable(&text);
     let wrong = wrong.iter().map(|wrong| Complaint {
         at: wrong.span().map_or(0, |span| span.start),
-        what: format!("{}: this is no TOML (https://toml.io)", wrong.message()),
+        what: format!("{}: this is not TOML (https://toml.io)", wrong.message()),
     });
     let mut complaints: Complaints = wrong.collect();
     let (lines, names) = (Lines::new(&text), names());
@@ -265,15 +293,15 @@ fn known(key: &str, names: &[String]) -> Result<(), String> {
     }
     if matches!(key, "log" | "log-format") || key.starts_with("otel") {
         return Err(format!(
-            "{key_shown} is no setting here: logs and traces are set by variables alone (ONCEWARD_LOG, …)"
+            "{key_shown} is not a setting here: logs and traces are set by variables alone (ONCEWARD_LOG, …)"
         ));
     }
     let alike = names.iter().map(|name| (strsim::jaro(key, name), name)).filter(|(alike, _)| *alike > ALIKE);
     let nearest = alike.max_by(|one, other| one.0.total_cmp(&other.0));
     Err(match nearest {
-        Some((_, name)) => format!("{key_shown} is no setting of a worker: did you mean {name}?"),
+        Some((_, name)) => format!("{key_shown} is not a setting of a worker: did you mean {name}?"),
         None => {
-            format!("{key_shown} is no setting of a worker: `onceward worker --help` lists them, without the dashes")
+            format!("{key_shown} is not a setting of a worker: `onceward worker --help` lists them, without the dashes")
         }
     })
 }
@@ -288,6 +316,9 @@ fn value_text(key: &str, value: &DeValue<'_>) -> Result<String, String> {
         None
     };
     match (value, separator) {
+        (DeValue::Array(items), Some(" ")) if items.is_empty() => {
+            Err(format!("this list is empty: leave {key} out, or write what it is to hold"))
+        }
         (DeValue::Array(items), Some(separator)) => {
             let texts = items.iter().map(|item| scalar(item.get_ref())).collect::<Result<Vec<_>, _>>()?;
             Ok(texts.join(separator))

@@ -143,6 +143,13 @@ impl SigningSecrets {
         let signatures: Vec<String> = self.0.iter().map(|secret| secret.sign(head.as_bytes(), body)).collect();
         if signatures.is_empty() { None } else { HeaderValue::try_from(signatures.join(" ")).ok() }
     }
+
+    /// Whether these make the same signatures, in the same order.
+    #[must_use]
+    pub fn sign_as(&self, others: &Self) -> bool {
+        let signatures = |secrets: &Self| secrets.0.iter().map(|secret| secret.sign(b"", b"")).collect::<Vec<_>>();
+        signatures(self) == signatures(others)
+    }
 }
 
 /// What may be known of them: how many are shared, and the public half of each private key, as receivers need it.

@@ -271,6 +271,13 @@ pub async fn encoding(connection: &mut PgConnection) -> Result<String, sqlx::Err
 pub const NO_SESSIONS: &str = "a pooler in front of the database gives each transaction another session, and Onceward needs \
     sessions of its own: set `pool_mode = session` there, or let --database-url name the server itself";
 
+/// Whether a table is not there: no worker has set the database up yet.
+#[must_use]
+pub fn is_empty(error: &sqlx::Error) -> bool {
+    // PostgreSQL, Appendix A: undefined_table.
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "42P01")
+}
+
 /// What the database refuses, and what a person can do about it.
 #[must_use]
 pub fn explain(error: &sqlx::Error) -> String {
@@ -292,7 +299,7 @@ pub fn explain(error: &sqlx::Error) -> String {
     match refusal.code().as_deref() {
         Some("26000" | "42P05") => format!("{} ({})", NO_SESSIONS, refusal.message()),
         Some("28000") if refusal.message().contains("client certificate") => format!(
-            "the database wants a certificate of ours, whose name is that of the user of --database-url: \
+            "the database wants a client certificate, whose name is that of the user of --database-url: \
              --client-certificate and --client-key ({})",
             refusal.message()
         ),

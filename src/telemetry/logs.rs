@@ -52,7 +52,8 @@ pub(super) fn dropped() -> u64 {
 pub(super) fn tell(line: &dyn Display) {
     match QUEUE.get() {
         Some(queue) => queue.push(format!("{line}\n").as_bytes()),
-        None => eprintln!("{line}"),
+        // There is nobody else to be told that nobody listens.
+        None => drop(writeln!(io::stderr(), "{line}")),
     }
 }
 

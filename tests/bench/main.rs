@@ -13,6 +13,7 @@
     clippy::cast_sign_loss,
     reason = "counts and times of a run are far below 2^52, and are shown with three digits"
 )]
+#![allow(clippy::print_stdout, reason = "what was found is for whoever runs it")]
 #![allow(clippy::struct_excessive_bools, reason = "each is a way in which one measurement differs from a plain one")]
 
 mod args;

@@ -4,6 +4,7 @@
     clippy::disallowed_methods,
     reason = "tests measure with real clocks, and find their servers in the environment"
 )]
+#![allow(clippy::print_stdout, reason = "measured figures are for whoever reads a test's output")]
 
 mod support;
 
@@ -43,6 +44,7 @@ mod order;
 mod origin;
 mod outages;
 mod outbox;
+mod output;
 mod peers;
 mod plans;
 mod poolers;

@@ -101,6 +101,14 @@ fn status_tells_who_waits_for_what() {
 }
 
 #[test]
+fn a_redrive_on_a_database_that_no_worker_has_set_up_says_so() {
+    test(Load::Shared, async |world| {
+        let (code, text) = run_to_end(world, &["redrive", "one"]).await;
+        assert!(code == 1 && text.starts_with("onceward: this database holds no Onceward yet"), "{text}");
+    });
+}
+
+#[test]
 fn what_publish_sends_arrives_and_what_it_can_not_send_is_told() {
     test(Load::Shared, async |world| {
         let receiver = Receiver::healthy().await;

@@ -119,6 +119,63 @@ fn each_command_that_knows_a_setting_of_a_worker_takes_its_file() {
     assert!(Cli::command().get_arguments().all(|arg| arg.get_id() != "config"), "it is no flag of the program itself");
 }
 
+/// A pipe that nobody writes to.
+fn pipe(name: &str) -> String {
+    let path = format!("{}/settings-{name}.pipe", env!("CARGO_TARGET_TMPDIR"));
+    let _ = std::fs::remove_file(&path);
+    assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
+    path
+}
+
+#[test]
+fn a_pipe_or_a_device_is_refused_at_once_wherever_a_setting_names_a_file() {
+    let pipe = pipe("blocks");
+    let (broker, database) = ("--amqp-url=amqps://127.0.0.1:1", "--database-url=postgres://nobody@127.0.0.1:1/nothing");
+    let is_refused = |arguments: &[&str], told: &str| {
+        let (code, text) = run(&[&["worker"], arguments].concat(), &[]);
+        assert!(code == 2 && text.contains(told), "{arguments:?}: {text}");
+    };
+    let is_pipe = format!("{pipe}: this is a pipe, not a file: name a file");
+    is_refused(&[database, &format!("--amqp-url=amqps://127.0.0.1:1?cacertfile={pipe}")], &is_pipe);
+    is_refused(&[database, &format!("--amqp-url-file={pipe}")], &is_pipe);
+    is_refused(&[broker, &format!("--database-url-file={pipe}")], &is_pipe);
+    for flag in ["--ca-file", "--signing-secrets-file", "--config", "--destinations"] {
+        is_refused(&[broker, database, &format!("{flag}={pipe}")], &is_pipe);
+    }
+    let (certificate, key) = (format!("--client-certificate={pipe}"), format!("--client-key={pipe}"));
+    is_refused(&[broker, database, &certificate, &key], &is_pipe);
+    is_refused(&[broker, database, "--ca-file=/dev/zero"], "/dev/zero: this is a device, not a file: name a file");
+    let (code, text) = run(&["report", &pipe], &[]);
+    assert!(code == 1 && text.contains(&is_pipe), "{text}");
+}
+
+#[test]
+fn flags_of_tls_that_neither_server_uses_are_refused_and_a_file_is_told_by_its_own_flag() {
+    let is_refused = |arguments: &[&str], told: &str| {
+        let (code, text) = run(&[&["worker"], arguments].concat(), &[]);
+        assert!(code == 2 && text.starts_with(told) && text.trim().lines().count() == 1, "{arguments:?}: {text}");
+    };
+    let plain = ["--amqp-url=amqp://127.0.0.1:1", "--database-url=postgres://nobody@127.0.0.1:1/x?sslmode=disable"];
+    let refused = |flags: &[&str], told| is_refused(&[&plain, flags].concat(), told);
+    refused(&["--ca-file=any"], "onceward: --ca-file is used by neither server: --amqp-url is amqp://");
+    refused(
+        &["--client-certificate=any", "--client-key=any"],
+        "onceward: --client-certificate is used by neither server",
+    );
+    let (broker, database) = ("--amqp-url=amqps://127.0.0.1:1", "--database-url=postgres://nobody@127.0.0.1:1/x");
+    let nowhere = "onceward: invalid value for '--ca-file <FILE>': nowhere: No such file";
+    is_refused(&[plain[0], database, "--ca-file=nowhere"], nowhere);
+    is_refused(&[broker, plain[1], "--ca-file=nowhere"], nowhere);
+    is_refused(
+        &[broker, plain[1], "--client-certificate=nowhere", "--client-key=any"],
+        "onceward: invalid value for '--client-certificate <FILE>': nowhere: No such file",
+    );
+    is_refused(
+        &["--amqp-url=amqps://127.0.0.1:1?cacertfile=nowhere", database],
+        "onceward: invalid value for '--amqp-url <URL>': nowhere: No such file",
+    );
+}
+
 /// The servers of a world, and settings for tests.
 fn settings(world: &World, more: &str) -> String {
     format!(
@@ -159,6 +216,34 @@ fn a_worker_takes_over_what_it_can_of_a_file_that_changes_and_says_what_needs_a_
         producer.publish(&Message::new("user-1", "second", &receiver.url())).await;
         dead_letters.wait_for_key(SOON, "second").await;
         assert_eq!(receiver.attempts().len(), 4);
+        worker.stop().await;
+    });
+}
+
+#[test]
+fn a_worker_says_what_of_its_file_has_no_effect_what_is_fixed_and_that_its_secrets_are_others() {
+    test(Load::Shared, async |world| {
+        let of_file =
+            |failures| format!("gate-failures = {failures}\nbackoff-initial = '1s'\nsigning-secrets-file = 's'");
+        let file = SettingsFile::new(world, &settings(world, &of_file(3)));
+        let secrets = file.directory().join("s");
+        std::fs::write(&secrets, "whsec_b25lLW9uZS1vbmUtb25lLW9uZS1vbmUtb25lLW9uZS0=").expect("the file is written");
+        let arguments = ["worker", "--config", file.path(), "--gate-failures=7"];
+        let environment =
+            [("ONCEWARD_LOG_FORMAT", "text".to_owned()), ("ONCEWARD_BACKOFF_INITIAL", "500ms".to_owned())];
+        let worker = Worker::run_in(world, &arguments, &environment);
+        let told = format!("settings: backoff-initial, gate-failures in {}: overridden by flags or var", file.path());
+        worker.wait_for_line(SOON, &told).await;
+        worker.wait_for_line(SOON, "ready: consuming").await;
+
+        std::fs::write(&secrets, "whsec_dHdvLXR3by10d28tdHdvLXR3by10d28tdHdvLXR3by0=").expect("the file is written");
+        worker.signal("HUP");
+        worker.wait_for_line(SOON, "signing-secrets-file holds other secrets now; they hold from now on").await;
+        file.write(&settings(world, &of_file(4)).replace("partitions = 4", "partitions = 8"));
+        worker.signal("HUP");
+        worker.wait_for_line(SOON, "partitions: now 8, before 4; it is fixed at the first start: set it back").await;
+        worker.wait_for_line(SOON, "gate-failures: now 4, before 3; it has no effect: a flag or a variable over").await;
+        assert!(!worker.log().contains("whsec_d") && !worker.log().contains("says what it said"), "{}", worker.log());
         worker.stop().await;
     });
 }

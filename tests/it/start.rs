@@ -11,7 +11,8 @@ use crate::support::{Load, Message, Producer, Receiver, SOON, Worker, run_to_end
 #[test]
 fn bad_settings_stop_the_start_with_one_line() {
     test(Load::Shared, async |world| {
-        let cases: [(&[&str], &str); 9] = [
+        let long = "n".repeat(101);
+        let cases: [(&[&str], &str); 12] = [
             (&["--lease", "2s", "--attempt-timeout", "2s"], "--lease"),
             (&["--backoff-max", "100ms"], "--backoff-max"),
             (&["--backoff-initial", "10ms"], "--backoff-initial"),
@@ -21,12 +22,28 @@ fn bad_settings_stop_the_start_with_one_line() {
             (&["--default-destination", "ftp://host/"], "--default-destination"),
             (&["--partitions", "0"], "--partitions"),
             (&["--attempt-timeout", "five"], "--attempt-timeout"),
+            (&["--name", ""], "--name <NAME>': write a name, or leave it out for HOSTNAME:PID"),
+            (&["--name", &long], "--name <NAME>': write 1 to 100 characters, none of them a control character"),
+            (&["--name", "a\u{1b}[2J"], "--name"),
         ];
         for (arguments, setting) in cases {
             let (code, text) = run_to_end(world, &[&["worker"], arguments].concat()).await;
             assert_eq!(code, 2, "{arguments:?}: {text}");
             assert!(text.lines().next().is_some_and(|line| line.contains(setting)), "{arguments:?}: {text}");
         }
+    });
+}
+
+#[test]
+fn a_number_that_is_none_is_refused_with_what_to_write() {
+    test(Load::Shared, async |world| {
+        let (code, text) = run_to_end(world, &["publish", "--entity=a", "--body=1", "--sequence=abc"]).await;
+        assert!(
+            code == 2 && text.contains("invalid value 'abc' for '--sequence <N>': write a whole number ("),
+            "{text}"
+        );
+        let (code, text) = run_to_end(world, &["worker", "--host-connections=many"]).await;
+        assert!(code == 2 && text.contains("write a whole number from 1 to 2000 ("), "{text}");
     });
 }
 

@@ -82,6 +82,10 @@ fn an_authority_of_ones_own_is_trusted_by_ca_file_and_users_are_known_by_certifi
     test_on_servers_with_tls(Load::Shared, async |world, servers| {
         let secured = Secured::of(world, servers);
         let ca = ["--ca-file", &secured.ca.replace("ca.pem", "several.pem")];
+        let database = format!("--database-url={}", secured.database);
+        let worker = Worker::start(world, &[&ca[..], &[&database]].concat()).await;
+        worker.wait_for_line(SOON, "the connection to the broker is not encrypted in spite of --ca-file").await;
+        worker.stop().await;
         delivers(world, "by-password", &ca, &secured.amqp, &secured.database).await;
         world.know_by_certificate(CLIENT).await;
         let mut admin = PgConnection::connect(&world.database_url).await.expect("the database answers");

@@ -203,6 +203,17 @@ async fn pass(world: &World, scenarios: &[&str]) {
 }
 
 #[test]
+fn a_run_ends_at_once_if_a_worker_of_its_own_does_and_says_why() {
+    test(Load::Shared, async |world| {
+        Worker::start(world, &["--entity-from=header:account"]).await.stop().await;
+        let (code, text) = run_to_end(world, &QUICK).await;
+        let told = "onceward: a worker of this run ended by itself, before the load began: this database was set up with \
+                    --entity-from header:account, but it is routing-key";
+        assert!(code == 1 && text.starts_with(told) && text.trim().lines().count() == 1, "{text}");
+    });
+}
+
+#[test]
 fn a_report_may_go_to_an_object_store() {
     test(Load::Shared, async |world| {
         let store = crate::support::S3::start(&path(world, "s3"), "reports").await;

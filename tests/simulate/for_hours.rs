@@ -1,6 +1,8 @@
 //! `onceward-sim`: lives through one simulated cluster after the other, and prints the first history that breaks a promise,
 //! as short as it can be made.
 
+#![allow(clippy::print_stdout, reason = "what was found is for whoever runs it")]
+
 use std::time::Duration;
 
 use clap::Parser;

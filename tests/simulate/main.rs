@@ -1,5 +1,7 @@
 //! Whole clusters, simulated: every promise is kept, and rules that are left out are missed.
 
+#![allow(clippy::print_stdout, reason = "what was found is for whoever runs it")]
+
 use std::time::Duration;
 
 use onceward::clock;

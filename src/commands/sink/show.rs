@@ -1,9 +1,11 @@
 //! What is written to standard output.
 
-use std::io::{self, Write as _};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
+
+use crate::commands::output::{self, OutputError};
 
 /// The part of a body that is shown, in characters.
 const SHOWN: usize = 60;
@@ -13,19 +15,25 @@ pub(super) const KEPT: usize = 4 * SHOWN + 4;
 /// Standard output, until nobody reads it any more.
 pub(super) struct Show {
     stop: CancellationToken,
+    failed: Mutex<Option<OutputError>>,
 }
 
 impl Show {
     pub(super) fn new(stop: CancellationToken) -> Self {
-        Self { stop }
+        Self { stop, failed: Mutex::default() }
     }
 
     /// Writes a line at once. If that is no longer possible, as with `| head`, the program is asked to stop.
     pub(super) fn line(&self, text: &str) {
-        let mut stdout = io::stdout().lock();
-        if writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
+        if let Err(error) = output::line(text) {
+            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             self.stop.cancel();
         }
+    }
+
+    /// Whether all lines were written.
+    pub(super) fn written(&self) -> Result<(), OutputError> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 }
 

@@ -87,8 +87,8 @@ pub struct VerifyArgs {
     pub seed: u64,
     /// Harm to do meanwhile, in this order: kill, pause=TIME, suspend=TIME (a worker of this run's; suspended, its clock
     /// stands still), cut=broker:TIME, slow=database:TIME, commit-lost=TIME (the first worker's link to a server; commits
-    /// and their answers are lost at random), receiver=TIME (the first host is unreachable), run=COMMAND (a shell command, such as
-    /// one that stops the broker)
+    /// and their answers are lost at random), receiver=TIME (the first host closes every connection), receiver-down=TIME (it
+    /// refuses them), run=COMMAND (a shell command, such as one that stops the broker)
     #[arg(long, value_name = "WHAT")]
     pub trouble: Vec<Trouble>,
     /// The library that keeps a suspended worker's clock, for --trouble suspend: `cc -shared -fPIC -O2 -o suspend.so

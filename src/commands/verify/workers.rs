@@ -5,12 +5,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::args::VerifyArgs;
+use super::last_words::LastWords;
 use super::link::Link;
 use super::suspend::{SuspendClock, signal};
 use super::trouble::{Server, Trouble};
 
 /// How long a worker may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(40);
+/// How often it is looked whether one has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The workers of a run.
 pub(super) struct Workers {
@@ -22,6 +25,7 @@ pub(super) struct Workers {
 
 struct Worker {
     process: Child,
+    last_words: LastWords,
     /// If there is a trouble that needs it.
     clock: Option<SuspendClock>,
 }
@@ -83,9 +87,9 @@ impl Workers {
         let log = match &args.worker_log {
             Some(path) => {
                 let opened = File::options().create(true).append(true).open(path);
-                opened.map_err(|error| format!("{}: {error}", path.display()))?.into()
+                Some(opened.map_err(|error| format!("{}: {error}", path.display()))?)
             }
-            None => Stdio::null(),
+            None => None,
         };
         let time = |time| humantime::format_duration(time).to_string().replace(' ', "");
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
@@ -114,8 +118,10 @@ impl Workers {
             .envs(clock.iter().flat_map(SuspendClock::environment))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log);
-        Ok(Worker { process: command.spawn().map_err(failed)?, clock })
+            .stderr(Stdio::piped());
+        let mut process = command.spawn().map_err(failed)?;
+        let said = process.stderr.take().ok_or("a worker can't be listened to")?;
+        Ok(Worker { process, last_words: LastWords::of(said, log), clock })
     }
 
     /// The receiver is on this machine or beside it, where no worker sends events to unless it is told to.
@@ -142,6 +148,19 @@ impl Workers {
     /// Process ids of those that run.
     pub(super) fn pids(&self) -> Vec<u32> {
         self.running.iter().map(|worker| worker.process.id()).collect()
+    }
+
+    /// Waits until one of them ends, though nobody has asked it to: why.
+    pub(super) async fn ended(&mut self) -> String {
+        loop {
+            let ended = |worker: &mut Worker| worker.process.try_wait().ok().flatten();
+            let found = (0..).zip(&mut self.running).find_map(|(at, worker)| Some((at, ended(worker)?)));
+            if let Some((at, status)) = found {
+                let last_words = self.running.swap_remove(at).last_words.end();
+                return last_words.unwrap_or_else(|| status.to_string());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// The worker whose turn it is.
@@ -189,7 +208,7 @@ impl Workers {
             if self.running.is_empty() {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
         self.kill();
     }

@@ -1,7 +1,5 @@
 //! What the file refers to: other files, and variables.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -9,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::complaint::Complaint;
 use super::value::{Item, shown};
 use super::{LONGEST_FILE, LONGEST_IN_ALL};
+use crate::config::given::read_file;
 
 /// How a value may be given that is better not in the file itself.
 const FORMS: &str = "text, { file = \"PATH\" } or { variable = \"NAME\" }";
@@ -69,7 +68,8 @@ impl Sources {
         if path.is_empty() {
             return Err(item.wrong("this path is empty: write that of a file"));
         }
-        let bytes = read_file(&self.directory.join(path)).map_err(|wrong| item.wrong(format!("{path}: {wrong}")))?;
+        let bytes = read_file(&self.directory.join(path), LONGEST_FILE)
+            .map_err(|wrong| item.wrong(format!("{path}: {wrong}")))?;
         self.left = self.left.checked_sub(bytes.len()).ok_or_else(|| {
             item.wrong(format!(
                 "all files together are larger than {LONGEST_IN_ALL} bytes: set what is common in [defaults]"
@@ -109,46 +109,4 @@ impl Sources {
 /// A key that nothing is meant by.
 pub(super) fn unknown(key: &str, known: &str) -> String {
     format!("{} is not known here: use {known}", shown(key))
-}
-
-/// What is in a file that is not too long.
-///
-/// # Errors
-/// Why not, without the file's name.
-pub(in crate::config) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    // A pipe that nobody writes to would be waited for without end.
-    if !std::fs::metadata(path).map_err(|error| unreadable(&error))?.is_file() {
-        return Err("this is no file but a directory, a pipe or a device: name a file".into());
-    }
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes));
-    match read {
-        Err(error) => Err(unreadable(&error)),
-        Ok(length) if length as u64 > LONGEST_FILE => Err(format!("it is larger than {LONGEST_FILE} bytes")),
-        Ok(_) => Ok(bytes),
-    }
-}
-
-/// Why a file can't be read, and what to do where that is not plain.
-fn unreadable(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            format!("{error}: let the user that runs this program read it, and enter its directory")
-        }
-        _ => error.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_may_not_be_read_is_refused_with_what_to_do() {
-        assert!(
-            unreadable(&io::ErrorKind::PermissionDenied.into())
-                .contains(": let the user that runs this program read it")
-        );
-        assert_eq!(unreadable(&io::ErrorKind::NotFound.into()), io::Error::from(io::ErrorKind::NotFound).to_string());
-    }
 }

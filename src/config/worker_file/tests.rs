@@ -60,7 +60,7 @@ fn parse_with(path: &Path, arguments: &[&str]) -> Result<(Program, Taken), Strin
     let config = ["--config".into(), path.as_os_str().to_owned()];
     let all: Vec<OsString> = ["onceward"].iter().chain(arguments).map(OsString::from).chain(config).collect();
     let command = without_variables(offer(Program::command()));
-    parse_as(command, &all).map_err(|wrong| wrong.to_string().replace(&path.display().to_string(), "FILE"))
+    parse_as(&command, &all).map_err(|wrong| wrong.to_string().replace(&path.display().to_string(), "FILE"))
 }
 
 /// The settings of a worker with this file and these flags.
@@ -78,7 +78,7 @@ fn every_kind_of_value_is_taken_as_its_flag_takes_it() {
     let text = format!(
         "{SERVERS}host-connections = 0x1_0\nmax-attempts = '7'\nbackoff-factor = 1.5\nlease = '20s'\n\
          allow-net = ['10.0.0.0/8', '192.168.7.9']\nfinal-statuses = [400, '410-412']\nfirst-sequence = 1\n\
-         admin-listen = 'off'\ndefault-destination = 'https://example.com/in'\nname = ''"
+         admin-listen = 'off'\ndefault-destination = 'https://example.com/in'\nname = 'one'"
     );
     let args = worker("kinds", &text, &[]).unwrap();
     assert_eq!((args.host_connections, args.max_attempts, args.lease), (16, 7, Duration::from_secs(20)));
@@ -90,7 +90,7 @@ fn every_kind_of_value_is_taken_as_its_flag_takes_it() {
 
 #[test]
 fn a_flag_goes_before_the_file_also_where_one_names_a_value_and_the_other_the_file_that_holds_it() {
-    let text = format!("{SERVERS}partitions = 8\nca-file = 'missing.pem'");
+    let text = format!("{SERVERS}partitions = 8");
     let flags = ["--partitions=16", "--amqp-url-file=/nowhere/url"];
     let refused = worker("before", &text, &flags).unwrap_err();
     assert!(refused.starts_with("--amqp-url-file /nowhere/url: "), "{refused}");
@@ -130,17 +130,17 @@ fn what_is_wrong_in_a_file_is_told_in_one_line_with_its_place_and_what_to_write(
         ("a = 1\na = 2", "FILE:2:1: duplicate key"),
         ("partitions = 8\npartitions = 9", "FILE:2:1: duplicate key"),
         ("partitions = ", "FILE:1:1"),
-        ("partitons = 8", "FILE:1:1: \"partitons\" is no setting of a worker: did you mean partitions?"),
+        ("partitons = 8", "FILE:1:1: \"partitons\" is not a setting of a worker: did you mean partitions?"),
         (
             "\nhost_connections = 8",
-            "FILE:2:1: \"host_connections\" is no setting of a worker: did you mean host-connections?",
+            "FILE:2:1: \"host_connections\" is not a setting of a worker: did you mean host-connections?",
         ),
-        ("zzz = 8", "FILE:1:1: \"zzz\" is no setting of a worker: `onceward worker --help` lists them"),
-        ("all = true", "FILE:1:1: \"all\" is no setting of a worker"),
+        ("zzz = 8", "FILE:1:1: \"zzz\" is not a setting of a worker: `onceward worker --help` lists them"),
+        ("all = true", "FILE:1:1: \"all\" is not a setting of a worker"),
         ("config = 'x'", "FILE:1:1: \"config\": a file of settings names no other one"),
-        ("log = 'debug'", "FILE:1:1: \"log\" is no setting here: logs and traces are set by variables alone"),
+        ("log = 'debug'", "FILE:1:1: \"log\" is not a setting here: logs and traces are set by variables alone"),
         ("[defaults]\ntimeout = '1s'", "FILE:1:2: \"defaults\" belongs in a file of destinations"),
-        ("[gate]\nfailures = 1", "FILE:1:2: \"gate\" is no setting of a worker"),
+        ("[gate]\nfailures = 1", "FILE:1:2: \"gate\" is not a setting of a worker"),
         ("partitions.a = 1", "FILE:1:1: this is a table: settings stand one a line"),
         ("partitions = [8]", "FILE:1:14: this is a list, and partitions is one value"),
         ("allow-net = [['10.0.0.0/8']]", "FILE:1:13: this is a list in a list"),
@@ -150,6 +150,11 @@ fn what_is_wrong_in_a_file_is_told_in_one_line_with_its_place_and_what_to_write(
         ("partitions = 99999999999999999999", "FILE:1:"),
         ("partitions = 'abc'", "FILE:1:14: invalid value 'abc' for '--partitions <PARTITIONS>'"),
         ("partitions = '--lease'", "FILE:1:14: invalid value '--lease' for '--partitions <PARTITIONS>'"),
+        (
+            "max-attempts = 3.5",
+            "FILE:1:16: invalid value '3.5' for '--max-attempts <MAX_ATTEMPTS>': write a whole number from 1 to 1000",
+        ),
+        ("signing-secrets = []", "FILE:1:19: this list is empty: leave signing-secrets out"),
         ("partitions = true", "FILE:1:14: invalid value 'true' for '--partitions <PARTITIONS>'"),
         ("\nlease = '7s'", "FILE:2:9: --lease is 7s: an attempt begins only if it ends within the lease"),
         ("gone = 'stop'", "FILE:1:8: invalid value 'stop' for '--gone <GONE>'"),
@@ -172,6 +177,24 @@ fn what_is_wrong_in_a_file_is_told_in_one_line_with_its_place_and_what_to_write(
 }
 
 #[test]
+fn what_a_flag_overrides_is_judged_as_well_and_told_apart() {
+    let servers = ["worker", "--amqp-url=amqp://broker", "--database-url=postgres://db/o", "--max-attempts=3"];
+    let table = [
+        ("amqp-url = 5", "FILE:1:12: invalid value for '--amqp-url"),
+        ("max-attempts = 0", "FILE:1:16: invalid value '0' for '--max-attempts <MAX_ATTEMPTS>'"),
+    ];
+    for (number, (text, told)) in table.into_iter().enumerate() {
+        let refused = parse_with(&file(&format!("overridden-{number}"), text), &servers).unwrap_err();
+        assert!(refused.starts_with(told) && !refused.contains('\n'), "{text:?}\n{refused}");
+    }
+    let text = format!("{SERVERS}max-attempts = 9\ngone = 'pause'");
+    let (_, taken) = parse_with(&file("overridden", &text), &servers).unwrap();
+    let overridden: Vec<_> = taken.overridden().map(|(key, _)| key).collect();
+    let settings: Vec<_> = taken.settings().map(|(key, _)| key).collect();
+    assert_eq!((&overridden[..], &settings[..]), (&["amqp-url", "database-url", "max-attempts"][..], &["gone"][..]));
+}
+
+#[test]
 fn a_file_that_can_t_be_read_is_told_in_one_line() {
     let path = file("unreadable", "x");
     let directory = path.parent().unwrap();
@@ -180,9 +203,9 @@ fn a_file_that_can_t_be_read_is_told_in_one_line() {
     let bytes = directory.join("bytes");
     std::fs::write(&bytes, [0xff, 0xfe]).unwrap();
     let table = [
-        (directory, "this is no file but a directory, a pipe or a device: name a file"),
+        (directory, "this is a directory, not a file: name a file"),
         (&*large, "it is larger than 1048576 bytes"),
-        (&*bytes, "it is no text in UTF-8: save it as UTF-8"),
+        (&*bytes, "it is not text in UTF-8: save it as UTF-8"),
         (Path::new("/nowhere/o.toml"), "No such file or directory"),
     ];
     for (path, told) in table {

@@ -54,7 +54,7 @@ pub use s3::S3;
 pub use servers::{Servers, Stop, Which};
 pub use settings_file::SettingsFile;
 pub use suspend::Suspendable;
-pub use worker::{Worker, run_to_end, run_to_end_in, run_to_end_with};
+pub use worker::{Worker, run_to_end, run_to_end_in, run_to_end_into, run_to_end_with};
 pub use world::World;
 
 use std::time::Duration;

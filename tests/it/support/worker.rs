@@ -43,6 +43,12 @@ pub async fn run_to_end_in(world: &World, arguments: &[&str], environment: &[(&s
     run_this_to_end(world, bare(arguments, environment)).await
 }
 
+/// With standard output going elsewhere: the exit code, and what it said on standard error.
+pub fn run_to_end_into(world: &World, arguments: &[&str], stdout: impl Into<Stdio>) -> (i32, String) {
+    let output = command(world, arguments, &[]).stdout(stdout).output().expect("the program runs");
+    (output.status.code().expect("a code"), String::from_utf8(output.stderr).expect("text"))
+}
+
 async fn run_this_to_end(world: &World, command: Command) -> (i32, String) {
     let program = Worker::of(world, command, true);
     (program.ends_by_itself(SOON * 3).await, program.log())

@@ -73,7 +73,7 @@ const TABLES: &[(&str, &str)] = &[
     ("[defaults]\nheaders.x = {}", "2:13: this says too much or too little: write text, { file"),
     ("[defaults]\nheaders.x = { fiel = 'text' }", "2:15: \"fiel\" is not known here: use file, variable"),
     ("[defaults]\nheaders.x = { file = 'nowhere' }", "2:22: nowhere: No such file or directory"),
-    ("[defaults]\nheaders.x = { file = '/dev/zero' }", "2:22: /dev/zero: this is no file but a directory"),
+    ("[defaults]\nheaders.x = { file = '/dev/zero' }", "2:22: /dev/zero: this is a device, not a file"),
     ("[defaults]\nheaders.x = { file = 'empty' }", "2:22: there is nothing in it"),
     ("[defaults]\nheaders.x = { file = 'binary' }", "2:22: binary is no text in UTF-8"),
     ("[defaults]\nheaders.x = { variable = 'NOT_SET_BY_ANYBODY' }", "the variable \"NOT_SET_BY_ANYBODY\" is not set"),
@@ -172,13 +172,13 @@ fn what_is_referred_to_is_bounded_together() {
 #[test]
 fn a_file_that_is_not_there_is_said_so() {
     for (path, told) in
-        [("/nowhere/d.toml", "/nowhere/d.toml: No such file"), ("/", "/: this is no file but a directory")]
+        [("/nowhere/d.toml", "/nowhere/d.toml: No such file"), ("/", "/: this is a directory, not a file")]
     {
         let refused = super::super::read(Path::new(path), &flags(), LIMITS).unwrap_err();
         assert!(refused.to_string().starts_with(told), "{refused}");
     }
     assert_eq!(
         Directory::new().with("d.toml", b"\xff").read_what_is_there(),
-        ["d.toml: it is no text in UTF-8: save it as UTF-8"]
+        ["d.toml: it is not text in UTF-8: save it as UTF-8"]
     );
 }
