@@ -7,7 +7,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _};
 
 use crate::support::{
-    DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, SettingsFile, Worker, publish_from, run_to_end, test,
+    DeadLetters, Load, Message, Producer, Receiver, Reply, SOON, SettingsFile, Worker, asking, publish_from,
+    run_to_end, test,
 };
 
 const BY_ACCOUNT: &str = "--entity-from=header:account";
@@ -127,6 +128,15 @@ fn workers_that_run_have_their_numbers_from_the_same_place() {
         let worker = Worker::start(world, &other[1..]).await;
         worker.wait_for_line(SOON, "--sequence-from was header:sequence, and is header:version from now on").await;
         Worker::start(world, &other[1..]).await.stop().await;
+        worker.kill().await;
+        let mut database = PgConnection::connect(&world.database_url).await.expect("the database answers");
+        asking(SOON, "the end of its lease", async || {
+            let over = sqlx::query_scalar("select bool_and(expires_at < clock_timestamp()) from member");
+            over.fetch_one(&mut database).await.ok().filter(|over: &bool| *over)
+        })
+        .await;
+        let worker = Worker::start(world, &[]).await;
+        worker.wait_for_line(SOON, "--sequence-from was header:version, and is header:sequence from now on").await;
         worker.stop().await;
     });
 }
